@@ -1,0 +1,37 @@
+"""The errors and warnings that a user of daskalt can meet.
+
+Every message names the argument or file, what is wrong with it, and the cure.
+"""
+
+__all__ = [
+    "ConfigError",
+    "DaskaltError",
+    "DivergenceError",
+    "InputError",
+    "StorageError",
+    "UnshuffledWarning",
+]
+
+
+class DaskaltError(Exception):
+    """Base class of all errors that daskalt raises on purpose."""
+
+
+class InputError(DaskaltError, ValueError):
+    """The data or an argument cannot be trained on as given."""
+
+
+class ConfigError(InputError):
+    """A configuration file or command-line override is wrong."""
+
+
+class StorageError(DaskaltError, OSError):
+    """A store is missing, unreadable, damaged or full."""
+
+
+class DivergenceError(DaskaltError, ArithmeticError):
+    """Training produced non-finite numbers and could not recover."""
+
+
+class UnshuffledWarning(UserWarning):
+    """The rows lie in an order that spoils stochastic steps, by label for instance."""
