@@ -8,6 +8,7 @@ __all__ = [
     "DaskaltError",
     "DivergenceError",
     "InputError",
+    "InputTypeError",
     "StorageError",
     "UnshuffledWarning",
 ]
@@ -19,6 +20,10 @@ class DaskaltError(Exception):
 
 class InputError(DaskaltError, ValueError):
     """The data or an argument cannot be trained on as given."""
+
+
+class InputTypeError(InputError, TypeError):
+    """The data is of a type that cannot be trained on; a TypeError too, as scikit-learn has it."""
 
 
 class ConfigError(InputError):

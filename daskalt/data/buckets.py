@@ -1,0 +1,75 @@
+"""Rows sorted by a key in bounded memory: scattered over files by key, each file sorted alone."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from daskalt.data.table import Block
+
+__all__ = ["Buckets"]
+
+
+class Buckets:
+    """Files of rows, bucket b of B holding the keys in [b / B, (b + 1) / B).
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files go; made here.
+    arrays : mapping
+        Shape and type of a row of "X", "y" and "sample_weight".
+    n_rows : int
+        Rows to expect.
+    memory_bytes : int
+        Memory for one bucket with all its copies.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        arrays: Mapping[str, tuple[tuple[int, ...], np.dtype]],
+        n_rows: int,
+        memory_bytes: int,
+    ) -> None:
+        fields = [(name, dtype, shape) for name, (shape, dtype) in arrays.items()]
+        self.record = np.dtype([("key", np.float64, ()), *fields])
+        self.nbytes = n_rows * self.record.itemsize
+        # As read, as sorted, as columns, and one share to spare for uneven buckets.
+        self.count = max(1, -(-4 * self.nbytes // memory_bytes))
+        self.folder = folder
+        self.folder.mkdir()
+
+    def scatter(self, block: Block, keys: np.ndarray) -> None:
+        """Append each row to the file of its key, rows of a file in the order they come."""
+        records = np.empty(len(keys), self.record)
+        records["key"] = keys
+        for name, values in zip(("X", "y", "sample_weight"), block, strict=True):
+            if values is not None:
+                records[name] = values
+        bucket = (keys * self.count).astype(np.intp)
+        order = np.argsort(bucket, kind="stable")
+        records = records[order]
+        edges = np.searchsorted(bucket[order], np.arange(self.count + 1)).tolist()
+        for number in np.unique(bucket).tolist():
+            # Opened anew each time: there may be more buckets than a process may hold open.
+            with self._path(number).open("ab") as file:
+                file.write(records[edges[number] : edges[number + 1]].view(np.uint8).data)
+
+    def sorted_blocks(self) -> Iterator[Block]:
+        """The rows of one bucket after another, by key, equal keys in the order they came."""
+        for number in range(self.count):
+            path = self._path(number)
+            if path.exists():
+                records = np.fromfile(path, self.record)
+                path.unlink()
+                records = records[np.argsort(records["key"], kind="stable")]
+                yield Block(*(self._column(records, name) for name in ("X", "y", "sample_weight")))
+
+    def _column(self, records: np.ndarray, name: str) -> np.ndarray | None:
+        if name not in self.record.fields:
+            return None
+        return np.ascontiguousarray(records[name])
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}"

@@ -1,0 +1,124 @@
+"""Dask arrays that are mere views of stored rows, read where these lie instead of staged."""
+
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import dask
+import dask.array as da
+import numpy as np
+import zarr
+from dask.array.core import getter, getter_inline, getter_nofancy
+
+from daskalt.data.readers import MemorySource, SlicedSource, Source, StackedSource, ZarrSource
+
+__all__ = ["read_through"]
+
+GETTERS = (getter, getter_inline, getter_nofancy)
+
+
+class Piece(NamedTuple):
+    """Rows ``start`` to ``stop`` of a stored array."""
+
+    storage: Any
+    start: int
+    stop: int
+
+
+def read_through(array: da.Array, name: str) -> Source | None:
+    """The source whose rows are those of ``array``, or None where anything is computed.
+
+    Recognised are arrays straight from ``da.from_zarr`` or ``da.from_array``, their contiguous
+    ranges of rows, and blocks that are in memory already (``persist`` on threads). Every block is
+    checked to be exactly the rows it should be; anything else, however harmless, gives None.
+    """
+    if any(count != 1 for count in array.numblocks[1:]):
+        return None
+    try:
+        (optimised,) = dask.optimize(array)
+        graph = dict(optimised.__dask_graph__())
+        pieces = [_piece(graph, _first_key(optimised, i)) for i in range(array.numblocks[0])]
+    except Exception:  # a graph of a kind this code does not know: staging always works
+        return None
+    found = [piece for piece in pieces if piece is not None]
+    if len(found) < len(pieces) or not _fit(found, array):
+        return None
+    source = _memory(found, name) or _stored(found, name)
+    return source if source is not None and source.dtype == array.dtype else None
+
+
+def _first_key(array: da.Array, row_block: int) -> tuple:
+    return (array.name, row_block, *(0 for _ in array.shape[1:]))
+
+
+def _piece(graph: dict, key: Any) -> Piece | None:
+    """What the task under ``key`` reads, when reading is all it does."""
+    task = _value(graph, graph[key])
+    if isinstance(task, np.ndarray):
+        return Piece(task, 0, len(task))
+    if getattr(task, "func", None) not in GETTERS:
+        return None
+    # What follows, a lock and whether to convert, changes nothing for the storage known here.
+    storage, index = (_value(graph, argument) for argument in task.args[:2])
+    index = index if isinstance(index, tuple) else (index,)
+    if len(index) != storage.ndim or not all(map(_whole, index[1:], storage.shape[1:])):
+        return None
+    start, stop, step = index[0].indices(storage.shape[0])
+    return Piece(storage, start, stop) if step == 1 else None
+
+
+def _value(graph: dict, item: Any) -> Any:
+    """``item`` with references followed to what they stand for."""
+    for _ in range(1000):
+        if hasattr(item, "target"):  # Alias
+            item = graph[getattr(item.target, "key", item.target)]
+        elif type(item).__name__ == "TaskRef":
+            item = graph[item.key]
+        elif type(item).__name__ == "DataNode":
+            item = item.value
+        else:
+            return item
+    raise RecursionError("references in a circle")
+
+
+def _whole(index: Any, size: int) -> bool:
+    return isinstance(index, slice) and index.indices(size) == (0, size, 1)
+
+
+def _fit(pieces: list[Piece], array: da.Array) -> bool:
+    """Whether each piece has the rows and columns of its block."""
+    return all(
+        piece.stop - piece.start == rows and tuple(piece.storage.shape[1:]) == array.shape[1:]
+        for piece, rows in zip(pieces, array.chunks[0], strict=True)
+    )
+
+
+def _memory(pieces: list[Piece], name: str) -> Source | None:
+    if not all(type(piece.storage) in (np.ndarray, np.memmap) for piece in pieces):
+        return None
+    whole = _one_range(pieces)
+    if whole is not None:
+        return MemorySource(whole.storage[whole.start : whole.stop], name)
+    blocks = [MemorySource(p.storage[p.start : p.stop], name) for p in pieces]
+    return StackedSource(blocks, name)
+
+
+def _stored(pieces: list[Piece], name: str) -> Source | None:
+    whole = _one_range(pieces)
+    if whole is None or not isinstance(whole.storage, zarr.Array):
+        return None
+    source = ZarrSource(whole.storage, name=name)
+    if source.shape[0] != whole.storage.shape[0]:  # resized since Dask opened it
+        return None
+    if (whole.start, whole.stop) == (0, len(source)):
+        return source
+    return SlicedSource(source, whole.start, whole.stop)
+
+
+def _one_range(pieces: list[Piece]) -> Piece | None:
+    """The contiguous rows of one storage that the pieces make up, if they do."""
+    storage = pieces[0].storage
+    if any(piece.storage is not storage for piece in pieces):
+        return None
+    if any(a.stop != b.start for a, b in pairwise(pieces)):
+        return None
+    return Piece(storage, pieces[0].start, pieces[-1].stop)

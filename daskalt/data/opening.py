@@ -1,0 +1,86 @@
+"""What a user hands over, opened as a table: arrays in memory, or rows where they are stored."""
+
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    column_or_1d,
+    validate_data,
+)
+
+from daskalt.data.readers import MemorySource, Source
+from daskalt.data.sources import as_source
+from daskalt.data.table import Table
+from daskalt.errors import InputError
+
+__all__ = ["is_stored", "open_features", "open_table"]
+
+
+def is_stored(value: Any) -> bool:
+    """Say whether ``value`` is read piece by piece rather than held as one array in memory."""
+    if isinstance(value, str | PathLike | Source | Table):
+        return True
+    module = type(value).__module__.split(".")[0]
+    return module in ("dask", "zarr", "dask_expr", "xarray")
+
+
+def open_table(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Table:
+    """Return the rows to train on or to score, checked as far as that reads no block.
+
+    Sets ``n_features_in_`` and ``feature_names_in_`` of the estimator if ``reset``, and else
+    compares with them.
+    """
+    scratch = estimator.scratch
+    if isinstance(X, Table):
+        table = X
+    elif is_stored(X) or is_stored(y):
+        features = as_source(X, "X", scratch=scratch)
+        if y is None and isinstance(X, str | PathLike):
+            y = X
+        if y is None:
+            raise InputError(
+                f"{type(estimator).__name__} needs targets, but y is None: give y, or X as the "
+                "path of a Zarr group that holds arrays X and y."
+            )
+        targets = as_source(y, "y", scratch=scratch)
+        if sample_weight is not None:
+            sample_weight = as_source(sample_weight, "sample_weight", scratch=scratch)
+        table = Table(features, targets, sample_weight)
+    else:
+        X, y = validate_data(
+            estimator, X, y, reset=reset, multi_output=True, y_numeric=False, order="C"
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(
+                sample_weight, X, dtype=np.result_type(X.dtype, np.float32), ensure_non_negative=True
+            )
+        weight = None if sample_weight is None else MemorySource(sample_weight, "sample_weight")
+        return Table(MemorySource(X, "X"), MemorySource(y, "y"), weight)
+    _check_features(estimator, X, table.X, reset)
+    return table
+
+
+def open_features(estimator: Any, X: Any) -> Source:
+    """Return the features to predict for, with as many columns as the fit had."""
+    source = as_source(X, "X", scratch=estimator.scratch)
+    _check_features(estimator, X, source, reset=False)
+    return source
+
+
+def _check_features(estimator: Any, X: Any, source: Source, reset: bool) -> None:
+    if hasattr(X, "columns"):  # a Dask DataFrame names its features
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        return
+    columns = source.shape[1]
+    if reset:
+        estimator.n_features_in_ = columns
+        vars(estimator).pop("feature_names_in_", None)
+    elif columns != estimator.n_features_in_:
+        raise InputError(
+            f"X has {columns} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input."
+        )

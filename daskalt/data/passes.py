@@ -1,0 +1,191 @@
+"""The plan of one pass over the data: which blocks are read, mixed and dealt into which steps.
+
+A pass reads the blocks in a random order, in groups of several blocks. Within a group the blocks
+are dealt to *lanes*; each lane reads its own blocks, mixes their rows in memory, and gives every
+step of the group an equal share of them. So a step is `lanes` tasks, its rows come from all blocks
+of the group, and every block is read once. All of it follows from the data, the parameters and the
+seed, never from how many threads or workers there are.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from daskalt.data.table import Block, Table
+
+__all__ = ["Group", "Lane", "PassPlan", "in_order", "plan_pass", "read_lane"]
+
+CHUNK_ROWS = 4096  # rows that a task of a reduction takes at the least
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Blocks that one task reads, and how it mixes and shares out their rows."""
+
+    starts: np.ndarray  # first row of each block
+    stops: np.ndarray  # one past the last row of each block
+    seed: tuple[int, ...] | None  # of the mixing; None keeps the order
+
+    @property
+    def rows(self) -> int:
+        """Rows that the lane holds in memory."""
+        return int(np.sum(self.stops - self.starts))
+
+    def shares(self, steps: int) -> list[tuple[int, int]]:
+        """Bounds of the rows of each of the group's steps."""
+        edges = np.linspace(0, self.rows, steps + 1).astype(int).tolist()
+        return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Blocks that are in memory together, and the number of steps made of them."""
+
+    lanes: tuple[Lane, ...]
+    steps: int
+
+
+@dataclass(frozen=True)
+class PassPlan:
+    """All groups of a pass, in order."""
+
+    groups: tuple[Group, ...]
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole pass."""
+        return sum(group.steps for group in self.groups)
+
+
+def plan_pass(
+    table: Table,
+    bounds: np.ndarray,
+    *,
+    batch_size: int,
+    lanes: int,
+    buffer_rows: int,
+    seed: tuple[int, ...] | None,
+) -> PassPlan:
+    """Return the plan of one pass over some blocks of ``table``.
+
+    Parameters
+    ----------
+    table : Table
+        Where the rows lie.
+    bounds : ndarray of shape (blocks, 2)
+        First row of each block of the pass, and one past its last.
+    batch_size : int
+        Rows of a step. Steps of a group are equal to within a row a lane, so the actual number
+        differs a little from this.
+    lanes : int
+        Tasks of a step.
+    buffer_rows : int
+        Rows that a group holds in memory, at least one step's.
+    seed : tuple of int or None
+        Seed of the pass; None reads and uses the rows in their order.
+    """
+    rows = bounds[:, 1] - bounds[:, 0]
+    order = np.arange(len(bounds))
+    if seed is not None:
+        if table.in_memory:  # single rows are the blocks
+            bounds = np.repeat(_ranges(bounds[:, 0], bounds[:, 1]), 2).reshape(-1, 2) + [0, 1]
+            rows, order = np.ones(len(bounds), int), np.arange(len(bounds))
+        order = np.random.default_rng(seed).permutation(order)
+    n_groups = min(max(1, round(rows.sum() / max(buffer_rows, batch_size))), len(order))
+    groups = []
+    for number, members in enumerate(np.array_split(order, n_groups)):
+        lanes_of_group = tuple(
+            Lane(part[:, 0], part[:, 1], None if seed is None else (*seed, number, k))
+            for k, part in enumerate(_deal(bounds[members], lanes, table))
+        )
+        groups.append(Group(lanes_of_group, max(1, round(rows[members].sum() / batch_size))))
+    return PassPlan(tuple(groups))
+
+
+def _deal(bounds: np.ndarray, lanes: int, table: Table) -> list[np.ndarray]:
+    """Blocks divided among lanes, as evenly as whole chunks allow."""
+    chunk = table.X.chunk_rows or 1
+    if not table.in_memory:
+        bounds = _cut(bounds, chunk, table.X.offset)
+        if len(bounds) < lanes:  # fewer chunks than tasks: each is read in parts
+            bounds = _cut(bounds, -(-int(np.ptp(bounds, axis=1).max()) // lanes), 0)
+    parts = [part for part in np.array_split(bounds, lanes) if len(part)]
+    return parts if table.in_memory else [_joined(part) for part in parts]
+
+
+def _cut(bounds: np.ndarray, size: int, offset: int) -> np.ndarray:
+    """Blocks cut where ``row + offset`` is a multiple of ``size``."""
+    pieces = []
+    for start, stop in bounds.tolist():
+        first = (start + offset) // size * size + size - offset
+        edges = np.array([start, *range(first, stop, size), stop])
+        pieces.append(np.stack([edges[:-1], edges[1:]], axis=1))
+    return np.concatenate(pieces)
+
+
+def _joined(bounds: np.ndarray) -> np.ndarray:
+    """Blocks of which neighbours that touch are one."""
+    apart = np.flatnonzero(bounds[1:, 0] != bounds[:-1, 1]) + 1
+    return np.stack(
+        [bounds[np.r_[0, apart], 0], bounds[np.r_[apart - 1, len(bounds) - 1], 1]], axis=1
+    )
+
+
+def in_order(bounds: np.ndarray) -> list[Lane]:
+    """Return blocks as lanes of at least CHUNK_ROWS rows each where there are as many, unmixed."""
+    rows = np.cumsum(bounds[:, 1] - bounds[:, 0])
+    ends = np.flatnonzero(np.diff((rows - 1) // CHUNK_ROWS)) + 1
+    parts = np.split(bounds, ends)
+    return [Lane(part[:, 0], part[:, 1], None) for part in parts]
+
+
+def read_lane(
+    table: Table, lane: Lane, check: Callable[[Block, int, int], None] | None = None
+) -> Block:
+    """Return the rows of a lane, read block by block and mixed.
+
+    ``check`` is called with every block read from storage, and its bounds.
+    """
+    if table.in_memory:
+        rows = _ranges(lane.starts, lane.stops)
+        return table.read_rows(rows if lane.seed is None else _mixed(rows, lane.seed))
+    places = np.arange(lane.rows)
+    if lane.seed is not None:
+        places = _mixed(places, lane.seed)
+    columns: list[np.ndarray | None] = [None, None, None]
+    done = 0
+    for start, stop in zip(lane.starts.tolist(), lane.stops.tolist(), strict=True):
+        block = table.read(start, stop)
+        if check is not None:
+            check(block, start, stop)
+        here = places[done : done + stop - start]
+        for k, part in enumerate(block):
+            columns[k] = _scatter(columns[k], part, here, lane.rows)
+        done += stop - start
+    return Block(*columns)
+
+
+def _scatter(
+    column: np.ndarray | None, part: np.ndarray | None, places: np.ndarray, rows: int
+) -> np.ndarray | None:
+    """Put the rows of a block where the mixing wants them, in one copy."""
+    if part is None:
+        return None
+    if column is None:
+        column = np.empty((rows, *part.shape[1:]), part.dtype)
+    elif part.dtype != column.dtype:  # text of varying width
+        column = column.astype(np.promote_types(column.dtype, part.dtype))
+    column[places] = part
+    return column
+
+
+def _mixed(rows: np.ndarray, seed: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(rows)
+
+
+def _ranges(starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    """All integers of the half-open ranges, one after another."""
+    lengths = stops - starts
+    offsets = np.repeat(starts - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
+    return np.arange(int(lengths.sum())) + offsets

@@ -1,0 +1,291 @@
+"""Rows of one array, wherever it lies: in memory, in a Zarr store, or spread over several pieces."""
+
+import threading
+import uuid
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from daskalt.errors import DaskaltError, InputError, StorageError
+
+__all__ = ["MemorySource", "SlicedSource", "Source", "StackedSource", "ZarrSource"]
+
+
+class Source(ABC):
+    """Rows of a one- or two-dimensional array, read a range at a time.
+
+    Attributes
+    ----------
+    name : str
+        What messages call the array: ``"X"``, ``"y"``.
+    shape : tuple of int
+        Rows, then columns where there are any.
+    dtype : numpy.dtype
+        Type of the rows as stored, in native byte order. Text of varying width has ``"StringDType"``
+        here, and is read as fixed-width text.
+    chunk_rows : int or None
+        Rows that are cheap to read together; None when any range is.
+    offset : int
+        Rows of the store that lie before row 0: chunk boundaries are where
+        ``(row + offset) % chunk_rows == 0``.
+    columns : list of str or None
+        Names of the columns, where the data has them.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    chunk_rows: int | None = None
+    offset: int = 0
+    columns: list[str] | None = None
+
+    @abstractmethod
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Rows ``start`` to ``stop`` as a C-contiguous array of the stored type."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether single rows are as cheap as ranges, so that ``read_rows`` may be used."""
+        return False
+
+    def read_rows(self, rows: np.ndarray) -> np.ndarray:
+        """The rows at the indices ``rows``, in that order; for sources in memory."""
+        raise TypeError(f"{self!r} is not in memory; read ranges of it.")
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row (16 a value for text of varying width, the size of its handle)."""
+        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return len(self) * self.row_bytes
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, shape={self.shape}, dtype={self.dtype})"
+
+
+def native(dtype: Any) -> np.dtype:
+    """``dtype`` in the byte order of this machine."""
+    dtype = np.dtype(dtype)
+    return dtype if dtype.kind == "T" else dtype.newbyteorder("=")
+
+
+def _contiguous(rows: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if dtype.kind == "T":
+        # Fixed-width text sorts and compares faster than StringDType, and scikit-learn knows it.
+        width = int(np.strings.str_len(rows).max()) if rows.size else 1
+        dtype = np.dtype(f"U{max(width, 1)}")
+    return np.ascontiguousarray(rows, dtype=dtype)
+
+
+class MemorySource(Source):
+    """Rows of a NumPy array."""
+
+    def __init__(
+        self, array: np.ndarray, name: str = "X", columns: list[str] | None = None
+    ) -> None:
+        self.array = array
+        self.name = name
+        self.columns = columns
+        self.shape = array.shape
+        self.dtype = native(array.dtype)
+
+    @property
+    def in_memory(self) -> bool:
+        return True
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return _contiguous(self.array[start:stop], self.dtype)
+
+    def read_rows(self, rows: np.ndarray) -> np.ndarray:
+        return _contiguous(self.array[rows], self.dtype)
+
+
+class ZarrSource(Source):
+    """Rows of a Zarr array, opened once in each process; pickles as an address.
+
+    Parameters
+    ----------
+    store : str, Path, zarr store or zarr.Array
+        Where the store is: a path, an fsspec URL, or an open store. A zarr.Array is read at its
+        address; only one held in memory travels with its data.
+    path : str
+        Path of the array within the store.
+    name : str
+        What messages call the array.
+
+    Raises
+    ------
+    StorageError
+        When the store or the array cannot be opened, or rows cannot be read.
+    """
+
+    def __init__(self, store: Any, path: str = "", name: str = "X") -> None:
+        self.name = name
+        array = store if isinstance(store, zarr.Array) else None
+        if array is not None:
+            store, path = array.store, array.path
+        self.store = _address(store)
+        self.path = path.strip("/")
+        self._kept = array if isinstance(self.store, zarr.storage.MemoryStore) else None
+        self._token = uuid.uuid4().hex
+        self.keeper: Any = None  # lives as long as a temporary store is needed
+        array = self.array
+        self.shape = tuple(array.shape)
+        self.dtype = native(array.dtype)
+        rows = (array.shards or array.chunks)[:1]
+        self.chunk_rows = int(rows[0]) if rows else None
+        self.columns = array.attrs.asdict().get("columns")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"keeper": None}
+
+    @property
+    def location(self) -> str:
+        """Store and array path, for messages."""
+        where = self.store if isinstance(self.store, str) else str(self.store)
+        return f"{where}/{self.path}" if self.path else where
+
+    @property
+    def array(self) -> zarr.Array:
+        """The open array of this process."""
+        if self._kept is not None:
+            return self._kept
+        return _OPEN_ARRAYS.get(self._token, self._open)
+
+    def _open(self) -> zarr.Array:
+        try:
+            return zarr.open_array(self.store, path=self.path or None, mode="r")
+        except Exception as error:
+            raise StorageError(
+                f"{self.name}: no readable Zarr array at {self.location} ({error}). "
+                "Check the path, and that every machine that trains can reach it."
+            ) from error
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        array = self.array
+        try:
+            rows = np.asarray(array[start:stop])
+        except (MemoryError, DaskaltError):
+            raise
+        except Exception as error:
+            raise StorageError(
+                f"{self.name}: rows {start} to {stop} of {self.location} cannot be read "
+                f"({self._chunks(start, stop)}): {type(error).__name__}: {error}. "
+                "The store is damaged or out of reach; write it again or restore it."
+            ) from error
+        return _contiguous(rows, self.dtype)
+
+    def _chunks(self, start: int, stop: int) -> str:
+        size = self.chunk_rows or 1
+        return f"row chunks {start // size} to {max(start, stop - 1) // size}"
+
+
+class _OpenArrays:
+    """The Zarr arrays that this process has open, the least recently used dropped first.
+
+    Opening reads metadata, which is slow on object stores, and a task unpickles its sources anew.
+    """
+
+    def __init__(self, limit: int = 256) -> None:
+        self._limit = limit
+        self._arrays: OrderedDict[str, zarr.Array] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, token: str, opener: Any) -> zarr.Array:
+        with self._lock:
+            if token in self._arrays:
+                self._arrays.move_to_end(token)
+                return self._arrays[token]
+        array = opener()
+        with self._lock:
+            self._arrays[token] = array
+            while len(self._arrays) > self._limit:
+                self._arrays.popitem(last=False)
+        return array
+
+
+_OPEN_ARRAYS = _OpenArrays()
+
+
+def _address(store: Any) -> Any:
+    """A path or URL where ``store`` has one that says everything, else the store itself."""
+    if isinstance(store, str | Path):
+        return str(store)
+    if isinstance(store, zarr.storage.LocalStore):
+        return str(store.root)
+    # Dask opens local paths by way of fsspec, several times slower than Zarr's own local store.
+    filesystem = getattr(getattr(store, "fs", None), "sync_fs", None)
+    if "file" in np.atleast_1d(getattr(filesystem, "protocol", ())):
+        return str(store.path)
+    return store
+
+
+class SlicedSource(Source):
+    """Rows ``start`` to ``stop`` of another source, numbered from 0."""
+
+    def __init__(self, source: Source, start: int, stop: int) -> None:
+        if not 0 <= start <= stop <= len(source):
+            raise InputError(f"{source.name} has rows 0 to {len(source)}, not {start} to {stop}.")
+        self.source = source
+        self.start = start
+        self.name = source.name
+        self.shape = (stop - start, *source.shape[1:])
+        self.dtype = source.dtype
+        self.chunk_rows = source.chunk_rows
+        self.columns = source.columns
+        self.offset = 0 if self.chunk_rows is None else source.offset + start
+
+    @property
+    def in_memory(self) -> bool:
+        return self.source.in_memory
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        # Clipped: a reader must not wander into the rows that the slice leaves out.
+        start, stop = (min(row, len(self)) for row in (start, stop))
+        return self.source.read(self.start + start, self.start + stop)
+
+    def read_rows(self, rows: np.ndarray) -> np.ndarray:
+        return self.source.read_rows(np.asarray(rows) + self.start)
+
+
+class StackedSource(Source):
+    """The rows of several sources, one after the other."""
+
+    def __init__(self, sources: Sequence[Source], name: str) -> None:
+        if len({source.shape[1:] for source in sources}) != 1:
+            shapes = ", ".join(str(source.shape) for source in sources[:5])
+            raise InputError(f"{name}: the pieces differ in their columns: shapes {shapes}.")
+        self.sources = tuple(sources)
+        self.name = name
+        self.starts = np.cumsum([0, *(len(source) for source in sources)]).tolist()
+        self.shape = (self.starts[-1], *sources[0].shape[1:])
+        self.dtype = native(np.result_type(*(source.dtype for source in sources)))
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        first = bisect_right(self.starts, start) - 1
+        parts = []
+        for begin, source in zip(self.starts[first:], self.sources[first:], strict=False):
+            if begin >= stop:
+                break
+            parts.append(source.read(max(start - begin, 0), min(stop - begin, len(source))))
+        return self._join(parts)
+
+    def _join(self, parts: list[np.ndarray]) -> np.ndarray:
+        if not parts:
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        if len(parts) == 1:
+            return _contiguous(parts[0], self.dtype)
+        text = self.dtype.kind == "T"  # read as fixed-width text, whose common width NumPy finds
+        return np.concatenate(parts, dtype=None if text else self.dtype)

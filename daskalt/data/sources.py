@@ -1,0 +1,270 @@
+"""Whatever the user has, as sources of rows: checked first, copied only where it must be."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import zarr
+
+from daskalt.data.checks import (
+    check_array,
+    kind_of,
+    numbers_of_objects,
+    refuse_sparse,
+    text_of_objects,
+)
+from daskalt.data.graphs import read_through
+from daskalt.data.readers import MemorySource, Source, ZarrSource
+from daskalt.data.staging import stage
+from daskalt.data.table import Table, check_rows
+from daskalt.errors import InputError, InputTypeError, StorageError
+
+__all__ = ["MemorySource", "Source", "ZarrSource", "as_source", "as_table"]
+
+
+def as_source(
+    value: Any, name: str, *, scratch: str | Path | None = None, rows: int | None = None
+) -> Source:
+    """The rows of ``value`` as a source.
+
+    Parameters
+    ----------
+    value : array-like
+        NumPy array, list, pandas or Dask DataFrame or Series, Dask array, xarray DataArray,
+        ``zarr.Array``, or the path or fsspec URL of a Zarr array, or of a group with a member
+        called "X", "y" or "sample_weight" as ``name`` has it. A Dask array that is stored rows and
+        nothing more is read where these lie; any other is computed once, to Zarr.
+    name : str
+        The argument, for messages. "y..." and "sample_weight..." are targets and weights,
+        everything else is features.
+    scratch : str or Path, optional
+        Folder or URL for such copies; a temporary folder by default.
+    rows : int, optional
+        Rows that there must be. A single number as sample weight is repeated this often.
+
+    Raises
+    ------
+    InputError
+        When type, shape or number of rows will not do.
+    StorageError
+        When a store is missing or unreadable.
+    """
+    if rows is not None and kind_of(name) == "sample_weight" and np.isscalar(value):
+        value = np.full(rows, value)
+    ready = _prepare(value, name)
+    if rows is not None:
+        check_rows({name: ready, "X": np.empty((rows, 0))})
+    return _staged({name: ready}, _columns(value), scratch)[name]
+
+
+def as_table(
+    X: Any, y: Any = None, sample_weight: Any = None, *, scratch: str | Path | None = None
+) -> Table:
+    """Features, targets and weights as an aligned table.
+
+    Everything is checked before anything is copied, and Dask arrays that must be copied are
+    computed together. Takes what ``as_source`` takes. Where ``X`` is a Zarr group and ``y`` is
+    None, members "y" and "sample_weight" of the group are used if there are any.
+
+    Raises
+    ------
+    InputError
+        When type, shape or number of rows will not do.
+    StorageError
+        When a store is missing or unreadable.
+    """
+    if y is None:
+        group = _open(X, "X") if isinstance(X, str | Path) else X
+        if isinstance(group, zarr.Group):
+            y = group.get("y")
+            sample_weight = group.get("sample_weight") if sample_weight is None else sample_weight
+    ready = {"X": _prepare(X, "X")}
+    if y is not None:
+        ready["y"] = _prepare(y, "y")
+    if sample_weight is not None:
+        if np.isscalar(sample_weight) and not isinstance(sample_weight, str):
+            sample_weight = np.full(ready["X"].shape[0], sample_weight)
+        ready["sample_weight"] = _prepare(sample_weight, "sample_weight")
+    check_rows(ready)
+    sources = _staged(ready, _columns(X), scratch)
+    return Table(sources["X"], sources.get("y"), sources.get("sample_weight"))
+
+
+def _staged(
+    ready: Mapping[str, Source | da.Array],
+    columns: list[str] | None,
+    scratch: str | Path | None,
+) -> dict[str, Source]:
+    waiting = {name: array for name, array in ready.items() if isinstance(array, da.Array)}
+    staged = stage(waiting, scratch, columns=columns) if waiting else {}
+    return {name: staged.get(name, source) for name, source in ready.items()}
+
+
+def _prepare(value: Any, name: str) -> Source | da.Array:
+    """A checked source, or a checked Dask array that has to be staged."""
+    refuse_sparse(value, name)
+    if isinstance(value, Source):
+        check_array(value, name)
+        return value
+    if isinstance(value, str | Path):
+        value = _open(value, name)
+    if isinstance(value, zarr.Group):
+        value = _member(value, name)
+    if isinstance(value, zarr.Array):
+        check_array(value, name)
+        return ZarrSource(value, name=name)
+    value = _unwrap_xarray(value, name)
+    if _is_dask_frame(value):
+        value = _frame_to_dask(value, name)
+    if isinstance(value, da.Array):
+        return _from_dask(value, name)
+    return _from_memory(value, name)
+
+
+# ------------------------------------------------------------------------------- Zarr
+
+
+def _open(location: str | Path, name: str) -> zarr.Array | zarr.Group:
+    if str(location).endswith((".csv", ".parquet", ".npy", ".npz")):
+        raise InputError(
+            f"{name}: {location} is not a Zarr store. Convert it first: daskalt ingest, or "
+            "daskalt.data.ingest."
+        )
+    try:
+        return zarr.open(str(location), mode="r")
+    except Exception as error:
+        raise StorageError(
+            f"{name}: no readable Zarr array or group at {location} ({error}). Check the path; "
+            "a store whose writing was interrupted must be written again."
+        ) from error
+
+
+def _member(group: zarr.Group, name: str) -> zarr.Array:
+    wanted = kind_of(name)
+    for key in (name, wanted):
+        member = group.get(key)
+        if isinstance(member, zarr.Array):
+            return member
+    raise InputError(
+        f"{name}: the Zarr group {group.store_path} has no array called {wanted!r}; it has "
+        f"{sorted(group.array_keys())}. Give the path of the array itself."
+    )
+
+
+# ------------------------------------------------------------------------------- Dask, xarray
+
+
+def _from_dask(array: da.Array, name: str) -> Source | da.Array:
+    refuse_sparse(array._meta, name)
+    if any(np.isnan(size) for size in array.shape):
+        raise InputError(
+            f"{name} is a Dask array of unknown chunk sizes (shape {array.shape}). "
+            f"Call {name}.compute_chunk_sizes() first."
+        )
+    check_array(array, name)
+    if array.ndim == 2 and array.numblocks[1] > 1:
+        raise InputError(
+            f"{name} has chunks across columns ({array.numblocks[1]} blocks), and a block must "
+            f"hold whole rows. Call {name}.rechunk({{1: -1}}) first."
+        )
+    source = read_through(array, name)
+    if isinstance(source, MemorySource):
+        return _from_memory(source.array, name)
+    return array if source is None else source
+
+
+def _is_dask_frame(value: Any) -> bool:
+    return hasattr(value, "to_dask_array") and hasattr(value, "npartitions")
+
+
+def _frame_to_dask(frame: Any, name: str) -> da.Array:
+    _check_columns(frame, name)
+    if frame.ndim == 1 and getattr(frame.dtype, "kind", "O") not in "biuf":
+        frame = frame.astype(object)
+    return frame.to_dask_array(lengths=True)
+
+
+def _unwrap_xarray(value: Any, name: str) -> Any:
+    if not type(value).__module__.startswith("xarray."):
+        return value
+    if not hasattr(value, "variable"):
+        raise InputError(f"{name} is an xarray Dataset. Give one of its variables.")
+    if not getattr(value.variable, "_in_memory", True) and value.chunks is None:
+        value = value.chunk()  # lazy, not yet Dask: .data would read all of it
+    return value.data
+
+
+# ------------------------------------------------------------------------------- memory
+
+
+def _from_memory(value: Any, name: str) -> MemorySource:
+    _check_columns(value, name)
+    array = _as_numpy(value, name)
+    if array.dtype.kind == "O" and array.size:
+        array = _from_objects(array, value, name)
+    check_array(array, name)
+    return MemorySource(array, name, _columns(value))
+
+
+def _as_numpy(value: Any, name: str) -> np.ndarray:
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise InputError(f"{name} is masked. Fill or drop the masked entries, e.g. {name}.filled(0).")
+    try:
+        return np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
+    except ValueError as error:
+        raise InputError(
+            f"{name} is no array: {error}. Give rows of equal length, all numbers."
+        ) from error
+
+
+def _from_objects(array: np.ndarray, value: Any, name: str) -> np.ndarray:
+    if kind_of(name) == "y":
+        return text_of_objects(array, name)
+    try:
+        return numbers_of_objects(array, name)
+    except InputTypeError as error:
+        suspects = _columns_of_kind(value, "O")
+        if not suspects:
+            raise
+        raise InputTypeError(f"{error} Columns of that type: {', '.join(suspects)}.") from None
+
+
+def _check_columns(frame: Any, name: str) -> None:
+    """Refuse data frames with columns that are never numbers: dates, categories."""
+    if kind_of(name) == "y":
+        return
+    numbers = "biufcO" if not _is_dask_frame(frame) else "biuf"
+    wrong = [
+        f"{column} ({dtype})"
+        for column, dtype in _dtypes(frame).items()
+        if _kind(dtype) not in numbers or str(dtype) == "category"
+    ]
+    if wrong:
+        raise InputError(
+            f"dtype='numeric' is not compatible with columns of {name}: {', '.join(wrong)}. "
+            "Encode them as numbers or drop them."
+        )
+
+
+def _columns_of_kind(frame: Any, kind: str) -> list[str]:
+    return [str(column) for column, dtype in _dtypes(frame).items() if _kind(dtype) == kind]
+
+
+def _dtypes(frame: Any) -> dict:
+    dtypes = getattr(frame, "dtypes", None)
+    return dict(dtypes.items()) if getattr(frame, "ndim", 0) == 2 and dtypes is not None else {}
+
+
+def _kind(dtype: Any) -> str:
+    return getattr(dtype, "kind", "O")
+
+
+def _columns(value: Any) -> list[str] | None:
+    """Column names where all are text, as scikit-learn has feature names."""
+    names = getattr(value, "columns", None)
+    if names is None:
+        return None
+    names = list(names)
+    return names if names and all(isinstance(name, str) for name in names) else None

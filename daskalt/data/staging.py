@@ -1,0 +1,278 @@
+"""Copies in Zarr: of Dask arrays, which would be computed anew each pass, and of shuffled tables."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import zarr
+from tqdm import tqdm
+
+from daskalt import __version__
+from daskalt.data.buckets import Buckets
+from daskalt.data.readers import Source, ZarrSource
+from daskalt.data.store import NewGroup, TemporaryStore, check_space, new_group, storage_errors
+from daskalt.data.table import Block, Table, good_rows
+from daskalt.errors import InputError
+
+__all__ = ["Layout", "shuffle_to_zarr", "stage", "write_blocks"]
+
+MEMORY_BYTES = 256 << 20
+
+
+# ------------------------------------------------------------------------------- Dask arrays
+
+
+def stage(
+    arrays: Mapping[str, da.Array],
+    scratch: str | Path | None = None,
+    *,
+    columns: list[str] | None = None,
+) -> dict[str, ZarrSource]:
+    """Write Dask arrays of equal rows to one temporary Zarr group, and return its arrays.
+
+    All are computed together by the active scheduler, block by block, so that work they share is
+    done once and nothing is gathered. Chunks follow from the shape of the first array, not from
+    the Dask chunks. The group is removed when the returned sources are.
+
+    Parameters
+    ----------
+    arrays : mapping of str to dask.array.Array
+        Arrays of known shape, with one block across the columns.
+    scratch : str, Path or None
+        Folder or URL for the copies, which all workers can reach; None for the system's
+        temporary folder.
+    columns : list of str, optional
+        Names of the columns of ``X``.
+    """
+    first = next(iter(arrays.values()))
+    rows = good_rows(first.shape[0], _dask_row_bytes(first))
+    store = TemporaryStore(scratch)
+    with new_group(store.location) as group:
+        targets = []
+        for name, array in arrays.items():
+            attributes = {"columns": columns} if columns and name == "X" else None
+            targets.append(group.create(name, array.shape, array.dtype, rows, attributes))
+        blocks = [_whole_chunks(array, rows) for array in arrays.values()]
+        with storage_errors(store.location):
+            da.store(blocks, targets, lock=False)
+    sources = {name: ZarrSource(store.location, name, name) for name in arrays}
+    for source in sources.values():
+        source.keeper = store
+    return sources
+
+
+def _dask_row_bytes(array: da.Array) -> int:
+    return int(np.prod(array.shape[1:], dtype=np.int64)) * array.dtype.itemsize
+
+
+def _whole_chunks(array: da.Array, rows: int) -> da.Array:
+    """``array`` in blocks that own whole Zarr chunks: a shared chunk would lose rows silently."""
+    block = max(1, max(array.chunks[0]) // rows) * rows
+    array = array.rechunk({0: block})
+    return array.map_blocks(_text, dtype=array.dtype) if array.dtype.kind == "O" else array
+
+
+def _text(block: np.ndarray) -> np.ndarray:
+    if set(map(type, block.ravel())) - {str, np.str_}:
+        raise InputError("y holds objects that are not text. Convert it, e.g. y.astype(str).")
+    return block
+
+
+# ------------------------------------------------------------------------------- tables
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a stored table looks like: its rows, and shape and type of a row of each array."""
+
+    n_rows: int
+    arrays: dict[str, tuple[tuple[int, ...], np.dtype]]  # "X", "y", "sample_weight"
+    columns: list[str] | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of ``X``."""
+        shape, dtype = self.arrays["X"]
+        return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+
+
+def shuffle_to_zarr(
+    table: Table,
+    destination: str | Path,
+    *,
+    seed: int,
+    chunk_rows: int | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Table:
+    """Write the rows of a table to a Zarr group in a uniformly random order, and return that.
+
+    Row i goes where ``numpy.random.default_rng(seed).random(n)[i]`` ranks among all: the order
+    depends on the seed and the number of rows, not on chunks or memory. One pass over the table
+    scatters the rows over files by the size of that number, one over the files sorts each.
+
+    Parameters
+    ----------
+    table : Table
+        Aligned rows.
+    destination : str or Path
+        Path or fsspec URL of the new group.
+    seed : int
+        Seed of the order.
+    chunk_rows : int, optional
+        Rows of a chunk; by default about 4 MiB.
+    memory_bytes : int
+        Memory to work in, while chunks of the source allow it. The rows lie on disk twice
+        meanwhile.
+    overwrite : bool
+        Whether what lies at ``destination`` may be replaced.
+    progress : bool
+        Whether to show a progress bar.
+
+    Raises
+    ------
+    InputError
+        When something is at ``destination`` already.
+    StorageError
+        When the disk is too small or a store cannot be read; nothing is left behind.
+    """
+    _refuse_own_place(table, destination)
+    arrays = {name: (a.shape[1:], _fixed_width(a)) for name, a in table.present.items()}
+    layout = Layout(table.n_rows, arrays, table.X.columns)
+    rows = max(1, memory_bytes // 8 // max(1, table.row_bytes))
+    blocks = (table.read(*bounds) for bounds in table.block_bounds(rows))
+    return write_blocks(
+        blocks,
+        layout,
+        destination,
+        seed=seed,
+        chunk_rows=chunk_rows,
+        memory_bytes=memory_bytes,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def _refuse_own_place(table: Table, destination: str | Path) -> None:
+    place = str(destination).rstrip("/")
+    for name, source in table.present.items():
+        if isinstance(source, ZarrSource) and f"{source.location}/".startswith(f"{place}/"):
+            raise InputError(f"{destination} is where {name} is read from. Name another place.")
+
+
+def _fixed_width(source: Source) -> np.dtype:
+    """The type of a row's record: text needs its greatest width, which one reading finds."""
+    if source.dtype.kind not in "OT":
+        return source.dtype
+    rows = source.chunk_rows or good_rows(len(source), source.row_bytes)
+    starts = range(0, len(source), rows)
+    return np.result_type(
+        *(source.read(a, min(a + rows, len(source))).astype(np.str_).dtype for a in starts)
+    )
+
+
+def write_blocks(
+    blocks: Iterable[Block],
+    layout: Layout,
+    destination: str | Path,
+    *,
+    seed: int | None,
+    chunk_rows: int | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Table:
+    """Write blocks of rows to a Zarr group, shuffled unless ``seed`` is None, and return that.
+
+    See ``shuffle_to_zarr`` for the other parameters and the errors.
+    """
+    attributes = {"daskalt": __version__, "seed": seed, **layout.attributes}
+    rows = chunk_rows or good_rows(layout.n_rows, layout.row_bytes)
+    with new_group(destination, attributes=attributes, overwrite=overwrite) as group:
+        writer = ChunkWriter(group, layout, rows)
+        bar = tqdm(total=layout.n_rows * (1 if seed is None else 2), unit="rows", disable=not progress)
+        with bar, storage_errors(destination):
+            if seed is not None:
+                blocks = _shuffled(blocks, layout, group, seed, memory_bytes, bar)
+            for block in blocks:
+                writer.append(block)
+                bar.update(len(block.X))
+            writer.finish()
+    members = (ZarrSource(str(destination), name, name) for name in layout.arrays)
+    return Table(**{_FIELDS[source.name]: source for source in members})
+
+
+_FIELDS = {"X": "X", "y": "y", "sample_weight": "weight"}
+
+
+def _shuffled(
+    blocks: Iterable[Block],
+    layout: Layout,
+    group: NewGroup,
+    seed: int,
+    memory_bytes: int,
+    bar: tqdm,
+) -> Iterator[Block]:
+    """The rows in random order; all blocks are read before the first comes out."""
+    buckets = Buckets(group.folder / "buckets", layout.arrays, layout.n_rows, memory_bytes)
+    check_space(group.folder, buckets.nbytes, group.root)
+    rng = np.random.default_rng(seed)
+    for block in blocks:
+        # One number a row from one stream: how the rows are cut into blocks changes nothing.
+        buckets.scatter(block, rng.random(len(block.X)))
+        bar.update(len(block.X))
+    return buckets.sorted_blocks()
+
+
+class ChunkWriter:
+    """Appends blocks of any length to new arrays, always whole chunks at a time."""
+
+    def __init__(self, group: NewGroup, layout: Layout, chunk_rows: int) -> None:
+        self.n_rows = layout.n_rows
+        self.chunk_rows = chunk_rows
+        self.row = 0
+        self.waiting: list[Block] = []
+        self.arrays: dict[str, zarr.Array] = {}
+        for name, (shape, dtype) in layout.arrays.items():
+            columns = {"columns": layout.columns} if layout.columns and name == "X" else None
+            shape = (layout.n_rows, *shape)
+            self.arrays[_FIELDS[name]] = group.create(name, shape, dtype, chunk_rows, columns)
+
+    def append(self, block: Block) -> None:
+        """Write the whole chunks that this block completes; keep the rest."""
+        self.waiting.append(block)
+        rows = sum(len(part.X) for part in self.waiting)
+        if rows >= self.chunk_rows:
+            self._write(rows - rows % self.chunk_rows)
+
+    def finish(self) -> None:
+        """Write the ragged last chunk."""
+        self._write(sum(len(part.X) for part in self.waiting))
+        if self.row != self.n_rows:
+            raise InputError(
+                f"The source held {self.n_rows} rows at first and {self.row} when read again. "
+                "Keep it unchanged while it is read."
+            )
+
+    def _write(self, rows: int) -> None:
+        if self.row + rows > self.n_rows:
+            self.row += rows
+            return
+        rest = {}
+        for field_, array in self.arrays.items():
+            parts = [getattr(part, field_) for part in self.waiting]
+            values = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            if rows:
+                array[self.row : self.row + rows] = _stored(values[:rows], array)
+            rest[field_] = values[rows:].copy()  # a view would keep the whole block
+        self.waiting = [Block(**rest)]
+        self.row += rows
+
+
+def _stored(values: np.ndarray, array: zarr.Array) -> np.ndarray:
+    return np.ascontiguousarray(values, dtype=array.dtype)

@@ -1,0 +1,193 @@
+"""Zarr stores that appear whole or not at all."""
+
+import errno
+import os
+import shutil
+import tempfile
+import uuid
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import zarr
+from fsspec.implementations.local import LocalFileSystem
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from daskalt.errors import DaskaltError, InputError, StorageError
+
+__all__ = ["NewGroup", "TemporaryStore", "check_space", "new_group"]
+
+
+class NewGroup:
+    """A Zarr group in the making.
+
+    Attributes
+    ----------
+    root : str
+        Path or URL where arrays are written for now.
+    folder : Path
+        Local folder for intermediate files, removed with the rest.
+    """
+
+    def __init__(self, root: str, folder: Path) -> None:
+        self.root = root
+        self.folder = folder
+
+    def create(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        chunk_rows: int,
+        attributes: dict | None = None,
+    ) -> zarr.Array:
+        """A new array in chunks of whole rows, each with a checksum.
+
+        Floats are left uncompressed, for they hardly shrink and decoding costs more than reading.
+        """
+        dtype = np.dtypes.StringDType() if dtype.kind in "OUT" else dtype
+        checksum: list[Any] = [Crc32cCodec()]
+        return zarr.create_array(
+            f"{self.root}/{name}",
+            shape=shape,
+            dtype=dtype,
+            chunks=(min(chunk_rows, max(1, shape[0])), *(max(1, size) for size in shape[1:])),
+            compressors=checksum if dtype.kind == "f" else [ZstdCodec(), *checksum],
+            attributes=attributes,
+            config={"write_empty_chunks": True},  # comparing with zeros costs more than it saves
+        )
+
+
+@contextmanager
+def new_group(
+    destination: str | Path, *, attributes: dict | None = None, overwrite: bool = False
+) -> Iterator[NewGroup]:
+    """A group that exists at ``destination`` once the block ends well, and leaves no trace if not.
+
+    A local group is written beside its destination and renamed. On other file systems, where a
+    rename is not one step, the metadata that make the arrays a group are written last.
+
+    Parameters
+    ----------
+    destination : str or Path
+        Path or fsspec URL of the group.
+    attributes : dict, optional
+        Attributes of the group.
+    overwrite : bool
+        Whether what lies there now may be replaced.
+
+    Raises
+    ------
+    InputError
+        When something is at ``destination`` already.
+    StorageError
+        When the disk is full or refuses.
+    """
+    filesystem, path = filesystem_of(destination)
+    if not overwrite and filesystem.exists(path):
+        raise InputError(f"{destination} exists already. Name another place or pass overwrite=True.")
+    make = _new_local_group if isinstance(filesystem, LocalFileSystem) else _new_remote_group
+    with storage_errors(destination), make(filesystem, path, str(destination)) as group:
+        yield group
+        zarr.create_group(group.root, attributes=attributes or {})
+
+
+@contextmanager
+def _new_local_group(filesystem: Any, path: str, destination: str) -> Iterator[NewGroup]:
+    final = Path(path)
+    work = final.with_name(f".{final.name}.partial")  # a rerun finds it and clears it away
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        yield NewGroup(str(work / "data"), work)
+        if final.is_dir():
+            final.rename(work / "replaced")
+        else:
+            final.unlink(missing_ok=True)
+        (work / "data").rename(final)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def _new_remote_group(filesystem: Any, path: str, destination: str) -> Iterator[NewGroup]:
+    _remove(filesystem, path)
+    with tempfile.TemporaryDirectory(prefix="daskalt-") as folder:
+        try:
+            yield NewGroup(destination.rstrip("/"), Path(folder))
+        except BaseException:
+            _remove(filesystem, path)
+            raise
+
+
+def _remove(filesystem: Any, path: str) -> None:
+    with suppress(FileNotFoundError):
+        filesystem.rm(path, recursive=True)
+
+
+def filesystem_of(location: str | Path) -> tuple[Any, str]:
+    """The fsspec file system of a path or URL, and the path within it."""
+    try:
+        return fsspec.core.url_to_fs(str(location))
+    except (ImportError, ValueError) as error:
+        raise StorageError(
+            f"{location}: {error}. Install the fsspec package of this protocol, or check the URL."
+        ) from error
+
+
+@contextmanager
+def storage_errors(destination: str | Path) -> Iterator[None]:
+    """Turn the operating system's errors while writing into StorageError."""
+    try:
+        yield
+    except DaskaltError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"The disk is full: {destination} cannot be finished, {_free(destination)} bytes "
+                "are free. Free some space or name a place with more."
+            ) from error
+        raise StorageError(f"Writing {destination} failed: {error}.") from error
+
+
+def check_space(folder: Path, needed: int, destination: str | Path) -> None:
+    """Raise StorageError when fewer than ``needed`` bytes are free at ``folder``."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise StorageError(
+            f"Writing {destination} needs {needed} bytes of disk at {folder.parent}, and {free} "
+            "are free. Free some space or name a place with more."
+        )
+
+
+def _free(destination: str | Path) -> int | str:
+    path = Path(filesystem_of(destination)[1])
+    existing = next((folder for folder in path.parents if folder.exists()), None)
+    return shutil.disk_usage(existing).free if existing else "an unknown number of"
+
+
+class TemporaryStore:
+    """A place for a store, removed when nothing refers to this object any more.
+
+    Parameters
+    ----------
+    scratch : str, Path or None
+        Folder or URL under which the place is; None for the system's temporary folder.
+    """
+
+    def __init__(self, scratch: str | Path | None = None) -> None:
+        parent = str(tempfile.gettempdir() if scratch is None else scratch).rstrip("/")
+        self.location = f"{parent}/daskalt-{uuid.uuid4().hex[:12]}.zarr"
+        filesystem, path = filesystem_of(self.location)
+        weakref.finalize(self, _discard, filesystem, path, os.getpid())
+
+
+def _discard(filesystem: Any, path: str, owner: int) -> None:
+    if os.getpid() == owner:  # a forked child inherits the object, not the store
+        with suppress(Exception):
+            _remove(filesystem, path)

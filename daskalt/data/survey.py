@@ -1,0 +1,137 @@
+"""What a pass over the targets alone says: labels, their counts, means, and whether they are sorted."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from daskalt.data.finite import check_block
+from daskalt.data.table import Block, Table
+from daskalt.errors import InputError
+from daskalt.reduction import compute, fold, task, tree
+from daskalt.statistics import combine
+
+__all__ = ["Labels", "Numbers", "survey_labels", "survey_numbers"]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels met so far; adds like any statistic.
+
+    ``between`` is Σ n_bc² / n_b over the blocks b for each label c, from which :meth:`clustering`
+    follows.
+    """
+
+    classes: np.ndarray
+    counts: np.ndarray
+    between: np.ndarray
+    blocks: int = 1
+
+    def __add__(self, other: "Labels") -> "Labels":
+        classes = np.union1d(self.classes, other.classes)
+        counts = np.zeros(len(classes))
+        between = np.zeros(len(classes))
+        for part in (self, other):
+            where = np.searchsorted(classes, part.classes)
+            counts[where] += part.counts
+            between[where] += part.between
+        return Labels(classes, counts, between, self.blocks + other.blocks)
+
+    def clustering(self) -> float:
+        """χ² of labels against blocks over its degrees of freedom: about 1 when shuffled."""
+        total = self.counts.sum()
+        freedom = (self.blocks - 1) * (len(self.classes) - 1)
+        if freedom == 0:
+            return 1.0
+        return float((np.sum(self.between * total / self.counts) - total) / freedom)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Moments of regression targets met so far; adds like any statistic."""
+
+    count: float
+    total: np.ndarray
+    squares: np.ndarray  # about ``centre``, which all blocks share
+    between: np.ndarray
+    centre: np.ndarray
+    blocks: int = 1
+
+    def __add__(self, other: "Numbers") -> "Numbers":
+        return Numbers(
+            self.count + other.count,
+            self.total + other.total,
+            self.squares + other.squares,
+            self.between + other.between,
+            self.centre,
+            self.blocks + other.blocks,
+        )
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of each target."""
+        return self.centre + self.total / self.count
+
+    @property
+    def variance(self) -> np.ndarray:
+        """Variance of each target."""
+        return np.maximum(self.squares / self.count - (self.total / self.count) ** 2, 0.0)
+
+    def clustering(self) -> float:
+        """Variance of the blocks' means over what shuffled rows would have: about 1."""
+        if self.blocks < 2:
+            return 1.0
+        spread = self.between - self.total**2 / self.count
+        variance = np.where(self.variance > 0, self.variance, np.inf)
+        return float(np.max(spread / (self.blocks - 1) / variance))
+
+
+def survey_labels(table: Table) -> Labels:
+    """Return the labels in ``table.y``, read once.
+
+    Raises
+    ------
+    InputError
+        If the targets are numbers that cannot be labels.
+    """
+    return _survey(table, _labels_of, None)
+
+
+def survey_numbers(table: Table) -> Numbers:
+    """Return the weighted moments of ``table.y``, read once."""
+    assert table.y is not None
+    first = table.y.read(0, 1).astype(np.float64).ravel()
+    return _survey(table, _numbers_of, np.where(np.isfinite(first), first, 0.0))
+
+
+def _survey(table, function, extra):
+    reader = task(_read_targets)
+    targets = Table(table.y, table.y, table.weight)
+    parts = [task(function)(reader(targets, *b), extra) for b in targets.block_bounds()]
+    return compute(task(fold)(combine, tree(combine, parts)))
+
+
+def _read_targets(targets: Table, start: int, stop: int) -> Block:
+    y = targets.y.read(start, stop)
+    weight = None if targets.weight is None else targets.weight.read(start, stop).ravel()
+    block = Block(y, y, weight)
+    check_block(block, start, stop)
+    return block
+
+
+def _labels_of(block: Block, _: None) -> Labels:
+    y = block.y.ravel()
+    if y.dtype.kind == "f" and (y != np.floor(y)).any():
+        raise InputError(
+            "Unknown label type: continuous. y holds fractions, so it cannot be labels of a "
+            "classifier: use MLPRegressor, or give y as integers or strings."
+        )
+    classes, counts = np.unique(y, return_counts=True)
+    return Labels(classes, counts.astype(float), counts**2 / len(y))
+
+
+def _numbers_of(block: Block, centre: np.ndarray) -> Numbers:
+    y = block.y.reshape(len(block.y), -1).astype(np.float64) - centre
+    w = np.ones(len(y)) if block.weight is None else block.weight.astype(np.float64)
+    total, count = w @ y, float(w.sum())
+    between = total**2 / count if count > 0 else np.zeros_like(total)
+    return Numbers(count, total, w @ y**2, between, centre)

@@ -1,0 +1,128 @@
+"""Aligned features, targets and row weights, and the blocks of rows that training works on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from daskalt.data.readers import SlicedSource, Source
+from daskalt.errors import InputError
+
+__all__ = ["Block", "Table", "good_rows"]
+
+MEBIBYTE = 1 << 20
+
+
+class Block(NamedTuple):
+    """A range of rows in memory; None where the table has no such array."""
+
+    X: np.ndarray
+    y: np.ndarray | None = None
+    weight: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Features, targets and row weights, row by row.
+
+    Raises
+    ------
+    InputError
+        When the arrays differ in their rows.
+    """
+
+    X: Source
+    y: Source | None = None
+    weight: Source | None = None
+
+    def __post_init__(self) -> None:
+        check_rows(self.present)
+
+    @property
+    def present(self) -> dict[str, Source]:
+        """The sources that there are, under the names ``X``, ``y`` and ``sample_weight``."""
+        members = {"X": self.X, "y": self.y, "sample_weight": self.weight}
+        return {name: source for name, source in members.items() if source is not None}
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(self.X)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row over all arrays."""
+        return sum(source.row_bytes for source in self.present.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows over all arrays: what one pass reads."""
+        return self.n_rows * self.row_bytes
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether single rows are as cheap as ranges, so that ``read_rows`` may be used."""
+        return all(source.in_memory for source in self.present.values())
+
+    def read(self, start: int, stop: int) -> Block:
+        """Rows ``start`` to ``stop`` of all arrays."""
+        return Block(*self._each(lambda source: source.read(start, stop)))
+
+    def read_rows(self, rows: np.ndarray) -> Block:
+        """The rows at the indices ``rows``, in that order; for tables in memory."""
+        return Block(*self._each(lambda source: source.read_rows(rows)))
+
+    def rows_slice(self, start: int, stop: int) -> "Table":
+        """Rows ``start`` to ``stop`` as a table of their own, without reading them."""
+        return Table(*self._each(lambda source: SlicedSource(source, start, stop)))
+
+    def block_bounds(self, rows: int | None = None) -> list[tuple[int, int]]:
+        """First and one past the last row of each block.
+
+        Blocks end where chunks of ``X`` end, so that no chunk is read twice. They depend on the
+        data and on ``rows`` alone.
+
+        Parameters
+        ----------
+        rows : int, optional
+            Rows wanted in a block: rounded down to whole chunks, at least one. By default about
+            4 MiB of ``X``, and no more than some thousand rows.
+        """
+        if rows is None:
+            rows = good_rows(self.n_rows, self.X.row_bytes)
+        chunk = self.X.chunk_rows or 1
+        size = max(1, rows // chunk) * chunk
+        first = size - self.X.offset % size
+        edges = [0, *range(first, self.n_rows, size), self.n_rows]
+        return [(a, b) for a, b in pairwise(edges) if a < b]
+
+    def _each(self, read: Callable[[Source], Any]) -> list[Any]:
+        members = (self.X, self.y, self.weight)
+        return [None if source is None else read(source) for source in members]
+
+
+def check_rows(arrays: dict) -> None:
+    """Raise InputError when the arrays, named by their keys, differ in their rows."""
+    counts = {name: array.shape[0] for name, array in arrays.items()}
+    if len(set(counts.values())) > 1:
+        raise InputError(
+            "Found input variables with inconsistent numbers of samples: "
+            f"{list(counts.values())}; "
+            + ", ".join(f"{name} has {rows} rows" for name, rows in counts.items())
+            + ". Give each row of X one entry of every other array."
+        )
+
+
+def good_rows(n_rows: int, row_bytes: int) -> int:
+    """Rows that make a good chunk or block of an array: a function of the data alone.
+
+    About 4 MiB, but 256 to 4096 rows while that is at most 64 MiB and at most some ten thousand
+    chunks: a step of training needs hundreds of rows at least, thousands at most.
+    """
+    row_bytes = max(1, row_bytes)
+    large = 4 * MEBIBYTE // row_bytes
+    rows = min(max(large, 256), 4096)
+    rows = max(rows, min(large, n_rows // 10_000))
+    return max(1, min(rows, 64 * MEBIBYTE // row_bytes))

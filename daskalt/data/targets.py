@@ -1,0 +1,161 @@
+"""Targets: labels or numbers of any kind to what a loss is trained on, and back."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from daskalt.errors import InputError
+
+__all__ = ["BinaryTargets", "ClassTargets", "MultilabelTargets", "RealTargets", "Targets"]
+
+
+class Targets(ABC):
+    """Encodes the targets of a block for the loss and decodes the outputs of the network."""
+
+    width: int  # outputs of the network
+
+    @abstractmethod
+    def encode(self, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Return the targets as the loss takes them."""
+
+    @abstractmethod
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the predictions for outputs that have passed the loss's link."""
+
+    def hits(self, outputs: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+        """Return which rows are predicted right, given encoded targets; None for numbers."""
+        return None
+
+    def fold(self, w: np.ndarray) -> np.ndarray:
+        """Return last-layer weights that give the user's own units."""
+        return w.astype(np.float64)
+
+    def unfold(self, w: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Return the last-layer weights of which ``w`` is the fold."""
+        return np.ascontiguousarray(w.astype(dtype))
+
+
+class ClassTargets(Targets):
+    """One label of several: integer codes, or one column a class where the loss wants numbers."""
+
+    def __init__(self, classes: np.ndarray, one_hot: bool = False) -> None:
+        self.classes = classes
+        self.one_hot = one_hot
+        self.width = len(classes)
+
+    def codes(self, y: np.ndarray) -> np.ndarray:
+        """Return the positions of the labels in ``classes``."""
+        y = _column(y)
+        position = np.minimum(np.searchsorted(self.classes, y), len(self.classes) - 1)
+        known = self.classes[position] == y
+        if not np.all(known):
+            unknown = np.unique(y[~np.asarray(known)])[:5]
+            raise InputError(
+                f"y holds labels that are not among the classes of this fit: {unknown.tolist()}; "
+                f"the classes are {self.classes[:10].tolist()}. Give all of them to the first "
+                "partial_fit by classes=, or leave these rows out."
+            )
+        return position
+
+    def encode(self, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Return int32 codes of shape (rows,), or indicators of shape (rows, classes)."""
+        codes = self.codes(y).astype(np.int32)
+        if not self.one_hot:
+            return codes
+        indicators = np.zeros((len(codes), self.width), dtype)
+        indicators[np.arange(len(codes)), codes] = 1
+        return indicators
+
+    def hits(self, outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return where the largest output is the target's."""
+        codes = y.argmax(axis=1) if y.ndim == 2 else y
+        return outputs.argmax(axis=1) == codes
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the labels of the largest outputs."""
+        return self.classes[outputs.argmax(axis=1)]
+
+
+class BinaryTargets(ClassTargets):
+    """One label of two on a single unit, as scikit-learn has it."""
+
+    def __init__(self, classes: np.ndarray) -> None:
+        super().__init__(classes)
+        self.width = 1
+
+    def encode(self, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Return 0.0 or 1.0, of shape (rows, 1)."""
+        return self.codes(y).astype(dtype)[:, None]
+
+    def hits(self, outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return where the probability of the target is above one half."""
+        return (outputs[:, 0] > 0.5) == (y[:, 0] > 0.5)
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the second label where its probability is above one half."""
+        return self.classes[(outputs[:, 0] > 0.5).astype(int)]
+
+
+class MultilabelTargets(Targets):
+    """A 0/1 indicator matrix: each unit a yes or no of its own."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+    def encode(self, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Return the indicators of shape (rows, width)."""
+        y = np.asarray(y)
+        if y.ndim != 2 or y.shape[1] != self.width or not np.isin(y, (0, 1)).all():
+            raise InputError(
+                f"y must be a matrix of 0 and 1 with {self.width} columns, one for each label."
+            )
+        return np.ascontiguousarray(y.astype(dtype))
+
+    def hits(self, outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return where all labels of a row are right."""
+        return ((outputs > 0.5) == (y > 0.5)).all(axis=1)
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Return 1 where the probability of a label is above one half."""
+        return (outputs > 0.5).astype(int)
+
+
+class RealTargets(Targets):
+    """One or several numbers a row, centred and scaled for training."""
+
+    def __init__(self, mean: np.ndarray, scale: np.ndarray, one_dimensional: bool) -> None:
+        self.mean = mean
+        self.scale = scale
+        self.one_dimensional = one_dimensional
+        self.width = len(mean)
+
+    def encode(self, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Return standardised targets of shape (rows, width)."""
+        y = np.asarray(y, dtype=np.float64)
+        y = y.reshape(len(y), -1)
+        if y.shape[1] != self.width:
+            raise InputError(f"y must have {self.width} columns; it has {y.shape[1]}.")
+        return np.ascontiguousarray(((y - self.mean) / self.scale).astype(dtype))
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Return predictions in the shape of the y that was fitted; units are folded in."""
+        return outputs[:, 0] if self.one_dimensional else outputs
+
+    def fold(self, w: np.ndarray) -> np.ndarray:
+        """Return last-layer weights that give the user's own units."""
+        folded = w.astype(np.float64) * self.scale[:, None]
+        folded[:, -1] += self.mean
+        return folded
+
+    def unfold(self, w: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Return the last-layer weights of which ``w`` is the fold."""
+        scaled = w.astype(np.float64)
+        scaled[:, -1] -= self.mean
+        return np.ascontiguousarray((scaled / self.scale[:, None]).astype(dtype))
+
+
+def _column(y: Any) -> np.ndarray:
+    """One label a row, as a flat array."""
+    y = np.asarray(y)
+    return y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y

@@ -1,0 +1,240 @@
+"""From a problem and a table of rows to a trained state: reading, passes, stopping."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from dask.delayed import Delayed
+from tqdm.auto import tqdm
+
+from daskalt.data.passes import Lane, read_lane
+from daskalt.data.table import Block, Table
+from daskalt.errors import UnshuffledWarning
+from daskalt.network import Network
+from daskalt.progress import listen
+from daskalt.reduction import compute, task
+from daskalt.scoring import score_table
+from daskalt.solvers.base import Problem, Solver
+from daskalt.solvers.loop import Pass, Reading, run_passes
+from daskalt.statistics import Score
+
+__all__ = [
+    "Held",
+    "Monitor",
+    "all_blocks",
+    "choose_passes",
+    "choose_reading",
+    "count_rows",
+    "hold_out",
+    "sample_rows",
+    "train",
+    "warn_if_sorted",
+]
+
+SAMPLE_ROWS = 4096  # rows that the scaling and the initial weights are found on
+SAMPLE_BLOCKS = 16
+BUFFER_BYTES = 64 << 20  # rows mixed in memory
+TASK_FLOPS = 200e6  # a task of less work costs more to hand out than it saves
+
+
+def choose_passes(n_rows: int) -> int:
+    """Return the passes that a fit makes unless told: about 150,000 rows' worth, 3 to 100."""
+    return int(np.clip(round(150_000 / n_rows), 3, 100))
+
+
+def choose_reading(
+    table: Table,
+    bounds: np.ndarray,
+    network: Network,
+    batch_size: int | str,
+    tasks: int | str,
+    seed: int | None,
+) -> Reading:
+    """Return how rows are read and dealt into steps, from the data and the parameters alone.
+
+    Unless told otherwise a step has a fiftieth of the rows, between 100 and 1,000, and its tasks
+    at least 500 rows each.
+    """
+    n_rows = count_rows(bounds)
+    wanted = n_rows // 50 if batch_size == "auto" else int(batch_size)
+    size = int(np.clip(wanted, 100, 1000)) if batch_size == "auto" else wanted
+    size = min(size, n_rows)
+    if tasks == "auto":
+        tasks = 2 ** int(np.log2(np.clip(size / 1000, 2, 16)))
+        if size * 3 * network.flops < 2 * TASK_FLOPS:
+            tasks = 1
+    return Reading(
+        batch_size=size,
+        lanes=min(int(tasks), size),
+        buffer_rows=max(size, BUFFER_BYTES // max(1, table.row_bytes)),
+        seed=seed,
+    )
+
+
+def all_blocks(table: Table) -> np.ndarray:
+    """Return the bounds of every block of a table, of shape (blocks, 2)."""
+    return np.array(table.block_bounds(), dtype=np.int64).reshape(-1, 2)
+
+
+def count_rows(bounds: np.ndarray) -> int:
+    """Return the number of rows in some blocks."""
+    return int(np.sum(bounds[:, 1] - bounds[:, 0]))
+
+
+def warn_if_sorted(clustering: float, outputs: int, reading: Reading, table: Table) -> None:
+    """Warn when the rows mixed in memory cannot even out the order that they are stored in.
+
+    Parameters
+    ----------
+    clustering : float
+        How much more alike the targets of a block are than those of shuffled rows (1).
+    outputs : int
+        Outputs of the network: the more labels, the more rows it takes to meet them all.
+    """
+    if reading.buffer_rows >= table.n_rows or clustering < 10:
+        return
+    if reading.buffer_rows / clustering < 100 * outputs:
+        warnings.warn(
+            "The rows are stored in an order that follows y, sorted by label for instance, and "
+            f"mixing {reading.buffer_rows} of {table.n_rows} rows in memory does not even it out: "
+            "steps see few labels at a time, and training suffers. Set shuffle='global' to train "
+            "on a shuffled copy in scratch, or make one with `daskalt ingest`.",
+            UnshuffledWarning,
+            stacklevel=3,
+        )
+
+
+def hold_out(
+    table: Table, fraction: float, seed: int, labels: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds of the rows to train on and of those held out.
+
+    In memory single rows are drawn, the same share of every label if there are ``labels``; from
+    storage whole blocks are, so that none is read for both.
+    """
+    rng = np.random.default_rng((seed, 2))
+    if table.in_memory:
+        held = np.zeros(table.n_rows, bool)
+        groups = [np.arange(table.n_rows)]
+        if labels is not None:
+            groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        for rows in groups:
+            held[rng.choice(rows, round(fraction * len(rows)), replace=False)] = True
+        if not held.any():
+            held[rng.integers(table.n_rows)] = True
+        bounds = np.arange(table.n_rows)[:, None] + [0, 1]
+    else:
+        bounds = all_blocks(table)
+        held = np.zeros(len(bounds), bool)
+        count = int(np.clip(round(fraction * len(bounds)), 1, max(1, len(bounds) - 1)))
+        held[rng.choice(len(bounds), count, replace=False)] = True
+        if len(bounds) == 1:  # one block: its last rows are held out
+            cut = int(np.ceil((1 - fraction) * table.n_rows))
+            return np.array([[0, cut]]), np.array([[cut, table.n_rows]])
+    return bounds[~held], bounds[held]
+
+
+def sample_rows(table: Table, bounds: np.ndarray, seed: int) -> Block:
+    """Return up to SAMPLE_ROWS rows: all of them, or the first few of some random blocks."""
+    rng = np.random.default_rng((seed, 1))
+    if count_rows(bounds) > SAMPLE_ROWS:
+        if table.in_memory:
+            lengths = bounds[:, 1] - bounds[:, 0]
+            rows = np.sort(rng.choice(int(lengths.sum()), SAMPLE_ROWS, replace=False))
+            block = np.searchsorted(np.cumsum(lengths), rows, side="right")
+            rows = rows - (np.cumsum(lengths) - lengths)[block] + bounds[block, 0]
+            bounds = rows[:, None] + [0, 1]
+        else:
+            chosen = np.sort(rng.permutation(len(bounds))[:SAMPLE_BLOCKS])
+            starts = bounds[chosen, 0]
+            stops = np.minimum(bounds[chosen, 1], starts + SAMPLE_ROWS // len(chosen))
+            bounds = np.stack([starts, stops], axis=1)
+    return compute(task(read_lane)(table, Lane(bounds[:, 0], bounds[:, 1], None)))
+
+
+@dataclass(frozen=True)
+class Held:
+    """Rows that are scored after every pass, not trained on."""
+
+    table: Table
+    bounds: np.ndarray
+
+
+@dataclass
+class Monitor:
+    """Keeps the history of a fit and says when to stop.
+
+    What is watched is the loss of the forward pass: of the held-out rows if `early_stopping`,
+    else of the training rows as the passes met them.
+    """
+
+    tol: float
+    patience: int
+    early_stopping: bool
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_loss: float = np.inf
+    best_state: Delayed | None = None
+    stale: int = 0
+
+    def see(self, result: Pass, record: dict[str, Any]) -> str | None:
+        """Take in a pass; return the reason to stop, or None."""
+        self.history.append(record)
+        loss = record["validation_loss" if self.early_stopping else "loss"]
+        self.stale = self.stale + 1 if loss > self.best_loss - self.tol else 0
+        if loss < self.best_loss:
+            self.best_loss = loss
+            self.best_state = result.state if self.early_stopping else None
+        if self.stale >= self.patience:
+            where = "validation" if self.early_stopping else "training"
+            return f"{where} loss fell by less than tol={self.tol} for {self.stale} passes"
+        return None
+
+
+def train(
+    solver: Solver,
+    problem: Problem,
+    table: Table,
+    bounds: np.ndarray,
+    reading: Reading,
+    state: Any,
+    passes: range,
+    monitor: Monitor,
+    held: Held | None = None,
+    verbose: bool = False,
+) -> Any:
+    """Return the trained state: the last, or under early stopping the best."""
+    began = time.perf_counter()
+    steps = reading.plan(table, bounds, passes.start).steps
+    bar = tqdm(total=steps * len(passes), desc="daskalt", unit="step", disable=not verbose)
+    row_bytes = table.row_bytes
+    result: Pass | None = None
+    with bar, listen(bar.update) as topic:
+        for result in run_passes(
+            solver, problem, table, bounds, reading, state, passes, topic if verbose else None
+        ):
+            record = {"pass": result.number + 1, **_quality(problem, result.score)}
+            record["seconds"] = result.seconds
+            if held is not None:
+                score = score_table(problem, result.state, held.table, held.bounds)
+                quality = _quality(problem, score)
+                record |= {f"validation_{name}": value for name, value in quality.items()}
+            record["total_seconds"] = time.perf_counter() - began
+            record["bytes_read"] = count_rows(bounds) * row_bytes
+            bar.set_postfix({k: f"{v:.4g}" for k, v in record.items() if "loss" in k or "acc" in k})
+            reason = monitor.see(result, record)
+            if reason is not None:
+                bar.write(f"Stopped after pass {result.number + 1}: {reason}.")
+                break
+    assert result is not None
+    return compute(monitor.best_state if monitor.early_stopping else result.state)
+
+
+def _quality(problem: Problem, score: Score) -> dict[str, float]:
+    quality = {"loss": score.mean_loss}
+    if problem.classifies:
+        quality["accuracy"] = score.accuracy
+    elif score.target is not None:
+        quality["r2"] = score.r2
+    return quality

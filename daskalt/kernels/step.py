@@ -1,0 +1,50 @@
+"""Element-wise passes over weight matrices, fused."""
+
+import numba
+import numpy as np
+
+__all__ = ["advance", "mean_gradient"]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _mean_gradient(total, w, scale, penalty):
+    rows, columns = w.shape
+    out = np.empty_like(w)
+    for i in range(rows):
+        for j in range(columns - 1):
+            out[i, j] = total[i, j] * scale - penalty * w[i, j]
+        out[i, columns - 1] = total[i, columns - 1] * scale
+    return out
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _advance(w, v, d, keep, take):
+    rows, columns = w.shape
+    new_w = np.empty_like(w)
+    new_v = np.empty_like(w)
+    for i in range(rows):
+        for j in range(columns):
+            change = take * d[i, j]
+            velocity = keep * v[i, j] + change
+            new_v[i, j] = velocity
+            new_w[i, j] = w[i, j] + keep * velocity + change
+    return new_w, new_v
+
+
+def mean_gradient(
+    total: np.ndarray, w: np.ndarray, total_weight: float, penalty: float
+) -> np.ndarray:
+    """Return total / total_weight - penalty × w, the last (bias) column unpenalised."""
+    kind = w.dtype.type
+    return _mean_gradient(total, w, kind(1.0 / total_weight), kind(penalty))
+
+
+def advance(
+    w: np.ndarray, v: np.ndarray, d: np.ndarray, momentum: float, step: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights and velocity after a step along ``d`` with Nesterov momentum m.
+
+    v' = m v + (1 - m) s d, and w' = w + m v' + (1 - m) s d.
+    """
+    kind = w.dtype.type
+    return _advance(w, v, d, kind(momentum), kind((1.0 - momentum) * step))

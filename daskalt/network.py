@@ -1,0 +1,101 @@
+"""The network: layer widths, activation and loss, and the weights it starts from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from daskalt.activations import ACTIVATIONS, Activation
+from daskalt.losses import Loss
+
+__all__ = ["Network", "Weights"]
+
+Weights = tuple[np.ndarray, ...]
+
+# Standard deviation that the initial pre-activations have over the data. Wide enough for units to
+# differ, narrow enough not to saturate them or fix what they respond to.
+SPREAD = {"identity": 1.0, "relu": 0.5, "tanh": 0.7, "logistic": 1.0, "softplus": 1.0}
+OUTPUT_SPREAD = 0.3
+# These have a mean far from zero at z = 0: without biases that centre z, it adds up over layers.
+CENTRED = {"logistic", "softplus"}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A fully connected network.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        Units of each layer, features first, outputs last.
+    activation : str
+        Name in :data:`daskalt.activations.ACTIVATIONS`, the same for every hidden layer.
+    loss : Loss
+        Loss composed with the link of the output layer.
+    """
+
+    widths: tuple[int, ...]
+    activation: str
+    loss: Loss
+
+    @property
+    def phi(self) -> Activation:
+        """Activation of the hidden layers."""
+        return ACTIVATIONS[self.activation]
+
+    @property
+    def n_layers(self) -> int:
+        """Number of weight matrices."""
+        return len(self.widths) - 1
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of one forward pass of one row."""
+        pairs = zip(self.widths[:-1], self.widths[1:], strict=True)
+        return sum(2 * (fan_in + 1) * fan_out for fan_in, fan_out in pairs)
+
+    def initial_weights(
+        self, a: np.ndarray, rng: np.random.Generator, row_weight: np.ndarray | None = None
+    ) -> Weights:
+        """Return weights under which the rows ``a`` use every layer's activation well.
+
+        Gaussian weights, then layer by layer one factor that gives the pre-activations of the
+        sample the spread that suits the activation, and for some activations biases that centre
+        them (after the layer-sequential unit variance of Mishkin and Matas, 2016). Depth and the
+        scale of the inputs then need no tuning.
+
+        Parameters
+        ----------
+        a : ndarray of shape (rows, features + 1)
+            Scaled sample of the inputs, last column one.
+        rng : numpy.random.Generator
+            Source of the Gaussian weights.
+        row_weight : ndarray of shape (rows,), optional
+            Weights of the rows in means and spreads.
+        """
+        weights: list[np.ndarray] = []
+        for layer in range(self.n_layers):
+            fan_in, fan_out = self.widths[layer : layer + 2]
+            last = layer == self.n_layers - 1
+            w = np.zeros((fan_out, fan_in + 1), a.dtype)
+            w[:, :-1] = rng.standard_normal((fan_out, fan_in)) / np.sqrt(fan_in)
+            z = (a @ w.T).astype(np.float64)
+            mean = np.average(z, axis=0, weights=row_weight)
+            variance = np.average((z - mean) ** 2, axis=0, weights=row_weight)
+            spread = float(np.mean(np.sqrt(variance)))
+            if spread > 1e-6:  # one row, or constant inputs, have no spread to set
+                factor = (OUTPUT_SPREAD if last else SPREAD[self.activation]) / spread
+                w *= w.dtype.type(factor)
+                mean *= factor
+            if self.activation in CENTRED and not last:
+                w[:, -1] -= mean.astype(w.dtype)
+            weights.append(w)
+            if not last:
+                a = self._hidden(w, a)
+        return tuple(weights)
+
+    def _hidden(self, w: np.ndarray, a: np.ndarray) -> np.ndarray:
+        """Activations of a layer, with a last column of ones."""
+        out = np.ones((len(a), len(w) + 1), a.dtype)
+        np.matmul(a, w.T, out=out[:, :-1])
+        self.phi.apply(out[:, :-1])
+        return out

@@ -1,0 +1,87 @@
+"""Constraints on constructor parameters, declared once and checked before any work."""
+
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from daskalt.errors import InputError
+
+__all__ = ["Constraint", "check_parameters", "choice", "integer", "real"]
+
+Constraint = tuple[str, Callable[[Any], bool]]
+
+
+def check_parameters(owner: Any, **constraints: Constraint) -> None:
+    """Raise InputError, naming parameter, value and allowed values, unless all hold."""
+    for name, (words, allows) in constraints.items():
+        value = getattr(owner, name)
+        if not allows(value):
+            raise InputError(
+                f"The parameter {name} of {type(owner).__name__} must be {words}; got {value!r}."
+            )
+
+
+def real(
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    or_sequence: bool = False,
+) -> Constraint:
+    """A finite number in a range, or if so allowed a sequence of them."""
+
+    def in_range(value: Any) -> bool:
+        return (
+            isinstance(value, numbers.Real)
+            and not isinstance(value, bool | np.bool_)
+            and bool(np.isfinite(float(value)))
+            and (above is None or value > above)
+            and (at_least is None or value >= at_least)
+            and (below is None or value < below)
+        )
+
+    def allows(value: Any) -> bool:
+        if or_sequence and np.ndim(value) == 1:
+            return len(value) > 0 and all(map(in_range, value))
+        return in_range(value)
+
+    limits = [
+        f"{words} {limit}"
+        for words, limit in (("above", above), ("at least", at_least), ("below", below))
+        if limit is not None
+    ]
+    words = " ".join(["a number", " and ".join(limits)]).strip()
+    return (words + (", or a sequence of them" if or_sequence else ""), allows)
+
+
+def integer(
+    *, at_least: int, or_word: str | None = None, or_none: bool = False
+) -> Constraint:
+    """An integer from a lower limit, or a word or None that stands for a choice of ours."""
+
+    def allows(value: Any) -> bool:
+        if value is None:
+            return or_none
+        if isinstance(value, str):
+            return value == or_word
+        return (
+            isinstance(value, numbers.Integral)
+            and not isinstance(value, bool | np.bool_)
+            and value >= at_least
+        )
+
+    words = f"an integer of at least {at_least}"
+    words += f", or {or_word!r}" if or_word else ""
+    return (words + (", or None" if or_none else ""), allows)
+
+
+def choice(*options: Any) -> Constraint:
+    """One of some values."""
+    words = "one of " + ", ".join(repr(option) for option in options)
+    return (words, lambda value: any(value is o or _same(value, o) for o in options))
+
+
+def _same(value: Any, option: Any) -> bool:
+    return isinstance(value, type(option)) and isinstance(value, str | bool) and value == option

@@ -1,0 +1,49 @@
+"""Steps counted across processes, for a progress bar on the client."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["listen", "report_step"]
+
+_listeners: dict[str, Callable[[int], object]] = {}
+
+
+def report_step(topic: str | None) -> None:
+    """Tell the fit that listens on ``topic``, here or across the cluster, that a step is done."""
+    if topic is None:
+        return
+    if topic in _listeners:
+        _listeners[topic](1)
+        return
+    from distributed import get_worker
+
+    try:
+        get_worker().log_event(topic, 1)
+    except ValueError:  # a pool of processes has no channel back: the bar moves once a pass
+        pass
+
+
+@contextmanager
+def listen(advance: Callable[[int], object]) -> Iterator[str]:
+    """Call ``advance(1)`` after every step that reports to the topic that this yields."""
+    topic = f"daskalt-{uuid.uuid4().hex}"
+    client = _active_client()
+    _listeners[topic] = advance
+    if client is not None:
+        client.subscribe_topic(topic, lambda event: advance(1))
+    try:
+        yield topic
+    finally:
+        del _listeners[topic]
+        if client is not None:
+            client.unsubscribe_topic(topic)
+
+
+def _active_client():
+    import distributed
+
+    try:
+        return distributed.get_client()
+    except ValueError:
+        return None

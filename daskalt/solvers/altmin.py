@@ -1,0 +1,366 @@
+"""Stochastic alternating minimisation: z for the rows of a step, then W by least squares."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from daskalt.errors import DivergenceError, InputError
+from daskalt.kernels.step import advance, mean_gradient
+from daskalt.network import Network, Weights
+from daskalt.parameters import check_parameters, choice, integer, real
+from daskalt.solvers.altmin_map import LocalSteps, Step, View, gradient_step, newton_step
+from daskalt.solvers.base import Budget, Problem, Rows, Solver
+from daskalt.statistics import Score, combine
+from daskalt.weights import DampedGram, damp, ridge_solve
+
+__all__ = ["StochasticAltMin"]
+
+
+class State(NamedTuple):
+    """Weights and what the solver remembers of earlier steps."""
+
+    weights: Weights
+    velocity: Weights
+    grams: tuple[np.ndarray | None, ...]  # running mean Gram matrix of each layer's inputs
+    damped: tuple[DampedGram | None, ...]  # the same, ready for solves
+    input_sum: np.ndarray | None  # float64 Σ x̃ x̃ᵀ over the first pass
+    input_weight: float
+    step: int
+    budget: Budget
+    score: Score
+
+
+class StochasticAltMin(Solver):
+    """Alternating minimisation on the rows of one step at a time; the flagship solver.
+
+    Every step computes the auxiliary variables z of its own rows only, moved from the forward
+    pass towards a lower loss, then fits the weights to them by least squares with the ridge
+    centred on the current weights: W + s D with
+
+        D_l = G_l (A_l + damping · mean(diag A_l) · I)⁻¹,   G_l = mean(r_l ãᵀ),  A_l = mean(ã ãᵀ),
+
+    r_L = -∂ℓ/∂z_L and r_l = φ'(z_l) ∘ W_{l+1}ᵀ r_{l+1}. The step s is the largest, up to
+    `step_limit`, whose predicted change s² Σ_l⟨D_l, G_l⟩ stays within `change_limit`; both limits
+    anneal along `schedule`. No learning rate is left to tune.
+
+    Parameters
+    ----------
+    damping : float, default=1.0
+        Ridge on the Gram matrices, in units of their mean diagonal.
+    step_limit : float, default=16.0
+        Largest step along D.
+    change_limit : float, default=4.0
+        Bound on the predicted change of a step.
+    momentum : float, default=0.5
+        Weight of earlier steps in the direction (Nesterov's form).
+    schedule : {"cosine", "linear", "constant"}, default="cosine"
+        How the two limits fall from their full value at the first step to zero at the last.
+    gram_memory : float, default=0.95
+        Share of the old value in the running mean of the hidden layers' Gram matrices.
+    gram_every : int, default=5
+        Steps between renewals of the hidden layers' Gram matrices. The input's Gram matrix is
+        constant: it is summed in the first pass.
+    rank : int or None, default=96
+        Leading eigenvectors kept of a Gram matrix wider than four times this; the rest of its
+        spectrum is taken as flat. None always solves exactly.
+    local_steps : int, default=1
+        Updates that every task makes on its own rows before the results are combined, weighted
+        by their Gram matrices: W = (Σ A_c)⁻¹ Σ A_c W_c. Fewer, larger exchanges, for clusters.
+    tasks : int or "auto", default="auto"
+        Tasks a step is divided into.  "auto" chooses from the step's rows and the network.
+    z_step : {"gradient", "newton"}, default="gradient"
+        "newton" minimises ℓ(z_L, y) + Σ μ ‖z_l - W_l ã_{l-1}‖² over the z of each row by damped
+        Newton steps, layer by layer from the output back, instead of one gradient step.
+    ridge_centre : {"current", "zero"}, default="current"
+        "zero" is the literal least-squares problem, nW = (Σ z ãᵀ)(Σ ã ãᵀ + (n·penalty/2μ) I)⁻¹ on
+        the step's own rows, averaged as W ← average · W + (1 - average) · nW.
+    average : float, default=0.9
+        Share of the old weights in that average.
+    mu : float or sequence of float, default=1.0
+        Penalty weight of each layer's coupling in the Newton step.
+    sweeps : int, default=1
+        Newton sweeps over the layers.
+
+    Notes
+    -----
+    With ``z_step="newton", ridge_centre="zero"`` the solver is the stochastic method of its source
+    in its literal form.
+    """
+
+    def __init__(
+        self,
+        *,
+        damping: float = 1.0,
+        step_limit: float = 16.0,
+        change_limit: float = 4.0,
+        momentum: float = 0.5,
+        schedule: str = "cosine",
+        gram_memory: float = 0.95,
+        gram_every: int = 5,
+        rank: int | None = 96,
+        local_steps: int = 1,
+        tasks: int | str = "auto",
+        z_step: str = "gradient",
+        ridge_centre: str = "current",
+        average: float = 0.9,
+        mu: float | tuple[float, ...] = 1.0,
+        sweeps: int = 1,
+    ) -> None:
+        self.damping = damping
+        self.step_limit = step_limit
+        self.change_limit = change_limit
+        self.momentum = momentum
+        self.schedule = schedule
+        self.gram_memory = gram_memory
+        self.gram_every = gram_every
+        self.rank = rank
+        self.local_steps = local_steps
+        self.tasks = tasks
+        self.z_step = z_step
+        self.ridge_centre = ridge_centre
+        self.average = average
+        self.mu = mu
+        self.sweeps = sweeps
+
+    def validate(self, problem: Problem) -> None:
+        """Raise InputError if a parameter is out of its range."""
+        check_parameters(
+            self,
+            damping=real(above=0),
+            step_limit=real(above=0),
+            change_limit=real(above=0),
+            momentum=real(at_least=0, below=1),
+            schedule=choice(*SCHEDULES),
+            gram_memory=real(at_least=0, below=1),
+            gram_every=integer(at_least=1),
+            rank=integer(at_least=1, or_none=True),
+            local_steps=integer(at_least=1),
+            tasks=integer(at_least=1, or_word="auto"),
+            z_step=choice("gradient", "newton"),
+            ridge_centre=choice("current", "zero"),
+            average=real(at_least=0, below=1),
+            mu=real(above=0, or_sequence=True),
+            sweeps=integer(at_least=1),
+        )
+        if self.ridge_centre == "zero" and self.z_step == "gradient":
+            raise InputError(
+                "ridge_centre='zero' refits W to z itself, which only z_step='newton' computes: "
+                "set z_step='newton', or leave ridge_centre='current'."
+            )
+        if self.z_step == "newton" and self.local_steps > 1:
+            raise InputError(
+                "local_steps > 1 needs z_step='gradient': with z_step='newton' set local_steps=1."
+            )
+        if np.ndim(self.mu) and np.size(self.mu) != problem.network.n_layers:
+            raise InputError(
+                f"mu has {np.size(self.mu)} values, but the network has "
+                f"{problem.network.n_layers} layers: give one number or one for each layer."
+            )
+
+    def start(self, problem: Problem, weights: Weights, budget: Budget) -> State:
+        """Return the state before the first step."""
+        layers = problem.network.n_layers
+        return State(
+            weights=weights,
+            velocity=tuple(np.zeros_like(w) for w in weights),
+            grams=(None,) * layers,
+            damped=(None,) * layers,
+            input_sum=None,
+            input_weight=0.0,
+            step=0,
+            budget=budget,
+            score=Score(0.0, 0.0, 0.0),
+        )
+
+    def view(self, state: State) -> View:
+        """Return the weights and what this step is to gather."""
+        hidden = self.z_step == "newton" or state.step % self.gram_every == 0 or state.step < 3
+        first = state.budget.first_pass
+        inputs = hidden if first is None or self.z_step == "newton" else state.step < first
+        return View(
+            weights=state.weights,
+            wanted=(inputs,) + (hidden,) * (len(state.weights) - 1),
+            velocity=state.velocity if self.local_steps > 1 else None,
+            damped=state.damped if self.local_steps > 1 else None,
+            anneal=self._anneal(state),
+        )
+
+    def map(self, problem: Problem, view: View, rows: Rows) -> Any:
+        """Return the Step of some rows, or the LocalSteps of a task that updates on its own."""
+        if self.z_step == "newton":
+            return newton_step(problem, view, rows, self._mu(problem), self.sweeps)
+        if self.local_steps > 1:
+            return self._local_steps(problem, view, rows)
+        return gradient_step(problem, view.weights, view.wanted, rows)
+
+    def update(self, problem: Problem, state: State, statistics: Any) -> State:
+        """Return the state after fitting W to the step's z."""
+        score = statistics.score
+        if not np.isfinite(score.loss):
+            raise DivergenceError(
+                f"The loss is not finite at step {state.step}: lower step_limit or change_limit, "
+                "or raise damping, of the solver; and look for extreme values in X."
+            )
+        state = self._renew_grams(state, statistics)
+        if isinstance(statistics, LocalSteps):
+            fit = self._merge
+        else:
+            fit = self._refit if self.ridge_centre == "zero" else self._step
+        weights, velocity = fit(problem, state, statistics)
+        return state._replace(
+            weights=weights,
+            velocity=velocity,
+            step=state.step + 1,
+            score=combine(state.score, score),
+        )
+
+    def flops(self, network: Network) -> float:
+        """Return the floating-point operations of a pass for each row: all matrix products."""
+        widths = network.widths
+        back = network.flops - 2 * (widths[0] + 1) * widths[1]
+        renewed = 1.0 if self.z_step == "newton" else 1.0 / self.gram_every
+        return 2 * network.flops + back + renewed * sum((w + 1) ** 2 for w in widths[1:-1])
+
+    def _step(self, problem: Problem, state: State, step: Step) -> tuple[Weights, Weights]:
+        """W + s D with momentum, s bounded by the predicted change."""
+        return self._descend(
+            problem, state.weights, state.velocity, state.damped, step, self._anneal(state)
+        )
+
+    def _descend(
+        self,
+        problem: Problem,
+        weights: Weights,
+        velocity: Weights,
+        damped: Sequence[DampedGram],
+        step: Step,
+        anneal: float,
+    ) -> tuple[Weights, Weights]:
+        """One bounded step from ``weights`` along the damped least-squares directions."""
+        means = [
+            mean_gradient(r, w, step.score.weight, problem.penalty)
+            for r, w in zip(step.residuals, weights, strict=True)
+        ]
+        directions = [a.solve(g) for a, g in zip(damped, means, strict=True)]
+        slope = sum(
+            float(np.dot(d.ravel(), g.ravel())) for d, g in zip(directions, means, strict=True)
+        )
+        if not np.isfinite(slope):
+            raise DivergenceError(
+                "The gradient is not finite: raise damping of the solver, and look for extreme "
+                "values in X."
+            )
+        size = self.step_limit * anneal
+        if slope > 0:
+            size = min(size, np.sqrt(self.change_limit * anneal / slope))
+        moved = [
+            advance(w, v, d, self.momentum, size)
+            for w, v, d in zip(weights, velocity, directions, strict=True)
+        ]
+        return tuple(w for w, _ in moved), tuple(v for _, v in moved)
+
+    def _local_steps(self, problem: Problem, view: View, rows: Rows) -> LocalSteps:
+        """Several steps on one task's own rows, and the Gram matrices that weight their result."""
+        weights, velocity = view.weights, view.velocity
+        total: Any = None
+        edges = np.linspace(0, len(rows.X), self.local_steps + 1).astype(int).tolist()
+        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+            part = gradient_step(
+                problem, weights, (True,) * len(weights), rows.part(start, stop)
+            )
+            total = combine(total, part._replace(residuals=None))
+            damped = view.damped
+            if damped[0] is None:  # the very first step has no Gram matrices but its own
+                damped = [
+                    self._damp(g / g.dtype.type(part.score.weight), w, None)
+                    for g, w in zip(part.grams, weights, strict=True)
+                ]
+            weights, velocity = self._descend(
+                problem, weights, velocity, damped, part, view.anneal
+            )
+        moments = tuple(
+            (new - old) @ a
+            for new, old, a in zip(weights, view.weights, total.grams, strict=True)
+        )
+        return LocalSteps(total.score, moments, total.grams)
+
+    def _merge(
+        self, problem: Problem, state: State, merged: LocalSteps
+    ) -> tuple[Weights, Weights]:
+        """(Σ A_c)⁻¹ Σ A_c W_c, as a change of the weights that the tasks started from."""
+        moves = [
+            ridge_solve(c, a, 0.0) for c, a in zip(merged.moments, merged.grams, strict=True)
+        ]
+        weights = tuple(w + move for w, move in zip(state.weights, moves, strict=True))
+        share = 1.0 / self.local_steps
+        return weights, tuple(move * move.dtype.type(share) for move in moves)
+
+    def _refit(self, problem: Problem, state: State, step: Step) -> tuple[Weights, Weights]:
+        """The least-squares weights of this step's own z, averaged with the current ones."""
+        weights = []
+        for w, r, a, mu in zip(
+            state.weights, step.residuals, step.grams, self._mu(problem), strict=True
+        ):
+            ridge = step.score.weight * problem.penalty / (2 * mu)
+            fitted = ridge_solve(r + w @ a, a, ridge)
+            share = w.dtype.type(self.average)
+            weights.append(share * w + (1 - share) * fitted)
+        return tuple(weights), state.velocity
+
+    def _renew_grams(self, state: State, step: Step) -> State:
+        """Take this step's Gram matrices into the running means."""
+        grams, damped = list(state.grams), list(state.damped)
+        input_sum, input_weight = state.input_sum, state.input_weight
+        for layer, total in enumerate(step.grams):
+            first_pass = state.budget.first_pass
+            exact = layer == 0 and first_pass is not None and self.z_step == "gradient"
+            if exact and total is not None:
+                input_sum = total.astype(np.float64) if input_sum is None else input_sum + total
+                input_weight += step.score.weight
+                number = state.step + 1
+                # The mean settles as 1/n: refresh the solver's copy at 1, 2, 4, ... and the end.
+                if number & (number - 1) and number != first_pass:
+                    continue
+                mean = (input_sum / input_weight).astype(total.dtype)
+            elif total is None:
+                continue
+            else:
+                mean = total * total.dtype.type(1.0 / step.score.weight)
+                if grams[layer] is not None:
+                    # A plain mean while there are few, so that the first step counts no more.
+                    renewals = state.step // self.gram_every + 1
+                    keep = total.dtype.type(min(self.gram_memory, 1.0 - 1.0 / (renewals + 1)))
+                    mean = keep * grams[layer] + (1 - keep) * mean
+            if not exact:
+                grams[layer] = mean
+            if self.ridge_centre == "current":
+                damped[layer] = self._damp(mean, state.weights[layer], damped[layer])
+        if input_sum is not None and state.step + 1 == state.budget.first_pass:
+            input_sum = None  # summed, damped and done with
+        return state._replace(
+            grams=tuple(grams),
+            damped=tuple(damped),
+            input_sum=input_sum,
+            input_weight=input_weight,
+        )
+
+    def _damp(self, gram: np.ndarray, w: np.ndarray, old: DampedGram | None) -> DampedGram:
+        """The exact factor costs less than an eigenbasis where few outputs are solved for."""
+        rank = self.rank if self.rank is not None and len(w) > self.rank else None
+        return damp(gram, self.damping, rank, None if old is None else old.basis)
+
+    def _anneal(self, state: State) -> float:
+        if state.budget.steps is None:
+            return 1.0
+        return SCHEDULES[self.schedule](min(state.step / state.budget.steps, 1.0))
+
+    def _mu(self, problem: Problem) -> tuple[float, ...]:
+        return tuple(np.broadcast_to(self.mu, problem.network.n_layers).tolist())
+
+
+SCHEDULES = {
+    "cosine": lambda t: 0.5 * (1.0 + np.cos(np.pi * t)),
+    "linear": lambda t: 1.0 - t,
+    "constant": lambda t: 1.0,
+}

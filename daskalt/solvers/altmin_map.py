@@ -1,0 +1,124 @@
+"""The z-step of stochastic alternating minimisation: some rows in, their statistics out."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from daskalt.kernels.backward import backward
+from daskalt.kernels.forward import forward
+from daskalt.kernels.gram import cross, gram
+from daskalt.kernels.newton import hidden_newton, output_newton
+from daskalt.kernels.workspace import thread_workspace
+from daskalt.network import Weights
+from daskalt.solvers.base import Problem, Rows
+from daskalt.statistics import Score
+from daskalt.weights import DampedGram
+
+__all__ = ["LocalSteps", "Step", "View", "gradient_step", "newton_step"]
+
+
+class View(NamedTuple):
+    """What a map task needs of the state."""
+
+    weights: Weights
+    wanted: tuple[bool, ...]  # which Gram matrices this step gathers
+    anneal: float
+    velocity: Weights | None  # these two for local steps only
+    damped: tuple[DampedGram | None, ...] | None
+
+
+class Step(NamedTuple):
+    """Statistics of a step's rows.
+
+    ``residuals[l]`` is Σ r ãᵀ with r the move of layer l's z away from W ã; ``grams[l]`` is
+    Σ ã ãᵀ, or None where this step does not renew it.
+    """
+
+    score: Score
+    residuals: Any
+    grams: tuple[np.ndarray | None, ...]
+
+
+class LocalSteps(NamedTuple):
+    """Statistics of tasks that have moved their own weights: Σ (W_c - W) A_c and Σ A_c."""
+
+    score: Score
+    moments: tuple[np.ndarray, ...]
+    grams: tuple[np.ndarray, ...]
+
+
+def gradient_step(
+    problem: Problem, weights: Weights, wanted: tuple[bool, ...], rows: Rows
+) -> Step:
+    """Return the statistics of one gradient step of the rows' z from the forward pass.
+
+    The move r / 2μ of each z is the residual that W is fitted to; the factor drops out.
+    """
+    network, workspace = problem.network, thread_workspace()
+    a = forward(weights, problem.inputs(rows.X, workspace), network.phi, workspace)
+    grams = tuple(
+        _weighted_gram(a[layer], rows.weight) if want else None
+        for layer, want in enumerate(wanted)
+    )
+    score, r = _score(problem, a[-1], rows)
+    residuals = backward(weights, a, r, network.phi, workspace)
+    crossed = tuple(cross(r, a[layer]) for layer, r in enumerate(residuals))
+    return Step(score, crossed, grams)
+
+
+def newton_step(
+    problem: Problem, view: View, rows: Rows, mu: tuple[float, ...], sweeps: int
+) -> Step:
+    """Return the statistics of z minimised by damped Newton, layer by layer from the output back.
+
+    Each sweep updates z_L, then every hidden z_l between its prediction W_l ã_{l-1} and the layer
+    above. The residual z_l - W_l ã_{l-1} is taken with the updated activations below.
+    """
+    weights, network = view.weights, problem.network
+    phi, last = network.phi, network.n_layers - 1
+    x = problem.inputs(rows.X)
+    z = [x @ weights[0].T]
+    for w in weights[1:]:
+        z.append(_activate(z[-1], phi) @ w.T)
+    score, _ = _score(problem, z[-1].copy(), rows)
+    for _ in range(sweeps):
+        for layer in range(last, -1, -1):
+            below = x if layer == 0 else _activate(z[layer - 1], phi)
+            m = below @ weights[layer].T
+            if layer == last:
+                z[layer] = output_newton(z[layer], m, rows.y, mu[layer], network.loss, 1)
+            else:
+                z[layer] = hidden_newton(
+                    z[layer], m, z[layer + 1], weights[layer + 1], mu[layer], mu[layer + 1], phi, 1
+                )
+    inputs = [x, *(_activate(each, phi) for each in z[:-1])]
+    residuals = []
+    for each, a, w in zip(z, inputs, weights, strict=True):
+        r = each - a @ w.T
+        if rows.weight is not None:
+            r *= rows.weight[:, None].astype(r.dtype)
+        residuals.append(cross(r, a))
+    grams = tuple(_weighted_gram(a, rows.weight) for a in inputs)
+    return Step(score, tuple(residuals), grams)
+
+
+def _score(problem: Problem, z: np.ndarray, rows: Rows) -> tuple[Score, np.ndarray]:
+    """The forward loss of the rows, and r = -∂ℓ/∂z, which overwrites z."""
+    loss = problem.network.loss
+    correct = problem.correct(z, rows)
+    r, loss_sum = loss.residual(z, rows.y, rows.weight, out=z)
+    return Score(rows.total_weight, loss_sum, correct), r
+
+
+def _weighted_gram(a: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    if weight is None:
+        return gram(a)
+    return gram(a * np.sqrt(weight, dtype=a.dtype)[:, None])
+
+
+def _activate(z: np.ndarray, phi: Any) -> np.ndarray:
+    """φ(z) with a last column of ones."""
+    a = np.ones((z.shape[0], z.shape[1] + 1), z.dtype)
+    a[:, :-1] = z
+    phi.apply(a[:, :-1])
+    return a

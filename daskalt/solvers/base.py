@@ -1,0 +1,145 @@
+"""What a solver is: three pure functions, `map`, `combine` and `update`, and the state they share."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from daskalt.data.scaling import Scaling
+from daskalt.data.table import Block
+from daskalt.data.targets import RealTargets, Targets
+from daskalt.kernels.scale import scale_rows
+from daskalt.kernels.workspace import Workspace
+from daskalt.network import Network, Weights
+from daskalt.statistics import Score, combine
+
+__all__ = ["Budget", "Problem", "Rows", "Solver"]
+
+
+class Rows(NamedTuple):
+    """Rows in memory, ready for a solver: raw features, encoded targets, weights."""
+
+    X: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray | None
+
+    def part(self, start: int, stop: int) -> "Rows":
+        """Return a view of some of the rows."""
+        weight = None if self.weight is None else self.weight[start:stop]
+        return Rows(self.X[start:stop], self.y[start:stop], weight)
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the row weights."""
+        if self.weight is None:
+            return float(len(self.X))
+        return float(self.weight.sum(dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is minimised: a network on scaled inputs and encoded targets, with an L2 penalty.
+
+    The objective is the weighted mean of the loss plus ``penalty / 2`` times the squared weights
+    (biases excepted).
+    """
+
+    network: Network
+    scaling: Scaling
+    targets: Targets
+    penalty: float
+    dtype: np.dtype
+    class_factors: np.ndarray | None = None  # weight of each class's rows
+
+    def inputs(self, X: np.ndarray, workspace: Workspace | None = None) -> np.ndarray:
+        """Return the scaled inputs with a last column of ones."""
+        scaling = self.scaling
+        out = None
+        if workspace is not None:
+            out = workspace.take("inputs", (X.shape[0], X.shape[1] + 1), self.dtype)
+        return scale_rows(X, scaling.shift, scaling.factor, self.dtype, out=out)
+
+    def rows(self, block: Block) -> Rows:
+        """Return a block with its targets encoded and its weights in floating point."""
+        y = self.targets.encode(block.y, self.dtype)
+        weight = block.weight
+        if weight is not None:
+            weight = np.ascontiguousarray(weight.ravel(), dtype=self.dtype)
+        if self.class_factors is not None:
+            by_class = self.class_factors[self.targets.codes(block.y)].astype(self.dtype)
+            weight = by_class if weight is None else weight * by_class
+        return Rows(block.X, y, weight)
+
+    def correct(self, z: np.ndarray, rows: Rows) -> float:
+        """Return the weight of the rows predicted right; 0 where targets are numbers."""
+        loss = self.network.loss
+        if loss.classifies:
+            return loss.correct(z, rows.y, rows.weight)
+        hits = self.targets.hits(loss.link(z), rows.y)
+        if hits is None:
+            return 0.0
+        return float(hits.sum() if rows.weight is None else rows.weight[hits].sum())
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the targets are labels."""
+        return not isinstance(self.targets, RealTargets)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a solver will run, as far as that is known when it starts.
+
+    Attributes
+    ----------
+    steps : int or None
+        Steps of the whole fit; None in a fit without an end (``partial_fit``).
+    first_pass : int or None
+        Steps of the first pass.
+    """
+
+    steps: int | None
+    first_pass: int | None
+
+
+class Solver(BaseEstimator, ABC):
+    """A training method as map, combine and update; :mod:`daskalt.solvers.loop` runs them.
+
+    The state is an immutable named tuple with the fields ``weights`` and ``score``, the latter
+    the sums of the forward loss over the steps since :meth:`begin_pass`.
+    """
+
+    @abstractmethod
+    def validate(self, problem: Problem) -> None:
+        """Raise InputError if a parameter is wrong or the method cannot solve this problem."""
+
+    @abstractmethod
+    def start(self, problem: Problem, weights: Weights, budget: Budget) -> Any:
+        """Return the state before the first step."""
+
+    @abstractmethod
+    def view(self, state: Any) -> Any:
+        """Return the part of the state that `map` needs; it is what travels to the tasks."""
+
+    @abstractmethod
+    def map(self, problem: Problem, view: Any, rows: Rows) -> Any:
+        """Return the statistics of one task's rows."""
+
+    @abstractmethod
+    def update(self, problem: Problem, state: Any, statistics: Any) -> Any:
+        """Return the state after a step, from the combined statistics of its rows."""
+
+    @abstractmethod
+    def flops(self, network: Network) -> float:
+        """Return the floating-point operations that a pass takes for each row."""
+
+    @staticmethod
+    def combine(a: Any, b: Any) -> Any:
+        """Return the sum of two statistics."""
+        return combine(a, b)
+
+    def begin_pass(self, state: Any) -> Any:
+        """Return the state with an empty score."""
+        return state._replace(score=Score(0.0, 0.0, 0.0))

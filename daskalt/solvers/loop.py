@@ -1,0 +1,174 @@
+"""The one outer loop: passes over the data, each one Dask graph of map, combine and update."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from dask.delayed import Delayed
+
+from daskalt.data.passes import Group, Lane, PassPlan, plan_pass, read_lane
+from daskalt.data.finite import check_block
+from daskalt.data.table import Table
+from daskalt.progress import report_step
+from daskalt.reduction import compute, constant, fold, persist, task, tree
+from daskalt.solvers.base import Problem, Rows, Solver
+from daskalt.statistics import Score
+
+__all__ = ["Pass", "Reading", "run_passes"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the rows of a table are read, mixed and divided into steps.
+
+    Attributes
+    ----------
+    batch_size : int
+        Rows of a step.
+    lanes : int
+        Tasks of a step.
+    buffer_rows : int
+        Rows mixed together in memory.
+    seed : int or None
+        Seed of the shuffling; None keeps the order of the rows.
+    """
+
+    batch_size: int
+    lanes: int
+    buffer_rows: int
+    seed: int | None
+
+    def plan(self, table: Table, bounds: np.ndarray, number: int) -> PassPlan:
+        """Return the plan of pass ``number`` over some blocks of a table."""
+        return plan_pass(
+            table,
+            bounds,
+            batch_size=self.batch_size,
+            lanes=self.lanes,
+            buffer_rows=self.buffer_rows,
+            seed=None if self.seed is None else (self.seed, number),
+        )
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass left: a handle of the state, the forward score and what it cost."""
+
+    number: int
+    state: Delayed
+    score: Score
+    seconds: float
+    steps: int
+
+
+def run_passes(
+    solver: Solver,
+    problem: Problem,
+    table: Table,
+    bounds: np.ndarray,
+    reading: Reading,
+    state: Any,
+    numbers: range,
+    progress: str | None = None,
+) -> Iterator[Pass]:
+    """Yield the result of each pass; the caller decides when to stop.
+
+    The steps of a pass are chained tasks of one graph. The state stays where the scheduler keeps
+    it: only the score comes back.
+    """
+    shared = constant((solver, problem))
+    rows = constant(table)
+    handle = constant(state)
+    for number in numbers:
+        began = time.perf_counter()
+        plan = reading.plan(table, bounds, number)
+        node = _pass_graph(plan, shared, rows, handle, number == numbers.start, progress)
+        handle = persist(node)
+        score = compute(task(_score)(handle))
+        seconds = time.perf_counter() - began
+        yield Pass(number, handle, score, seconds, plan.steps)
+
+
+def _pass_graph(
+    plan: PassPlan,
+    shared: Delayed,
+    table: Delayed,
+    state: Delayed,
+    first: bool,
+    progress: str | None,
+) -> Delayed:
+    """The graph of a pass: reads gated by the steps before them, steps chained by the state."""
+    state = task(_begin)(shared, state)
+    gate = None
+    for group in plan.groups:
+        # A group is read while the one before it is in use, never earlier: memory is bounded.
+        lanes = [task(_load)(shared, table, lane, first, gate) for lane in group.lanes]
+        gate = task(_passed)(state)
+        if len(lanes) == 1:
+            state = task(_run_group)(shared, state, lanes[0], group, progress)
+        else:
+            state = _group_graph(group, shared, state, lanes, progress)
+    return state
+
+
+def _group_graph(
+    group: Group, shared: Delayed, state: Delayed, lanes: list[Delayed], progress: str | None
+) -> Delayed:
+    shares = [lane.shares(group.steps) for lane in group.lanes]
+    for step in range(group.steps):
+        view = task(_view)(shared, state)
+        parts = [
+            task(_map)(shared, view, lane, *share[step])
+            for lane, share in zip(lanes, shares, strict=True)
+            if share[step][0] < share[step][1]
+        ]
+        state = task(_update)(shared, state, tree(Solver.combine, parts), progress)
+    return state
+
+
+def _begin(shared: tuple, state: Any) -> Any:
+    return shared[0].begin_pass(state)
+
+
+def _score(state: Any) -> Score:
+    return state.score
+
+
+def _passed(state: Any) -> None:
+    """An edge of the graph without data."""
+
+
+def _view(shared: tuple, state: Any) -> Any:
+    return shared[0].view(state)
+
+
+def _map(shared: tuple, view: Any, rows: Rows, start: int, stop: int) -> Any:
+    solver, problem = shared
+    return solver.map(problem, view, rows.part(start, stop))
+
+
+def _update(shared: tuple, state: Any, parts: list, progress: str | None) -> Any:
+    solver, problem = shared
+    state = solver.update(problem, state, fold(solver.combine, parts))
+    report_step(progress)
+    return state
+
+
+def _run_group(
+    shared: tuple, state: Any, rows: Rows, group: Group, progress: str | None
+) -> Any:
+    """All steps of a group that has one lane, without a task for each."""
+    solver = shared[0]
+    for start, stop in group.lanes[0].shares(group.steps):
+        if start < stop:
+            part = _map(shared, solver.view(state), rows, start, stop)
+            state = _update(shared, state, [part], progress)
+    return state
+
+
+def _load(shared: tuple, table: Table, lane: Lane, check: bool, gate: None) -> Rows:
+    """Read a lane and encode its targets; the first pass also looks for unusable numbers."""
+    problem: Problem = shared[1]
+    return problem.rows(read_lane(table, lane, check_block if check else None))

@@ -1,0 +1,1 @@
+"""Whole studies, runnable from the repository root with `python -m pipelines.NAME`."""

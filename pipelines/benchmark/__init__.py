@@ -1,0 +1,1 @@
+"""The parts of the benchmark that `python -m pipelines.benchmark_mnist` runs."""

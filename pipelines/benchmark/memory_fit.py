@@ -1,0 +1,29 @@
+"""One fit in a process of its own, for the check `memory`; prints its own account as JSON.
+
+`python -m pipelines.benchmark.memory_fit STORE SEED WIDTH [WIDTH ...]`
+"""
+
+import json
+import resource
+import sys
+import time
+
+import daskalt
+
+
+def high_water():
+    """Highest resident memory of this process so far, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def main(store, seed, *widths):
+    """Fit one pass and print the peaks before and after it, and its seconds."""
+    model = daskalt.MLPClassifier(tuple(map(int, widths)), max_iter=1, random_state=int(seed))
+    before, start = high_water(), time.perf_counter()
+    model.fit(store)
+    seconds = time.perf_counter() - start
+    print(json.dumps({"before": before, "peak": high_water(), "seconds": seconds}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,51 @@
+import threading
+
+import numpy as np
+
+from daskalt.kernels.workspace import Workspace, empty, thread_workspace
+
+
+def test_take_reuses_the_buffer_of_a_name():
+    workspace = Workspace()
+    first = workspace.take("a", (10, 3), np.float64)
+    smaller = workspace.take("a", (4, 5), np.float32)
+    assert np.shares_memory(first, smaller)
+    assert smaller.shape == (4, 5)
+    assert smaller.dtype == np.float32
+    assert workspace.nbytes == first.nbytes
+
+
+def test_take_grows_and_keeps_names_apart():
+    workspace = Workspace()
+    first = workspace.take("a", (2,), np.float64)
+    larger = workspace.take("a", (200,), np.float64)
+    other = workspace.take("b", (200,), np.float64)
+    assert not np.shares_memory(first, larger)
+    assert not np.shares_memory(larger, other)
+    assert workspace.nbytes == 2 * larger.nbytes
+    workspace.clear()
+    assert workspace.nbytes == 0
+
+
+def test_arrays_are_aligned_contiguous_and_writable():
+    workspace = Workspace()
+    for shape in [(3, 5), (7,), (0, 4), ()]:
+        array = workspace.take("a", shape, np.float32)
+        assert array.ctypes.data % 64 == 0
+        assert array.flags.c_contiguous
+        array[...] = 1
+
+
+def test_empty_without_a_workspace_is_fresh():
+    workspace = Workspace()
+    assert not np.shares_memory(empty(None, "a", (3,), "f4"), empty(None, "a", (3,), "f4"))
+    assert np.shares_memory(empty(workspace, "a", (3,), "f4"), empty(workspace, "a", (3,), "f4"))
+
+
+def test_each_thread_has_its_own():
+    workspaces = []
+    thread = threading.Thread(target=lambda: workspaces.append(thread_workspace()))
+    thread.start()
+    thread.join()
+    assert thread_workspace() is thread_workspace()
+    assert workspaces[0] is not thread_workspace()
