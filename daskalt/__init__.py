@@ -1,8 +1,8 @@
 """Neural networks by alternating minimisation on data larger than memory."""
 
+__version__ = "0.1.0"  # first: parts of the package write it into the files that they make
+
 from daskalt.estimators import MLPClassifier, MLPRegressor
 from daskalt.solvers import StochasticAltMin
-
-__version__ = "0.1.0"
 
 __all__ = ["MLPClassifier", "MLPRegressor", "StochasticAltMin"]

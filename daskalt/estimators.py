@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from daskalt.data.finite import check_block
 from daskalt.data.opening import is_stored, open_features, open_table
 from daskalt.data.scaling import choose_scaling
-from daskalt.data.survey import survey_labels, survey_numbers
+from daskalt.data.survey import survey_labels, survey_numbers, total_weight
 from daskalt.data.table import Table
 from daskalt.data.targets import (
     BinaryTargets,
@@ -289,7 +289,7 @@ class _BaseMLP(BaseEstimator):
             network=network,
             scaling=choose_scaling(sample.X, weight, self.scale),
             targets=goal.targets,
-            penalty=float(self.alpha) / count_rows(bounds),
+            penalty=float(self.alpha) * table.n_rows / count_rows(bounds) / total_weight(table),
             dtype=dtype,
             class_factors=goal.class_factors,
         )

@@ -225,7 +225,8 @@ def train(
             bar.set_postfix({k: f"{v:.4g}" for k, v in record.items() if "loss" in k or "acc" in k})
             reason = monitor.see(result, record)
             if reason is not None:
-                bar.write(f"Stopped after pass {result.number + 1}: {reason}.")
+                if verbose:
+                    bar.write(f"Stopped after pass {result.number + 1}: {reason}.")
                 break
     assert result is not None
     return compute(monitor.best_state if monitor.early_stopping else result.state)

@@ -71,7 +71,7 @@ def _softmax_cross_entropy(z, y, weight, out):
             w = np.float64(weight[i])
         total_loss += w * (math.log(total) - margin)
         # The sum of the other classes rather than 1 - p: exact for a confident row.
-        others = total - out[i, own]
+        others = total - np.float64(out[i, own])
         pull = z.dtype.type(-w / total)
         for k in range(z.shape[1]):
             out[i, k] *= pull
@@ -97,7 +97,7 @@ def _softmax_squared(z, y, weight, out):
         squares = 0.0
         mean = 0.0
         for k in range(z.shape[1]):
-            p = out[i, k] / total
+            p = np.float64(out[i, k]) / total
             error = p - 1.0 if k == own else p
             squares += error * error
             mean += p * error
@@ -106,7 +106,7 @@ def _softmax_squared(z, y, weight, out):
             w = np.float64(weight[i])
         total_loss += 0.5 * w * squares
         for k in range(z.shape[1]):
-            p = out[i, k] / total
+            p = np.float64(out[i, k]) / total
             error = p - 1.0 if k == own else p
             out[i, k] = w * p * (mean - error)
     return total_loss
@@ -220,7 +220,7 @@ class Loss:
             Receives r. It may be z itself; otherwise z is left as it was.
         """
         out = np.empty_like(z) if out is None else out
-        return out, self._residual(z, y, weight, out)
+        return out, float(self._residual(z, y, weight, out))
 
     def value(self, z: Array, y: Array) -> Array:
         """Return ℓ of each row, (rows,) in float64."""
@@ -265,7 +265,7 @@ class _OnSoftmax(Loss):
         return softmax(z, axis=1)
 
     def correct(self, z: Array, y: Array, weight: Array | None = None) -> float:
-        return _count_codes(z, y, weight)
+        return float(_count_codes(z, y, weight))
 
 
 class _SoftmaxCrossEntropy(_OnSoftmax):
@@ -305,7 +305,7 @@ class _LogisticCrossEntropy(Loss):
         return expit(z)
 
     def correct(self, z: Array, y: Array, weight: Array | None = None) -> float:
-        return _count_units(z, y, weight)
+        return float(_count_units(z, y, weight))
 
 
 class _Squared(Loss):
@@ -321,7 +321,7 @@ class _Squared(Loss):
         a = z.copy()
         self._activation.apply(a)
         out = np.empty_like(z) if out is None else out
-        loss = _difference(a, y, weight, out)
+        loss = float(_difference(a, y, weight, out))
         self._activation.backpropagate(out, a)
         return out, loss
 
@@ -344,7 +344,7 @@ class _SquaredLogistic(_Squared):
     classifies = True
 
     def correct(self, z: Array, y: Array, weight: Array | None = None) -> float:
-        return _count_units(z, y, weight)
+        return float(_count_units(z, y, weight))
 
 
 LOSSES: dict[tuple[str, str], Loss] = {

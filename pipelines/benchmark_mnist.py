@@ -88,7 +88,7 @@ def report(table, options):
     """Print a table and write it, and the picture where the check has curves."""
     if options.quick:
         table.notes.append("--quick: tiny sizes to try the code; these numbers mean nothing")
-    table.notes.append(f"{options.seeds} seeds; medians unless said otherwise")
+    table.notes.append(f"seeds: {options.seeds}; medians over them unless said otherwise")
     arguments = {name: str(value) for name, value in vars(options).items() if name != "data"}
     write(table, options.out, arguments, CHECKS)
     print(markdown(table), flush=True)

@@ -25,7 +25,7 @@ def block(dtype, rows=7, columns=5):
 
 
 def test_the_five_activations_exist():
-    assert NAMES == sorted(naive.ACTIVATIONS)
+    assert sorted(naive.ACTIVATIONS) == NAMES
     assert all(ACTIVATIONS[name].name == name for name in NAMES)
 
 

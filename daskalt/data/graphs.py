@@ -1,12 +1,13 @@
 """Dask arrays that are mere views of stored rows, read where these lie instead of staged."""
 
+import operator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import dask
 import dask.array as da
 import numpy as np
 import zarr
+from dask.array import chunk
 from dask.array.core import getter, getter_inline, getter_nofancy
 
 from daskalt.data.readers import MemorySource, SlicedSource, Source, StackedSource, ZarrSource
@@ -14,6 +15,7 @@ from daskalt.data.readers import MemorySource, SlicedSource, Source, StackedSour
 __all__ = ["read_through"]
 
 GETTERS = (getter, getter_inline, getter_nofancy)
+SLICERS = (operator.getitem, chunk.getitem)
 
 
 class Piece(NamedTuple):
@@ -34,9 +36,8 @@ def read_through(array: da.Array, name: str) -> Source | None:
     if any(count != 1 for count in array.numblocks[1:]):
         return None
     try:
-        (optimised,) = dask.optimize(array)
-        graph = dict(optimised.__dask_graph__())
-        pieces = [_piece(graph, _first_key(optimised, i)) for i in range(array.numblocks[0])]
+        graph = dict(array.__dask_graph__())
+        pieces = [_piece(graph, _first_key(array, i)) for i in range(array.numblocks[0])]
     except Exception:  # a graph of a kind this code does not know: staging always works
         return None
     found = [piece for piece in pieces if piece is not None]
@@ -55,15 +56,44 @@ def _piece(graph: dict, key: Any) -> Piece | None:
     task = _value(graph, graph[key])
     if isinstance(task, np.ndarray):
         return Piece(task, 0, len(task))
-    if getattr(task, "func", None) not in GETTERS:
-        return None
-    # What follows, a lock and whether to convert, changes nothing for the storage known here.
-    storage, index = (_value(graph, argument) for argument in task.args[:2])
+    if getattr(task, "func", None) in GETTERS:
+        # What follows, a lock and whether to convert, changes nothing for the storage known here.
+        storage, index = (_value(graph, argument) for argument in task.args[:2])
+        storage = _unwrap_xarray(storage)
+        return _rows_of(Piece(storage, 0, storage.shape[0]), index)
+    if getattr(task, "func", None) in SLICERS:
+        inner = _piece(graph, task.args[0].key)
+        return None if inner is None else _rows_of(inner, _value(graph, task.args[1]))
+    return None
+
+
+def _rows_of(piece: Piece, index: Any) -> Piece | None:
+    """The rows of ``piece`` that ``index`` picks, when it picks a range of whole rows."""
     index = index if isinstance(index, tuple) else (index,)
-    if len(index) != storage.ndim or not all(map(_whole, index[1:], storage.shape[1:])):
+    columns = piece.storage.shape[1:]
+    if len(index) != 1 + len(columns) or not all(map(_whole, index[1:], columns)):
         return None
-    start, stop, step = index[0].indices(storage.shape[0])
-    return Piece(storage, start, stop) if step == 1 else None
+    if not isinstance(index[0], slice):
+        return None
+    start, stop, step = index[0].indices(piece.stop - piece.start)
+    if step != 1 or stop < start:
+        return None
+    return Piece(piece.storage, piece.start + start, piece.start + stop)
+
+
+def _unwrap_xarray(storage: Any) -> Any:
+    """The array under xarray's lazy wrappers, as far as these change nothing."""
+    while type(storage).__module__.startswith("xarray."):
+        kind = type(storage).__name__
+        if kind == "ZarrArrayWrapper":
+            return storage._array
+        if kind == "LazilyIndexedArray":
+            if not all(map(_whole, storage.key.tuple, storage.array.shape)):
+                return storage
+        elif kind not in ("ImplicitToExplicitIndexingAdapter", "CopyOnWriteArray"):
+            return storage
+        storage = storage.array
+    return storage
 
 
 def _value(graph: dict, item: Any) -> Any:

@@ -4,6 +4,7 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_regressor
 from sklearn.utils.validation import (
     _check_sample_weight,
     column_or_1d,
@@ -50,7 +51,13 @@ def open_table(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: boo
         table = Table(features, targets, sample_weight)
     else:
         X, y = validate_data(
-            estimator, X, y, reset=reset, multi_output=True, y_numeric=False, order="C"
+            estimator,
+            X,
+            y,
+            reset=reset,
+            multi_output=True,
+            y_numeric=is_regressor(estimator),
+            order="C",
         )
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)

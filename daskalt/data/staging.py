@@ -10,7 +10,6 @@ import numpy as np
 import zarr
 from tqdm import tqdm
 
-from daskalt import __version__
 from daskalt.data.buckets import Buckets
 from daskalt.data.readers import Source, ZarrSource
 from daskalt.data.store import NewGroup, TemporaryStore, check_space, new_group, storage_errors
@@ -191,7 +190,7 @@ def write_blocks(
 
     See ``shuffle_to_zarr`` for the other parameters and the errors.
     """
-    attributes = {"daskalt": __version__, "seed": seed, **layout.attributes}
+    attributes = {"daskalt_format": 1, "seed": seed, **layout.attributes}
     rows = chunk_rows or good_rows(layout.n_rows, layout.row_bytes)
     with new_group(destination, attributes=attributes, overwrite=overwrite) as group:
         writer = ChunkWriter(group, layout, rows)

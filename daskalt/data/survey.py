@@ -1,6 +1,8 @@
 """What a pass over the targets alone says: labels, their counts, means, and whether they are sorted."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from daskalt.errors import InputError
 from daskalt.reduction import compute, fold, task, tree
 from daskalt.statistics import combine
 
-__all__ = ["Labels", "Numbers", "survey_labels", "survey_numbers"]
+__all__ = ["Labels", "Numbers", "survey_labels", "survey_numbers", "total_weight"]
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,29 @@ def survey_numbers(table: Table) -> Numbers:
     return _survey(table, _numbers_of, np.where(np.isfinite(first), first, 0.0))
 
 
-def _survey(table, function, extra):
+def total_weight(table: Table) -> float:
+    """Return the sum of the row weights, the number of rows where there are none."""
+    if table.weight is None:
+        return float(table.n_rows)
+    total = _survey(Table(table.weight, table.weight), _weight_of, None)
+    if not total > 0:
+        raise InputError(
+            "sample_weight is zero in every row: leave it out, or give some rows weight."
+        )
+    return total
+
+
+def _survey(table: Table, function: Callable, extra: Any) -> Any:
+    assert table.y is not None
     reader = task(_read_targets)
     targets = Table(table.y, table.y, table.weight)
     parts = [task(function)(reader(targets, *b), extra) for b in targets.block_bounds()]
     return compute(task(fold)(combine, tree(combine, parts)))
+
+
+def _weight_of(block: Block, _: None) -> float:
+    assert block.y is not None
+    return float(block.y.sum(dtype=np.float64))
 
 
 def _read_targets(targets: Table, start: int, stop: int) -> Block:

@@ -9,7 +9,7 @@ from daskalt.errors import DivergenceError, InputError
 from daskalt.kernels.step import advance, mean_gradient
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, choice, integer, real
-from daskalt.solvers.altmin_map import LocalSteps, Step, View, gradient_step, newton_step
+from daskalt.solvers.altmin_map import LocalSteps, Motion, Step, View, gradient_step, newton_step
 from daskalt.solvers.base import Budget, Problem, Rows, Solver
 from daskalt.statistics import Score, combine
 from daskalt.weights import DampedGram, damp, ridge_solve
@@ -17,11 +17,16 @@ from daskalt.weights import DampedGram, damp, ridge_solve
 __all__ = ["StochasticAltMin"]
 
 
+# Where the new gradient points this far against the last move, steps overshoot; batch noise alone
+# leaves the cosine at a few hundredths either side of zero.
+OVERSHOOT = -0.15
+
+
 class State(NamedTuple):
     """Weights and what the solver remembers of earlier steps."""
 
     weights: Weights
-    velocity: Weights
+    motion: Motion
     grams: tuple[np.ndarray | None, ...]  # running mean Gram matrix of each layer's inputs
     damped: tuple[DampedGram | None, ...]  # the same, ready for solves
     input_sum: np.ndarray | None  # float64 Σ x̃ x̃ᵀ over the first pass
@@ -42,7 +47,8 @@ class StochasticAltMin(Solver):
 
     r_L = -∂ℓ/∂z_L and r_l = φ'(z_l) ∘ W_{l+1}ᵀ r_{l+1}. The step s is the largest, up to
     `step_limit`, whose predicted change s² Σ_l⟨D_l, G_l⟩ stays within `change_limit`; both limits
-    anneal along `schedule`. No learning rate is left to tune.
+    anneal along `schedule`, and shrink while the gradient after a step points back along it. No
+    learning rate is left to tune.
 
     Parameters
     ----------
@@ -163,7 +169,7 @@ class StochasticAltMin(Solver):
         layers = problem.network.n_layers
         return State(
             weights=weights,
-            velocity=tuple(np.zeros_like(w) for w in weights),
+            motion=Motion(tuple(np.zeros_like(w) for w in weights), 0.0, 1.0),
             grams=(None,) * layers,
             damped=(None,) * layers,
             input_sum=None,
@@ -181,7 +187,7 @@ class StochasticAltMin(Solver):
         return View(
             weights=state.weights,
             wanted=(inputs,) + (hidden,) * (len(state.weights) - 1),
-            velocity=state.velocity if self.local_steps > 1 else None,
+            motion=state.motion if self.local_steps > 1 else None,
             damped=state.damped if self.local_steps > 1 else None,
             anneal=self._anneal(state),
         )
@@ -207,10 +213,10 @@ class StochasticAltMin(Solver):
             fit = self._merge
         else:
             fit = self._refit if self.ridge_centre == "zero" else self._step
-        weights, velocity = fit(problem, state, statistics)
+        weights, motion = fit(problem, state, statistics)
         return state._replace(
             weights=weights,
-            velocity=velocity,
+            motion=motion,
             step=state.step + 1,
             score=combine(state.score, score),
         )
@@ -222,47 +228,53 @@ class StochasticAltMin(Solver):
         renewed = 1.0 if self.z_step == "newton" else 1.0 / self.gram_every
         return 2 * network.flops + back + renewed * sum((w + 1) ** 2 for w in widths[1:-1])
 
-    def _step(self, problem: Problem, state: State, step: Step) -> tuple[Weights, Weights]:
+    def _step(self, problem: Problem, state: State, step: Step) -> tuple[Weights, Motion]:
         """W + s D with momentum, s bounded by the predicted change."""
         return self._descend(
-            problem, state.weights, state.velocity, state.damped, step, self._anneal(state)
+            problem, state.weights, state.motion, state.damped, step, self._anneal(state)
         )
 
     def _descend(
         self,
         problem: Problem,
         weights: Weights,
-        velocity: Weights,
+        motion: Motion,
         damped: Sequence[DampedGram],
         step: Step,
         anneal: float,
-    ) -> tuple[Weights, Weights]:
+    ) -> tuple[Weights, Motion]:
         """One bounded step from ``weights`` along the damped least-squares directions."""
         means = [
             mean_gradient(r, w, step.score.weight, problem.penalty)
             for r, w in zip(step.residuals, weights, strict=True)
         ]
         directions = [a.solve(g) for a, g in zip(damped, means, strict=True)]
-        slope = sum(
-            float(np.dot(d.ravel(), g.ravel())) for d, g in zip(directions, means, strict=True)
-        )
+        slope = _dot(directions, means)
         if not np.isfinite(slope):
             raise DivergenceError(
                 "The gradient is not finite: raise damping of the solver, and look for extreme "
                 "values in X."
             )
+        length = np.sqrt(max(slope, 0.0))
+        trust = motion.trust
+        if motion.length * length > 0:
+            cosine = _dot(motion.velocity, means) / (motion.length * length)
+            trust = float(np.clip(trust * np.exp(cosine - OVERSHOOT), 1e-4, 1.0))
         size = self.step_limit * anneal
         if slope > 0:
-            size = min(size, np.sqrt(self.change_limit * anneal / slope))
+            size = min(size, np.sqrt(self.change_limit * anneal) / length)
+        size *= trust
         moved = [
             advance(w, v, d, self.momentum, size)
-            for w, v, d in zip(weights, velocity, directions, strict=True)
+            for w, v, d in zip(weights, motion.velocity, directions, strict=True)
         ]
-        return tuple(w for w, _ in moved), tuple(v for _, v in moved)
+        travelled = self.momentum * motion.length + (1 - self.momentum) * size * length
+        velocity = tuple(v for _, v in moved)
+        return tuple(w for w, _ in moved), Motion(velocity, travelled, trust)
 
     def _local_steps(self, problem: Problem, view: View, rows: Rows) -> LocalSteps:
         """Several steps on one task's own rows, and the Gram matrices that weight their result."""
-        weights, velocity = view.weights, view.velocity
+        weights, motion = view.weights, view.motion
         total: Any = None
         edges = np.linspace(0, len(rows.X), self.local_steps + 1).astype(int).tolist()
         for start, stop in zip(edges[:-1], edges[1:], strict=True):
@@ -276,9 +288,7 @@ class StochasticAltMin(Solver):
                     self._damp(g / g.dtype.type(part.score.weight), w, None)
                     for g, w in zip(part.grams, weights, strict=True)
                 ]
-            weights, velocity = self._descend(
-                problem, weights, velocity, damped, part, view.anneal
-            )
+            weights, motion = self._descend(problem, weights, motion, damped, part, view.anneal)
         moments = tuple(
             (new - old) @ a
             for new, old, a in zip(weights, view.weights, total.grams, strict=True)
@@ -287,16 +297,15 @@ class StochasticAltMin(Solver):
 
     def _merge(
         self, problem: Problem, state: State, merged: LocalSteps
-    ) -> tuple[Weights, Weights]:
+    ) -> tuple[Weights, Motion]:
         """(Σ A_c)⁻¹ Σ A_c W_c, as a change of the weights that the tasks started from."""
         moves = [
             ridge_solve(c, a, 0.0) for c, a in zip(merged.moments, merged.grams, strict=True)
         ]
         weights = tuple(w + move for w, move in zip(state.weights, moves, strict=True))
-        share = 1.0 / self.local_steps
-        return weights, tuple(move * move.dtype.type(share) for move in moves)
+        return weights, state.motion
 
-    def _refit(self, problem: Problem, state: State, step: Step) -> tuple[Weights, Weights]:
+    def _refit(self, problem: Problem, state: State, step: Step) -> tuple[Weights, Motion]:
         """The least-squares weights of this step's own z, averaged with the current ones."""
         weights = []
         for w, r, a, mu in zip(
@@ -306,7 +315,7 @@ class StochasticAltMin(Solver):
             fitted = ridge_solve(r + w @ a, a, ridge)
             share = w.dtype.type(self.average)
             weights.append(share * w + (1 - share) * fitted)
-        return tuple(weights), state.velocity
+        return tuple(weights), state.motion
 
     def _renew_grams(self, state: State, step: Step) -> State:
         """Take this step's Gram matrices into the running means."""
@@ -357,6 +366,11 @@ class StochasticAltMin(Solver):
 
     def _mu(self, problem: Problem) -> tuple[float, ...]:
         return tuple(np.broadcast_to(self.mu, problem.network.n_layers).tolist())
+
+
+def _dot(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
+    """Inner product of two lists of matrices."""
+    return sum(float(np.dot(x.ravel(), y.ravel())) for x, y in zip(a, b, strict=True))
 
 
 SCHEDULES = {

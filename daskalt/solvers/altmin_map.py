@@ -14,7 +14,15 @@ from daskalt.solvers.base import Problem, Rows
 from daskalt.statistics import Score
 from daskalt.weights import DampedGram
 
-__all__ = ["LocalSteps", "Step", "View", "gradient_step", "newton_step"]
+__all__ = ["LocalSteps", "Motion", "Step", "View", "gradient_step", "newton_step"]
+
+
+class Motion(NamedTuple):
+    """How the weights have been moving."""
+
+    velocity: Weights  # running mean of the steps
+    length: float  # a bound on its length in the metric of the damped Gram matrices
+    trust: float  # factor on the step limits, below 1 where steps have overshot
 
 
 class View(NamedTuple):
@@ -23,7 +31,7 @@ class View(NamedTuple):
     weights: Weights
     wanted: tuple[bool, ...]  # which Gram matrices this step gathers
     anneal: float
-    velocity: Weights | None  # these two for local steps only
+    motion: Motion | None  # these two for local steps only
     damped: tuple[DampedGram | None, ...] | None
 
 

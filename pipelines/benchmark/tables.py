@@ -92,7 +92,7 @@ def verdict(target):
 
 
 def plain(value):
-    """`value` in JSON's own types: not-finite numbers become null."""
+    """`value` in JSON's own types: null stands for never (infinite) and for not measured."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,6 +1,7 @@
 """The forward pass, the backward pass and the second moments of a block."""
 
 import tracemalloc
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -27,8 +28,7 @@ def network(widths, dtype, rows=6, seed=0):
     """Random weights of the given widths, and rows that end in a one."""
     rng = np.random.default_rng(seed)
     weights = tuple(
-        rng.standard_normal((out, fan_in + 1)).astype(dtype)
-        for fan_in, out in zip(widths[:-1], widths[1:], strict=True)
+        rng.standard_normal((out, fan_in + 1)).astype(dtype) for fan_in, out in pairwise(widths)
     )
     x = np.column_stack([rng.standard_normal((rows, widths[0])), np.ones(rows)])
     return weights, x.astype(dtype)
