@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from dask.delayed import Delayed
 from tqdm.auto import tqdm
 
 from daskalt.data.passes import Lane, read_lane
@@ -14,7 +13,7 @@ from daskalt.data.table import Block, Table
 from daskalt.errors import UnshuffledWarning
 from daskalt.network import Network
 from daskalt.progress import listen
-from daskalt.reduction import compute, task
+from daskalt.reduction import Graph, Handle, call
 from daskalt.scoring import score_table
 from daskalt.solvers.base import Problem, Solver
 from daskalt.solvers.loop import Pass, Reading, run_passes
@@ -151,7 +150,7 @@ def sample_rows(table: Table, bounds: np.ndarray, seed: int) -> Block:
             starts = bounds[chosen, 0]
             stops = np.minimum(bounds[chosen, 1], starts + SAMPLE_ROWS // len(chosen))
             bounds = np.stack([starts, stops], axis=1)
-    return compute(task(read_lane)(table, Lane(bounds[:, 0], bounds[:, 1], None)))
+    return call(read_lane, table, Lane(bounds[:, 0], bounds[:, 1], None))
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ class Monitor:
     early_stopping: bool
     history: list[dict[str, Any]] = field(default_factory=list)
     best_loss: float = np.inf
-    best_state: Delayed | None = None
+    best_state: Handle | None = None
     stale: int = 0
 
     def see(self, result: Pass, record: dict[str, Any]) -> str | None:
@@ -229,7 +228,10 @@ def train(
                     bar.write(f"Stopped after pass {result.number + 1}: {reason}.")
                 break
     assert result is not None
-    return compute(monitor.best_state if monitor.early_stopping else result.state)
+    graph = Graph()
+    return graph.compute(
+        graph.constant(monitor.best_state if monitor.early_stopping else result.state)
+    )
 
 
 def _quality(problem: Problem, score: Score) -> dict[str, float]:

@@ -1,42 +1,88 @@
-"""Map over parts and combine as a fixed tree, on whichever Dask scheduler is active."""
+"""Graphs of tasks, and map and combine as a fixed tree, on whichever Dask scheduler is active."""
 
+import uuid
 from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
 import dask
 import dask.threaded
+from dask._task_spec import DataNode, List, Task, TaskRef
 from dask.base import get_scheduler
-from dask.delayed import Delayed, delayed
+from dask.delayed import Delayed
 from dask.local import get_sync
 
 from daskalt.kernels.threads import one_blas_thread
 
-__all__ = ["compute", "constant", "fold", "in_this_process", "persist", "task", "tree"]
+__all__ = ["Graph", "Handle", "call", "fold", "in_this_process"]
 
 FAN_IN = 4  # children of a node: more would serialise the sums, fewer add latency
 
-
-def task(function: Callable, *, name: str | None = None) -> Callable[..., Delayed]:
-    """Return ``function`` as a maker of tasks, each held to one BLAS thread."""
-    return delayed(_OneThread(function), pure=False, name=None, traverse=False)
+# A value that a scheduler holds: in this process, or on a cluster as a future.
+Handle = Delayed
 
 
-class _OneThread:
-    """A function called with BLAS limited to one thread, wherever it runs."""
+class Graph:
+    """A graph of tasks under construction.
 
-    def __init__(self, function: Callable) -> None:
-        self.function = function
-        self.__name__ = function.__name__
+    Written out as tasks rather than through `dask.delayed`, whose bookkeeping for each call costs
+    as much as a small step of training. Every task runs with one BLAS thread.
+    """
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __init__(self) -> None:
+        self._tasks: dict[str, Any] = {}
+        self._name = uuid.uuid4().hex[:12]
+
+    def add(self, function: Callable, *arguments: Any) -> TaskRef:
+        """Add a call and return a reference to its result.
+
+        References, and lists of them, stand for results of other tasks; any other argument is
+        passed as it is.
+        """
+        key = f"{function.__name__.strip('_')}-{self._name}-{len(self._tasks)}"
+        arguments = tuple(List(*a) if isinstance(a, list) else a for a in arguments)
+        self._tasks[key] = Task(key, _held_to_one_thread, function, *arguments)
+        return TaskRef(key)
+
+    def constant(self, value: Any) -> TaskRef:
+        """Add a value that many tasks share, and return a reference to it."""
+        if isinstance(value, Delayed):
+            self._tasks.update(value.dask)
+            return TaskRef(value.key)
+        key = f"constant-{self._name}-{len(self._tasks)}"
+        self._tasks[key] = DataNode(key, value)
+        return TaskRef(key)
+
+    def tree(self, combine: Callable[[Any, Any], Any], parts: list[TaskRef]) -> list[TaskRef]:
+        """Return at most FAN_IN nodes whose `fold` is the combination of all parts.
+
+        The shape of the tree depends on the number of parts alone, so floating-point sums have the
+        same bits on any scheduler. The last fold is left to the task that uses the result.
+        """
+        while len(parts) > FAN_IN:
+            parts = [
+                self.add(fold, combine, parts[i : i + FAN_IN]) for i in range(0, len(parts), FAN_IN)
+            ]
+        return parts
+
+    def reduce(self, combine: Callable[[Any, Any], Any], parts: list[TaskRef]) -> TaskRef:
+        """Return the combination of all parts."""
+        return self.add(fold, combine, self.tree(combine, parts))
+
+    def persist(self, result: TaskRef) -> Handle:
+        """Run the graph and return a handle of the result; on a cluster the value stays there."""
         with one_blas_thread():
-            return self.function(*args, **kwargs)
+            (handle,) = dask.persist(Delayed(result.key, self._tasks), optimize_graph=False)
+            if not in_this_process():
+                from distributed import wait
 
+                wait(handle)
+        return handle
 
-def constant(value: Any) -> Delayed:
-    """Return a node that holds ``value`` once, however many tasks use it."""
-    return delayed(value, pure=False, traverse=False)
+    def compute(self, result: TaskRef) -> Any:
+        """Run the graph and return the value of the result."""
+        with one_blas_thread():
+            return dask.compute(Delayed(result.key, self._tasks), optimize_graph=False)[0]
 
 
 def fold(combine: Callable[[Any, Any], Any], parts: Sequence[Any]) -> Any:
@@ -44,35 +90,17 @@ def fold(combine: Callable[[Any, Any], Any], parts: Sequence[Any]) -> Any:
     return reduce(combine, parts)
 
 
-def tree(combine: Callable[[Any, Any], Any], parts: list[Delayed]) -> list[Delayed]:
-    """Return at most FAN_IN nodes whose `fold` is the combination of all parts.
-
-    The shape of the tree depends on the number of parts alone, so floating-point sums have the
-    same bits on any scheduler. The last fold is left to the task that uses the result.
-    """
-    node = task(fold)
-    while len(parts) > FAN_IN:
-        parts = [node(combine, parts[i : i + FAN_IN]) for i in range(0, len(parts), FAN_IN)]
-    return parts
-
-
-def persist(value: Delayed) -> Delayed:
-    """Compute a node and return it as a handle; on a cluster its value stays there."""
-    with one_blas_thread():
-        (handle,) = dask.persist(value, optimize_graph=False)
-        if not in_this_process():
-            from distributed import wait
-
-            wait(handle)
-    return handle
-
-
-def compute(value: Any) -> Any:
-    """Return the value of a node."""
-    with one_blas_thread():
-        return dask.compute(value, optimize_graph=False)[0]
+def call(function: Callable, *arguments: Any) -> Any:
+    """Run one call as a task of the active scheduler and return its value."""
+    graph = Graph()
+    return graph.compute(graph.add(function, *arguments))
 
 
 def in_this_process() -> bool:
     """Say whether the active scheduler runs its tasks in this process and its memory."""
     return get_scheduler(cls=Delayed) in (None, dask.threaded.get, get_sync)
+
+
+def _held_to_one_thread(function: Callable, *arguments: Any) -> Any:
+    with one_blas_thread():
+        return function(*arguments)

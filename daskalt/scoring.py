@@ -3,14 +3,12 @@
 from typing import Any
 
 import numpy as np
-from dask.delayed import Delayed
-
 from daskalt.data.passes import Lane, in_order, read_lane
 from daskalt.data.table import Table
 from daskalt.kernels.forward import forward
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Weights
-from daskalt.reduction import compute, constant, fold, task, tree
+from daskalt.reduction import Graph
 from daskalt.solvers.base import Problem, Rows
 from daskalt.statistics import Score, combine
 
@@ -43,11 +41,11 @@ def score_table(problem: Problem, state: Any, table: Table, bounds: np.ndarray) 
 
     ``state`` may be a handle on a cluster: the weights go to the tasks, never to the client.
     """
-    shared, rows = constant(problem), constant(table)
-    state = state if isinstance(state, Delayed) else constant(state)
-    weights = task(_weights)(state)
-    parts = [task(_score_lane)(shared, rows, weights, lane) for lane in in_order(bounds)]
-    return compute(task(fold)(combine, tree(combine, parts)))
+    graph = Graph()
+    shared, rows = graph.constant(problem), graph.constant(table)
+    weights = graph.add(_weights, graph.constant(state))
+    parts = [graph.add(_score_lane, shared, rows, weights, lane) for lane in in_order(bounds)]
+    return graph.compute(graph.reduce(combine, parts))
 
 
 def _weights(state: Any) -> Weights:

@@ -32,6 +32,7 @@ class Buckets:
         n_rows: int,
         memory_bytes: int,
     ) -> None:
+        self.names = list(arrays)
         fields = [(name, dtype, shape) for name, (shape, dtype) in arrays.items()]
         self.record = np.dtype([("key", np.float64, ()), *fields])
         self.nbytes = n_rows * self.record.itemsize
@@ -64,12 +65,11 @@ class Buckets:
                 records = np.fromfile(path, self.record)
                 path.unlink()
                 records = records[np.argsort(records["key"], kind="stable")]
-                yield Block(*(self._column(records, name) for name in ("X", "y", "sample_weight")))
+                yield self._block(records)
 
-    def _column(self, records: np.ndarray, name: str) -> np.ndarray | None:
-        if name not in self.record.fields:
-            return None
-        return np.ascontiguousarray(records[name])
+    def _block(self, records: np.ndarray) -> Block:
+        columns = {name: np.ascontiguousarray(records[name]) for name in self.names}
+        return Block(columns["X"], columns.get("y"), columns.get("sample_weight"))
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06d}"

@@ -105,7 +105,7 @@ def numbers_of_objects(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def text_of_objects(array: np.ndarray, name: str) -> np.ndarray:
-    """Labels held as objects as fixed-width text, numbers or booleans, whichever all of them are."""
+    """Labels held as objects as fixed-width text, numbers or booleans, which all of them are."""
     kinds = set(map(type, array.ravel().tolist()))
     if all(issubclass(kind, str) for kind in kinds):
         return array.astype(np.str_)

@@ -1,4 +1,4 @@
-"""Rows of one array, wherever it lies: in memory, in a Zarr store, or spread over several pieces."""
+"""Rows of one array, wherever it lies: in memory, in a Zarr store, or in several pieces."""
 
 import threading
 import uuid
@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ class Source(ABC):
     shape : tuple of int
         Rows, then columns where there are any.
     dtype : numpy.dtype
-        Type of the rows as stored, in native byte order. Text of varying width has ``"StringDType"``
-        here, and is read as fixed-width text.
+        Type of the rows as stored, in native byte order. Text of varying width is
+        ``numpy.dtypes.StringDType`` here, and is read as fixed-width text.
     chunk_rows : int or None
         Rows that are cheap to read together; None when any range is.
     offset : int
@@ -146,7 +147,7 @@ class ZarrSource(Source):
         self.dtype = native(array.dtype)
         rows = (array.shards or array.chunks)[:1]
         self.chunk_rows = int(rows[0]) if rows else None
-        self.columns = array.attrs.asdict().get("columns")
+        self.columns = _names(array)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"keeper": None}
@@ -166,7 +167,7 @@ class ZarrSource(Source):
 
     def _open(self) -> zarr.Array:
         try:
-            return zarr.open_array(self.store, path=self.path or None, mode="r")
+            return zarr.open_array(self.store, path=self.path, mode="r")
         except Exception as error:
             raise StorageError(
                 f"{self.name}: no readable Zarr array at {self.location} ({error}). "
@@ -190,6 +191,11 @@ class ZarrSource(Source):
     def _chunks(self, start: int, stop: int) -> str:
         size = self.chunk_rows or 1
         return f"row chunks {start // size} to {max(start, stop - 1) // size}"
+
+
+def _names(array: zarr.Array) -> list[str] | None:
+    names = array.attrs.asdict().get("columns")
+    return [str(name) for name in names] if isinstance(names, list) else None
 
 
 class _OpenArrays:
@@ -281,6 +287,24 @@ class StackedSource(Source):
                 break
             parts.append(source.read(max(start - begin, 0), min(stop - begin, len(source))))
         return self._join(parts)
+
+    @property
+    def in_memory(self) -> bool:
+        return all(source.in_memory for source in self.sources)
+
+    def read_rows(self, rows: np.ndarray) -> np.ndarray:
+        owner = np.searchsorted(self.starts, rows, side="right") - 1
+        order = np.argsort(owner, kind="stable")
+        edges = np.searchsorted(owner[order], np.arange(len(self.sources) + 1)).tolist()
+        parts = []
+        for begin, source, (a, b) in zip(
+            self.starts[:-1], self.sources, pairwise(edges), strict=True
+        ):
+            if a < b:
+                parts.append(source.read_rows(rows[order[a:b]] - begin))
+        inverse = np.empty_like(order)
+        inverse[order] = np.arange(len(order))
+        return self._join(parts)[inverse]
 
     def _join(self, parts: list[np.ndarray]) -> np.ndarray:
         if not parts:

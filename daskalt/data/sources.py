@@ -98,8 +98,8 @@ def _staged(
     scratch: str | Path | None,
 ) -> dict[str, Source]:
     waiting = {name: array for name, array in ready.items() if isinstance(array, da.Array)}
-    staged = stage(waiting, scratch, columns=columns) if waiting else {}
-    return {name: staged.get(name, source) for name, source in ready.items()}
+    stored = {name: source for name, source in ready.items() if isinstance(source, Source)}
+    return stored | (stage(waiting, scratch, columns=columns) if waiting else {})
 
 
 def _prepare(value: Any, name: str) -> Source | da.Array:
@@ -172,7 +172,9 @@ def _from_dask(array: da.Array, name: str) -> Source | da.Array:
     source = read_through(array, name)
     if isinstance(source, MemorySource):
         return _from_memory(source.array, name)
-    return array if source is None else source
+    if source is None or array.dtype.kind == "O":  # staging holds objects to be text
+        return array
+    return source
 
 
 def _is_dask_frame(value: Any) -> bool:
@@ -210,7 +212,9 @@ def _from_memory(value: Any, name: str) -> MemorySource:
 
 def _as_numpy(value: Any, name: str) -> np.ndarray:
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise InputError(f"{name} is masked. Fill or drop the masked entries, e.g. {name}.filled(0).")
+        raise InputError(
+            f"{name} is masked. Fill or drop the masked entries, e.g. {name}.filled(0)."
+        )
     try:
         return np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Copies in Zarr: of Dask arrays, which would be computed anew each pass, and of shuffled tables."""
+"""Copies in Zarr: of Dask arrays, which each pass would compute anew, and of shuffled tables."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from daskalt.data.store import NewGroup, TemporaryStore, check_space, new_group,
 from daskalt.data.table import Block, Table, good_rows
 from daskalt.errors import InputError
 
-__all__ = ["Layout", "shuffle_to_zarr", "stage", "write_blocks"]
+__all__ = ["Layout", "shuffle_to_zarr", "stage", "table_layout", "write_blocks"]
 
 MEMORY_BYTES = 256 << 20
 
@@ -56,7 +56,7 @@ def stage(
             targets.append(group.create(name, array.shape, array.dtype, rows, attributes))
         blocks = [_whole_chunks(array, rows) for array in arrays.values()]
         with storage_errors(store.location):
-            da.store(blocks, targets, lock=False)
+            da.store(blocks, targets, lock=False)  # type: ignore[arg-type]
     sources = {name: ZarrSource(store.location, name, name) for name in arrays}
     for source in sources.values():
         source.keeper = store
@@ -71,7 +71,7 @@ def _whole_chunks(array: da.Array, rows: int) -> da.Array:
     """``array`` in blocks that own whole Zarr chunks: a shared chunk would lose rows silently."""
     block = max(1, max(array.chunks[0]) // rows) * rows
     array = array.rechunk({0: block})
-    return array.map_blocks(_text, dtype=array.dtype) if array.dtype.kind == "O" else array
+    return da.map_blocks(_text, array, dtype=array.dtype) if array.dtype.kind == "O" else array
 
 
 def _text(block: np.ndarray) -> np.ndarray:
@@ -140,11 +140,7 @@ def shuffle_to_zarr(
     StorageError
         When the disk is too small or a store cannot be read; nothing is left behind.
     """
-    _refuse_own_place(table, destination)
-    arrays = {name: (a.shape[1:], _fixed_width(a)) for name, a in table.present.items()}
-    layout = Layout(table.n_rows, arrays, table.X.columns)
-    rows = max(1, memory_bytes // 8 // max(1, table.row_bytes))
-    blocks = (table.read(*bounds) for bounds in table.block_bounds(rows))
+    layout, blocks = table_layout(table, destination, memory_bytes)
     return write_blocks(
         blocks,
         layout,
@@ -155,6 +151,17 @@ def shuffle_to_zarr(
         overwrite=overwrite,
         progress=progress,
     )
+
+
+def table_layout(
+    table: Table, destination: str | Path, memory_bytes: int
+) -> tuple[Layout, Iterator[Block]]:
+    """Layout and blocks of a table that is to be written to ``destination``."""
+    _refuse_own_place(table, destination)
+    arrays = {name: (a.shape[1:], _fixed_width(a)) for name, a in table.present.items()}
+    rows = max(1, memory_bytes // 8 // max(1, table.row_bytes))
+    blocks = (table.read(*bounds) for bounds in table.block_bounds(rows))
+    return Layout(table.n_rows, arrays, table.X.columns), blocks
 
 
 def _refuse_own_place(table: Table, destination: str | Path) -> None:
@@ -194,7 +201,9 @@ def write_blocks(
     rows = chunk_rows or good_rows(layout.n_rows, layout.row_bytes)
     with new_group(destination, attributes=attributes, overwrite=overwrite) as group:
         writer = ChunkWriter(group, layout, rows)
-        bar = tqdm(total=layout.n_rows * (1 if seed is None else 2), unit="rows", disable=not progress)
+        bar = tqdm(
+            total=layout.n_rows * (1 if seed is None else 2), unit="rows", disable=not progress
+        )
         with bar, storage_errors(destination):
             if seed is not None:
                 blocks = _shuffled(blocks, layout, group, seed, memory_bytes, bar)

@@ -19,7 +19,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from daskalt.errors import DaskaltError, InputError, StorageError
 
-__all__ = ["NewGroup", "TemporaryStore", "check_space", "new_group"]
+__all__ = ["NewGroup", "TemporaryStore", "check_space", "new_group", "refuse_existing"]
 
 
 class NewGroup:
@@ -87,13 +87,21 @@ def new_group(
     StorageError
         When the disk is full or refuses.
     """
-    filesystem, path = filesystem_of(destination)
-    if not overwrite and filesystem.exists(path):
-        raise InputError(f"{destination} exists already. Name another place or pass overwrite=True.")
+    filesystem, path = refuse_existing(destination, overwrite)
     make = _new_local_group if isinstance(filesystem, LocalFileSystem) else _new_remote_group
     with storage_errors(destination), make(filesystem, path, str(destination)) as group:
         yield group
         zarr.create_group(group.root, attributes=attributes or {})
+
+
+def refuse_existing(destination: str | Path, overwrite: bool) -> tuple[Any, str]:
+    """The file system and path of a destination; InputError when it is taken."""
+    filesystem, path = filesystem_of(destination)
+    if not overwrite and filesystem.exists(path):
+        raise InputError(
+            f"{destination} exists already. Name another place or pass overwrite=True."
+        )
+    return filesystem, path
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 from daskalt.data.finite import check_block
 from daskalt.data.table import Block, Table
 from daskalt.errors import InputError
-from daskalt.reduction import compute, fold, task, tree
+from daskalt.reduction import Graph
 from daskalt.statistics import combine
 
 __all__ = ["Labels", "Numbers", "survey_labels", "survey_numbers", "total_weight"]
@@ -119,10 +119,20 @@ def total_weight(table: Table) -> float:
 
 def _survey(table: Table, function: Callable, extra: Any) -> Any:
     assert table.y is not None
-    reader = task(_read_targets)
+    graph = Graph()
     targets = Table(table.y, table.y, table.weight)
-    parts = [task(function)(reader(targets, *b), extra) for b in targets.block_bounds()]
-    return compute(task(fold)(combine, tree(combine, parts)))
+    shared = graph.constant(targets)
+    parts = [
+        graph.add(_survey_block, shared, function, extra, *bounds)
+        for bounds in targets.block_bounds()
+    ]
+    return graph.compute(graph.reduce(combine, parts))
+
+
+def _survey_block(
+    targets: Table, function: Callable, extra: Any, start: int, stop: int
+) -> Any:
+    return function(_read_targets(targets, start, stop), extra)
 
 
 def _weight_of(block: Block, _: None) -> float:

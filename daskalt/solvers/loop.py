@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from dask.delayed import Delayed
+from dask._task_spec import TaskRef
 
 from daskalt.data.passes import Group, Lane, PassPlan, plan_pass, read_lane
 from daskalt.data.finite import check_block
 from daskalt.data.table import Table
 from daskalt.progress import report_step
-from daskalt.reduction import compute, constant, fold, persist, task, tree
+from daskalt.reduction import Graph, Handle, fold
 from daskalt.solvers.base import Problem, Rows, Solver
 from daskalt.statistics import Score
 
@@ -57,7 +57,7 @@ class Pass:
     """What one pass left: a handle of the state, the forward score and what it cost."""
 
     number: int
-    state: Delayed
+    state: Handle
     score: Score
     seconds: float
     steps: int
@@ -78,53 +78,58 @@ def run_passes(
     The steps of a pass are chained tasks of one graph. The state stays where the scheduler keeps
     it: only the score comes back.
     """
-    shared = constant((solver, problem))
-    rows = constant(table)
-    handle = constant(state)
+    handle = state
     for number in numbers:
         began = time.perf_counter()
         plan = reading.plan(table, bounds, number)
-        node = _pass_graph(plan, shared, rows, handle, number == numbers.start, progress)
-        handle = persist(node)
-        score = compute(task(_score)(handle))
-        seconds = time.perf_counter() - began
-        yield Pass(number, handle, score, seconds, plan.steps)
+        first = number == numbers.start
+        handle = _run_pass(plan, (solver, problem), table, handle, first, progress)
+        graph = Graph()
+        score = graph.compute(graph.add(_score, graph.constant(handle)))
+        yield Pass(number, handle, score, time.perf_counter() - began, plan.steps)
 
 
-def _pass_graph(
+def _run_pass(
     plan: PassPlan,
-    shared: Delayed,
-    table: Delayed,
-    state: Delayed,
+    method: tuple[Solver, Problem],
+    table: Table,
+    state: Any,
     first: bool,
     progress: str | None,
-) -> Delayed:
-    """The graph of a pass: reads gated by the steps before them, steps chained by the state."""
-    state = task(_begin)(shared, state)
+) -> Handle:
+    """Run a pass as one graph: reads gated by the steps before them, steps chained by the state."""
+    graph = Graph()
+    shared, rows = graph.constant(method), graph.constant(table)
+    node = graph.add(_begin, shared, graph.constant(state))
     gate = None
     for group in plan.groups:
         # A group is read while the one before it is in use, never earlier: memory is bounded.
-        lanes = [task(_load)(shared, table, lane, first, gate) for lane in group.lanes]
-        gate = task(_passed)(state)
+        lanes = [graph.add(_load, shared, rows, lane, first, gate) for lane in group.lanes]
+        gate = graph.add(_passed, node)
         if len(lanes) == 1:
-            state = task(_run_group)(shared, state, lanes[0], group, progress)
+            node = graph.add(_run_group, shared, node, lanes[0], group, progress)
         else:
-            state = _group_graph(group, shared, state, lanes, progress)
-    return state
+            node = _add_steps(graph, group, shared, node, lanes, progress)
+    return graph.persist(node)
 
 
-def _group_graph(
-    group: Group, shared: Delayed, state: Delayed, lanes: list[Delayed], progress: str | None
-) -> Delayed:
+def _add_steps(
+    graph: Graph,
+    group: Group,
+    shared: TaskRef,
+    state: TaskRef,
+    lanes: list[TaskRef],
+    progress: str | None,
+) -> TaskRef:
     shares = [lane.shares(group.steps) for lane in group.lanes]
     for step in range(group.steps):
-        view = task(_view)(shared, state)
+        view = graph.add(_view, shared, state)
         parts = [
-            task(_map)(shared, view, lane, *share[step])
+            graph.add(_map, shared, view, lane, *share[step])
             for lane, share in zip(lanes, shares, strict=True)
             if share[step][0] < share[step][1]
         ]
-        state = task(_update)(shared, state, tree(Solver.combine, parts), progress)
+        state = graph.add(_update, shared, state, graph.tree(Solver.combine, parts), progress)
     return state
 
 

@@ -1,0 +1,82 @@
+"""Files of the kinds that can be ingested, found under paths, folders, patterns and URLs."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fsspec.implementations.local import LocalFileSystem
+
+from daskalt.data.store import filesystem_of
+from daskalt.errors import InputError, StorageError
+
+__all__ = ["find_files", "kind_of_files"]
+
+KINDS = {
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".csv.bz2": "csv",
+    ".csv.xz": "csv",
+    ".csv.zst": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".npy": "npy",
+    ".npz": "npz",
+}
+ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
+
+
+def find_files(inputs: str | Path | Sequence[str | Path]) -> list[str]:
+    """Paths or URLs of the files, numbers within their names in numerical order.
+
+    A folder stands for the files of a known kind in it, except that a Zarr store stands for
+    itself.
+
+    Raises
+    ------
+    StorageError
+        When there is nothing.
+    """
+    if not isinstance(inputs, str | Path):
+        return [file for item in inputs for file in find_files(item)]
+    filesystem, path = filesystem_of(inputs)
+    if any(mark in str(inputs) for mark in "*?["):
+        found = filesystem.glob(path)
+    elif filesystem.isdir(path) and not _is_zarr(filesystem, path):
+        found = [file for file in filesystem.find(path) if _kind(file) != "zarr"]
+    elif filesystem.exists(path):
+        found = [path]
+    else:
+        found = []
+    if not found:
+        raise StorageError(
+            f"{inputs}: no CSV, Parquet, .npy or .npz file and no Zarr store found. Check the path."
+        )
+    local = isinstance(filesystem, LocalFileSystem)
+    named = [file if local else filesystem.unstrip_protocol(file) for file in found]
+    return sorted(named, key=_natural)
+
+
+def kind_of_files(files: Sequence[str]) -> str:
+    """The one kind, "csv", "parquet", "npy", "npz" or "zarr", that all files are of."""
+    kinds = {_kind(file) for file in files}
+    if len(kinds) > 1:
+        raise InputError(
+            f"The inputs are of several kinds: {', '.join(sorted(kinds))}. "
+            "Ingest one kind, e.g. by a pattern such as 'folder/*.csv'."
+        )
+    return kinds.pop()
+
+
+def _kind(file: str) -> str:
+    return KINDS.get("".join(PurePosixPath(file).suffixes[-2:]).lower()) or KINDS.get(
+        PurePosixPath(file).suffix.lower(), "zarr"
+    )
+
+
+def _is_zarr(filesystem: Any, path: str) -> bool:
+    return any(filesystem.exists(f"{path.rstrip('/')}/{mark}") for mark in ZARR_MARKS)
+
+
+def _natural(name: str) -> list[Any]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
