@@ -3,6 +3,7 @@
 __version__ = "0.1.0"  # first: parts of the package write it into the files that they make
 
 from daskalt.estimators import MLPClassifier, MLPRegressor
+from daskalt.model import load, save
 from daskalt.solvers import StochasticAltMin
 
-__all__ = ["MLPClassifier", "MLPRegressor", "StochasticAltMin"]
+__all__ = ["MLPClassifier", "MLPRegressor", "StochasticAltMin", "load", "save"]

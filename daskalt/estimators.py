@@ -49,6 +49,9 @@ from daskalt.statistics import Score
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
 
+INITIAL_ROWS = 1024  # of the sample, on which the initial weights are set
+
+
 class Goal(NamedTuple):
     """What the targets ask for."""
 
@@ -295,8 +298,11 @@ class _BaseMLP(BaseEstimator):
         )
         if before is not None and before.problem.network.widths == network.widths:
             return problem, self._unfolded(problem)
-        rng = np.random.default_rng(seed)
-        return problem, network.initial_weights(problem.inputs(sample.X), rng, weight)
+        # Spreads need fewer rows than scaling does, whose extremes matter.
+        every = -(-len(sample.X) // INITIAL_ROWS)
+        weight = None if weight is None else weight[::every]
+        rows = problem.inputs(sample.X[::every])
+        return problem, network.initial_weights(rows, np.random.default_rng(seed), weight)
 
     def _learn_targets(self, table: Table, classes: np.ndarray | None = None) -> Goal:
         raise NotImplementedError

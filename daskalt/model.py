@@ -4,7 +4,6 @@ import inspect
 import json
 import platform
 import re
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import sklearn
 from sklearn.utils.validation import check_is_fitted
 
+from daskalt import __version__
 from daskalt.data.scaling import Scaling
 from daskalt.data.store import storage_errors
 from daskalt.data.targets import (
@@ -37,7 +37,7 @@ FORMAT = 1
 MODEL, WEIGHTS = "model.json", "weights.npz"
 
 # Only what is named here is ever constructed from a file.
-ESTIMATORS: dict[str, type] = {kind.__name__: kind for kind in (MLPClassifier, MLPRegressor)}
+ESTIMATORS: dict[str, Any] = {kind.__name__: kind for kind in (MLPClassifier, MLPRegressor)}
 _SOLVERS: dict[str, type[Solver]] = {kind.__name__: kind for kind in SOLVERS.values()}
 _TARGETS: dict[str, type[Targets]] = {
     kind.__name__: kind for kind in (BinaryTargets, ClassTargets, MultilabelTargets, RealTargets)
@@ -65,7 +65,7 @@ def save(estimator: Any, folder: str | Path) -> None:
         If the disk is full or refuses.
     """
     name = type(estimator).__name__
-    if type(estimator) is not ESTIMATORS.get(name):
+    if ESTIMATORS.get(name) is not type(estimator):
         raise InputError(f"save takes a fitted {' or '.join(ESTIMATORS)}; got {name}.")
     check_is_fitted(estimator, "coefs_")
     check_replaceable(folder, (MODEL, WEIGHTS))
@@ -79,7 +79,7 @@ def save(estimator: Any, folder: str | Path) -> None:
         "fitted": _encode(_facts(estimator._fitted), "fitted", arrays),
     }
     with whole_folder(folder) as work, storage_errors(folder):
-        np.savez(work / WEIGHTS, allow_pickle=False, **arrays)
+        np.savez(work / WEIGHTS, **arrays)  # type: ignore[arg-type]
         (work / MODEL).write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
@@ -105,7 +105,8 @@ def load(folder: str | Path) -> Any:
                 f"The model at {folder} is of format {document['format']}, written by daskalt "
                 f"{document['versions']['daskalt']}; this version reads {FORMAT}. Install that one."
             )
-        with np.load(place / WEIGHTS, allow_pickle=False) as file:
+        # Opened here because np.load leaves a damaged file open.
+        with (place / WEIGHTS).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = dict(file)
         estimator = ESTIMATORS[document["class"]](**_decode(document["parameters"], arrays))
         for name, value in _decode(document["attributes"], arrays).items():
@@ -118,8 +119,6 @@ def load(folder: str | Path) -> Any:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that decide the numbers."""
-    from daskalt import __version__
-
     return {
         "daskalt": __version__,
         "python": platform.python_version(),
@@ -187,7 +186,7 @@ def _damage_named(folder: str | Path) -> Iterator[None]:
         yield
     except StorageError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:
         raise StorageError(
             f"The model at {folder} is damaged or was not written by daskalt "
             f"({type(error).__name__}: {error}). Save it again."
@@ -212,7 +211,7 @@ def _encode(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
             return {key: _encode(v, f"{where}.{key}", arrays) for key, v in value.items()}
         return {"<dict>": _encode([list(pair) for pair in value.items()], where, arrays)}
     if isinstance(value, np.ndarray):
-        if value.dtype.kind == "O":  # text, as scikit-learn keeps names of features
+        if value.dtype.kind in "OT":  # text, as scikit-learn keeps names of features
             return {"<objects>": _encode(value.tolist(), where, arrays)}
         arrays[where] = value
         return {"<array>": where}

@@ -78,10 +78,12 @@ class Network:
             last = layer == self.n_layers - 1
             w = np.zeros((fan_out, fan_in + 1), a.dtype)
             w[:, :-1] = rng.standard_normal((fan_out, fan_in)) / np.sqrt(fan_in)
-            z = (a @ w.T).astype(np.float64)
-            mean = np.average(z, axis=0, weights=row_weight)
-            variance = np.average((z - mean) ** 2, axis=0, weights=row_weight)
-            spread = float(np.mean(np.sqrt(variance)))
+            z = a @ w.T
+            share = np.full(len(a), 1 / len(a)) if row_weight is None else row_weight
+            share = (share / share.sum()).astype(a.dtype)
+            mean = share @ z
+            z -= mean
+            spread = float(np.mean(np.sqrt(share @ np.square(z, out=z))))
             if spread > 1e-6:  # one row, or constant inputs, have no spread to set
                 factor = (OUTPUT_SPREAD if last else SPREAD[self.activation]) / spread
                 w *= w.dtype.type(factor)

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh, qr
 
 from daskalt.errors import DivergenceError
+from daskalt.kernels.step import subtract_scaled
 
 __all__ = ["DampedGram", "damp", "ridge_solve"]
 
@@ -23,19 +24,16 @@ class DampedGram(NamedTuple):
     eigenvalues: np.ndarray | None = None
     tail: float = 0.0
 
-    def solve(self, b: np.ndarray) -> np.ndarray:
-        """Return X with X (A + d I) = B for B of shape (outputs, inputs)."""
+    def solve(self, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Return X with X (A + d I) = B for B of shape (outputs, inputs), in ``out`` if given."""
         if self.basis is None:
-            x = cho_solve((self.factor, True), b.T, check_finite=False)
-            return np.ascontiguousarray(x.T)
+            x = cho_solve((self.factor, True), b.T, check_finite=False).T
+            return np.ascontiguousarray(x)
         assert self.eigenvalues is not None
-        scale = np.asarray(1.0 / (self.tail + self.damping), b.dtype)
         # Relative to the tail's 1/(t + d), a leading direction is divided by a further (e+d)/(t+d).
         shrink = (self.eigenvalues - self.tail) / (self.eigenvalues + self.damping)
-        x = np.matmul((b @ self.basis) * -shrink.astype(b.dtype), self.basis.T)
-        x += b
-        x *= scale
-        return x
+        x = np.matmul((b @ self.basis) * shrink.astype(b.dtype), self.basis.T, out=out)
+        return subtract_scaled(b, x, 1.0 / (self.tail + self.damping))
 
 
 def damp(

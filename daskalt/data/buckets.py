@@ -36,8 +36,8 @@ class Buckets:
         fields = [(name, dtype, shape) for name, (shape, dtype) in arrays.items()]
         self.record = np.dtype([("key", np.float64, ()), *fields])
         self.nbytes = n_rows * self.record.itemsize
-        # As read, as sorted, as columns, and one share to spare for uneven buckets.
-        self.count = max(1, -(-4 * self.nbytes // memory_bytes))
+        # As read, sorted, as columns, joined to whole chunks, written; the rest is to spare.
+        self.count = max(1, -(-8 * self.nbytes // memory_bytes))
         self.folder = folder
         self.folder.mkdir()
 
@@ -65,7 +65,9 @@ class Buckets:
                 records = np.fromfile(path, self.record)
                 path.unlink()
                 records = records[np.argsort(records["key"], kind="stable")]
-                yield self._block(records)
+                block = self._block(records)
+                del records  # else it would stay while the block is written
+                yield block
 
     def _block(self, records: np.ndarray) -> Block:
         columns = {name: np.ascontiguousarray(records[name]) for name in self.names}

@@ -187,12 +187,19 @@ class Survey:
         if self.dtype.kind == "b":
             return np.dtype(np.uint8)
         if self.dtype.kind in "iu":
-            low, high = int(self.low.min()), int(self.high.max())
-            return np.result_type(np.min_scalar_type(low), np.min_scalar_type(high))
+            return _integer_type(self.low.min(), self.high.max(), self.dtype)
         reach = np.maximum(np.abs(self.low), np.abs(self.high))
         spread = self.high - self.low
         narrow = (spread == 0) | (spread >= EXACT_INTEGERS * reach)
         return np.dtype(np.float32 if (narrow & (reach < 1e38)).all() else np.float64)
+
+
+def _integer_type(low: float, high: float, default: np.dtype) -> np.dtype:
+    for name in ("u1", "i1", "u2", "i2", "u4", "i4"):
+        limits = np.iinfo(name)
+        if limits.min <= low and high <= limits.max:
+            return np.dtype(name)
+    return default
 
 
 def _numpy(dtype: Any) -> np.dtype:
@@ -207,10 +214,11 @@ def _text(column: Any) -> np.ndarray:
 
 
 def _column_names(file: str, kind: str) -> list[str]:
-    with _opened(file, kind) as reader:
-        if kind == "parquet":
-            return list(reader.ParquetFile(_handle(file)).schema_arrow.names)
-        return list(map(str, reader.read_csv(file, nrows=0).columns))
+    with _opened(file, kind) as library:
+        if kind == "csv":
+            return list(map(str, library.read_csv(file, nrows=0).columns))
+        with fsspec.open(file, "rb") as handle:
+            return list(library.ParquetFile(handle).schema_arrow.names)
 
 
 def _check_names(file: str, kind: str, names: list[str]) -> None:
@@ -220,23 +228,29 @@ def _check_names(file: str, kind: str, names: list[str]) -> None:
 
 
 def _read(file: str, kind: str, names: list[str], text: list[str], rows: int) -> Iterator[Any]:
-    with _opened(file, kind) as reader:
-        if kind == "parquet":
-            for batch in reader.ParquetFile(_handle(file)).iter_batches(rows, columns=names):
-                yield batch.to_pandas()
-            return
-        types = dict.fromkeys(text, str)  # as written: "01" is not 1
-        # All columns, for with usecols= pandas drops what is too much on a line without a word.
-        for frame in reader.read_csv(file, dtype=types, chunksize=rows, low_memory=False):
-            if not isinstance(frame.index, reader.RangeIndex):
-                raise InputError(
-                    f"{file}: lines have more fields than the header. Repair the file."
-                )
+    reader = _read_csv if kind == "csv" else _read_parquet
+    with _opened(file, kind) as library:
+        yield from reader(library, file, names, text, rows)
+
+
+def _read_csv(
+    pandas: Any, file: str, names: list[str], text: list[str], rows: int
+) -> Iterator[Any]:
+    types = dict.fromkeys(text, str)  # as written: "01" is not 1
+    # All columns, for with usecols= pandas drops what is too much on a line without a word.
+    with pandas.read_csv(file, dtype=types, chunksize=rows, low_memory=False) as frames:
+        for frame in frames:
+            if not isinstance(frame.index, pandas.RangeIndex):
+                raise InputError(f"{file}: lines have more fields than the header. Repair it.")
             yield frame[names]
 
 
-def _handle(file: str) -> Any:
-    return fsspec.open(file, "rb").open()
+def _read_parquet(
+    parquet: Any, file: str, names: list[str], text: list[str], rows: int
+) -> Iterator[Any]:
+    with fsspec.open(file, "rb") as handle:
+        for batch in parquet.ParquetFile(handle).iter_batches(rows, columns=names):
+            yield batch.to_pandas()
 
 
 class _opened:

@@ -105,6 +105,8 @@ def _value(graph: dict, item: Any) -> Any:
             item = graph[item.key]
         elif type(item).__name__ == "DataNode":
             item = item.value
+        elif isinstance(item, tuple) and isinstance(item[0], str) and item in graph:
+            item = graph[item]  # a bare key, as concatenate leaves them
         else:
             return item
     raise RecursionError("references in a circle")

@@ -55,7 +55,7 @@ def as_source(
         value = np.full(rows, value)
     ready = _prepare(value, name)
     if rows is not None:
-        check_rows({name: ready, "X": np.empty((rows, 0))})
+        check_rows({name: ready, "the rest of the data": np.empty((rows, 0))})
     return _staged({name: ready}, _columns(value), scratch)[name]
 
 

@@ -159,7 +159,7 @@ def table_layout(
     """Layout and blocks of a table that is to be written to ``destination``."""
     _refuse_own_place(table, destination)
     arrays = {name: (a.shape[1:], _fixed_width(a)) for name, a in table.present.items()}
-    rows = max(1, memory_bytes // 8 // max(1, table.row_bytes))
+    rows = max(1, memory_bytes // 16 // max(1, table.row_bytes))
     blocks = (table.read(*bounds) for bounds in table.block_bounds(rows))
     return Layout(table.n_rows, arrays, table.X.columns), blocks
 

@@ -1,42 +1,25 @@
 """Element-wise passes over weight matrices, fused."""
 
-import numba
 import numpy as np
 
-__all__ = ["advance", "mean_gradient"]
+from daskalt.jit import compiled
 
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _mean_gradient(total, w, scale, penalty):
-    rows, columns = w.shape
-    out = np.empty_like(w)
-    for i in range(rows):
-        for j in range(columns - 1):
-            out[i, j] = total[i, j] * scale - penalty * w[i, j]
-        out[i, columns - 1] = total[i, columns - 1] * scale
-    return out
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _advance(w, v, d, keep, take):
-    rows, columns = w.shape
-    new_w = np.empty_like(w)
-    new_v = np.empty_like(w)
-    for i in range(rows):
-        for j in range(columns):
-            change = take * d[i, j]
-            velocity = keep * v[i, j] + change
-            new_v[i, j] = velocity
-            new_w[i, j] = w[i, j] + keep * velocity + change
-    return new_w, new_v
+__all__ = ["advance", "mean_gradient", "subtract_scaled"]
 
 
 def mean_gradient(
-    total: np.ndarray, w: np.ndarray, total_weight: float, penalty: float
+    total: np.ndarray, w: np.ndarray, total_weight: float, penalty: float, out: np.ndarray
 ) -> np.ndarray:
-    """Return total / total_weight - penalty × w, the last (bias) column unpenalised."""
+    """Return total / total_weight - penalty × w in ``out``, the bias column unpenalised."""
     kind = w.dtype.type
-    return _mean_gradient(total, w, kind(1.0 / total_weight), kind(penalty))
+    _mean_gradient(total, w, kind(1.0 / total_weight), kind(penalty), out)
+    return out
+
+
+def subtract_scaled(b: np.ndarray, x: np.ndarray, scale: float) -> np.ndarray:
+    """Overwrite x by scale × (b - x) and return it."""
+    _subtract_scaled(b, x, x.dtype.type(scale))
+    return x
 
 
 def advance(
@@ -48,3 +31,33 @@ def advance(
     """
     kind = w.dtype.type
     return _advance(w, v, d, kind(momentum), kind((1.0 - momentum) * step))
+
+
+@compiled
+def _mean_gradient(total, w, scale, penalty, out):
+    rows, columns = w.shape
+    for i in range(rows):
+        for j in range(columns - 1):
+            out[i, j] = total[i, j] * scale - penalty * w[i, j]
+        out[i, columns - 1] = total[i, columns - 1] * scale
+
+
+@compiled
+def _subtract_scaled(b, x, scale):
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            x[i, j] = scale * (b[i, j] - x[i, j])
+
+
+@compiled
+def _advance(w, v, d, keep, take):
+    rows, columns = w.shape
+    new_w = np.empty_like(w)
+    new_v = np.empty_like(w)
+    for i in range(rows):
+        for j in range(columns):
+            change = take * d[i, j]
+            velocity = keep * v[i, j] + change
+            new_v[i, j] = velocity
+            new_w[i, j] = w[i, j] + keep * velocity + change
+    return new_w, new_v

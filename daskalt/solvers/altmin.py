@@ -7,6 +7,7 @@ import numpy as np
 
 from daskalt.errors import DivergenceError, InputError
 from daskalt.kernels.step import advance, mean_gradient
+from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, choice, integer, real
 from daskalt.solvers.altmin_map import LocalSteps, Motion, Step, View, gradient_step, newton_step
@@ -29,7 +30,7 @@ class State(NamedTuple):
     motion: Motion
     grams: tuple[np.ndarray | None, ...]  # running mean Gram matrix of each layer's inputs
     damped: tuple[DampedGram | None, ...]  # the same, ready for solves
-    input_sum: np.ndarray | None  # float64 Σ x̃ x̃ᵀ over the first pass
+    input_sum: np.ndarray | None  # Σ x̃ x̃ᵀ over the first pass
     input_weight: float
     step: int
     budget: Budget
@@ -244,11 +245,13 @@ class StochasticAltMin(Solver):
         anneal: float,
     ) -> tuple[Weights, Motion]:
         """One bounded step from ``weights`` along the damped least-squares directions."""
-        means = [
-            mean_gradient(r, w, step.score.weight, problem.penalty)
-            for r, w in zip(step.residuals, weights, strict=True)
-        ]
-        directions = [a.solve(g) for a, g in zip(damped, means, strict=True)]
+        workspace = thread_workspace()
+        means, directions = [], []
+        for layer, (total, w, a) in enumerate(zip(step.residuals, weights, damped, strict=True)):
+            g = workspace.take(f"mean{layer}", w.shape, w.dtype)
+            d = workspace.take(f"direction{layer}", w.shape, w.dtype)
+            means.append(mean_gradient(total, w, step.score.weight, problem.penalty, out=g))
+            directions.append(a.solve(g, out=d))
         slope = _dot(directions, means)
         if not np.isfinite(slope):
             raise DivergenceError(
@@ -262,7 +265,8 @@ class StochasticAltMin(Solver):
             trust = float(np.clip(trust * np.exp(cosine - OVERSHOOT), 1e-4, 1.0))
         size = self.step_limit * anneal
         if slope > 0:
-            size = min(size, np.sqrt(self.change_limit * anneal) / length)
+            units = sum(len(w) for w in weights)
+            size = min(size, self.change_limit * np.sqrt(units * anneal) / length)
         size *= trust
         moved = [
             advance(w, v, d, self.momentum, size)
@@ -325,13 +329,13 @@ class StochasticAltMin(Solver):
             first_pass = state.budget.first_pass
             exact = layer == 0 and first_pass is not None and self.z_step == "gradient"
             if exact and total is not None:
-                input_sum = total.astype(np.float64) if input_sum is None else input_sum + total
+                input_sum = combine(input_sum, total)
                 input_weight += step.score.weight
                 number = state.step + 1
                 # The mean settles as 1/n: refresh the solver's copy at 1, 2, 4, ... and the end.
                 if number & (number - 1) and number != first_pass:
                     continue
-                mean = (input_sum / input_weight).astype(total.dtype)
+                mean = input_sum * total.dtype.type(1.0 / input_weight)
             elif total is None:
                 continue
             else:

@@ -1,0 +1,181 @@
+"""The ``daskalt`` command: fit, predict, evaluate, ingest.
+
+Errors in what the user gave are one line on stderr and exit code 2; anything unforeseen keeps its
+traceback and exits with 1; an interrupt with 130.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from daskalt import __version__
+from daskalt.config import load_config, read_overrides
+from daskalt.errors import DaskaltError
+from daskalt.model import load
+from daskalt.output import write_predictions
+from daskalt.report import quality
+from daskalt.running import open_rows, run
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Words of the command line; by default the process's own.
+    """
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.call is not _fit:
+        parser.error(f"unrecognised arguments: {' '.join(rest)}")
+    try:
+        options.overrides = rest
+        options.call(options)
+        sys.stdout.flush()
+    except DaskaltError as error:
+        if options.debug:
+            raise
+        print(f"daskalt {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"daskalt {options.command}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has seen enough: `daskalt predict | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "daskalt", description="Neural networks on data larger than memory.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"daskalt {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    fit = _command(commands, "fit", _fit, "train as a YAML file says, and leave a run folder")
+    fit.usage = "daskalt fit CONF [--key value ...] [--output FOLDER] [--overwrite]"
+    fit.epilog = (
+        "Any key of the configuration can be given, before what the file says: "
+        "--parameters.max_iter 5 --parameters.solver.damping 2 --data.seed 1 --workers 2 "
+        "--scheduler tcp://host:8786"
+    )
+    fit.add_argument("config", metavar="CONF", help="YAML file; see the folder conf")
+    fit.add_argument("--output", metavar="FOLDER", help="run folder, instead of the file's")
+    fit.add_argument("--overwrite", action="store_true", help="replace a finished run")
+
+    predict = _command(commands, "predict", _predict, "write the predictions of a fitted model")
+    predict.add_argument("model", metavar="MODEL", help="run folder or saved model")
+    predict.add_argument("X", help="path or URL of a Zarr array, or of a group with an array X")
+    predict.add_argument(
+        "--output",
+        metavar="PATH",
+        help="a .csv or .npy file, or a .zarr group (array y); by default lines on stdout",
+    )
+    predict.add_argument("--proba", action="store_true", help="class probabilities, not labels")
+    predict.add_argument("--overwrite", action="store_true", help="replace what is at PATH")
+
+    evaluate = _command(commands, "evaluate", _evaluate, "print loss and accuracy or R² as JSON")
+    evaluate.add_argument("model", metavar="MODEL", help="run folder or saved model")
+    evaluate.add_argument("data", metavar="DATA", help="Zarr group with arrays X and y")
+
+    ingest = _command(commands, "ingest", _ingest, "convert files to shuffled Zarr")
+    ingest.add_argument(
+        "inputs",
+        metavar="INPUT",
+        nargs="+",
+        help="CSV, Parquet, .npy or .npz files, globs or folders of them, or a Zarr group",
+    )
+    ingest.add_argument("destination", metavar="DESTINATION", help="new Zarr group")
+    for name, words in (("target", "the targets"), ("features", "the features")):
+        ingest.add_argument(
+            f"--{name}",
+            metavar="NAME",
+            action="append",
+            help=f"column or array of {words}; repeat it for several",
+        )
+    ingest.add_argument("--weight", metavar="NAME", help="column or array of the row weights")
+    ingest.add_argument("--dtype", metavar="TYPE", help="type of features from CSV or Parquet")
+    ingest.add_argument("--no-shuffle", dest="shuffle", action="store_false", help="keep the order")
+    ingest.add_argument("--seed", type=int, default=0, help="seed of the shuffle (0)")
+    ingest.add_argument("--chunk-rows", type=int, metavar="N", help="rows of a Zarr chunk")
+    ingest.add_argument("--overwrite", action="store_true", help="replace DESTINATION")
+    return parser
+
+
+def _command(commands: Any, name: str, call: Any, words: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=words, description=words, allow_abbrev=False)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of any error")
+    parser.set_defaults(call=call)
+    return parser
+
+
+def _fit(options: argparse.Namespace) -> None:
+    overrides = read_overrides(options.overrides)
+    if options.output is not None:
+        overrides["output"] = options.output
+    config = load_config(options.config, overrides)
+    report = run(config, overwrite=options.overwrite)
+    cost = report["cost"]
+    print(f"Trained {cost['passes']} passes in {cost['seconds']:.1f} s.")
+    if "held_out" in report:
+        print(f"On {report['rows']['held_out']} held-out rows: {_words(report['held_out'])}.")
+    print(f"Everything is in {config.output}")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    model = _model(options.model)
+    write_predictions(
+        model, options.X, options.output, proba=options.proba, overwrite=options.overwrite
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    model = _model(options.model)
+    table = open_rows(options.data, "DATA")
+    score = quality(model, model._score(table, None, None))
+    print(json.dumps({"rows": table.n_rows, **score}))
+
+
+def _ingest(options: argparse.Namespace) -> None:
+    from daskalt.data.ingest import ingest
+
+    table = ingest(
+        options.inputs,
+        options.destination,
+        target=_one_or_several(options.target),
+        features=_one_or_several(options.features),
+        weight=options.weight,
+        dtype=options.dtype,
+        shuffle=options.shuffle,
+        seed=options.seed,
+        chunk_rows=options.chunk_rows,
+        overwrite=options.overwrite,
+        progress=True,
+    )
+    print(f"{options.destination}: {table.n_rows} rows of {table.X.shape[1]} features")
+
+
+def _one_or_several(names: list[str] | None) -> Any:
+    return names[0] if names and len(names) == 1 else names
+
+
+def _model(folder: str) -> Any:
+    """The model of a run folder, or of a folder that ``daskalt.save`` wrote."""
+    place = Path(folder)
+    return load(place / "model" if (place / "model").is_dir() else place)
+
+
+def _words(quality: dict[str, float]) -> str:
+    names = {"loss": "loss", "accuracy": "accuracy", "r2": "R²"}
+    return ", ".join(f"{names[k]} {v:.4f}" for k, v in quality.items() if k in names)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""One configured run, from data to a whole run folder."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from daskalt.config import DataConfig, RunConfig
+from daskalt.data.sources import as_table
+from daskalt.data.store import storage_errors
+from daskalt.data.table import Table
+from daskalt.errors import ConfigError, InputError
+from daskalt.examples import HELD_OUT, write_example
+from daskalt.folders import check_replaceable, whole_folder
+from daskalt.model import save, versions
+from daskalt.report import quality, save_learning_curve, write_json, write_metrics
+
+__all__ = ["open_rows", "run"]
+
+CONFIG, REPORT = "config.yaml", "report.json"
+
+
+def run(config: RunConfig, *, overwrite: bool = False) -> dict[str, Any]:
+    """Train as configured, leave the run folder, and return its report.
+
+    The folder holds ``config.yaml`` (every parameter, defaults too), ``metrics.csv`` (a row a
+    pass), ``report.json``, ``learning-curve.png``, ``model`` and, for a bundled data set, ``data``.
+    It appears when all of that is complete; what a killed run leaves is cleared by the next.
+
+    Parameters
+    ----------
+    config : RunConfig
+        What to do; its estimator is fitted.
+    overwrite : bool
+        Whether a finished run in the same folder may be replaced.
+
+    Raises
+    ------
+    DaskaltError
+        Of the kind that says what is wrong; the old run folder, if any, stays.
+    """
+    _check_place(config, overwrite)
+    tables = None if config.data.train is None else _own_tables(config.data)
+    with whole_folder(config.output) as folder, _cluster(config):
+        train, test = tables or _example_tables(config.data, folder)
+        report = _fit(config, train, test)
+        with storage_errors(config.output):
+            _write(config, report, folder, "validation rows" if test is None else "held-out rows")
+    return report
+
+
+def _fit(config: RunConfig, train: Table, test: Table | None) -> dict[str, Any]:
+    estimator = config.estimator
+    # Rows that choose the weights cannot judge them: early stopping holds out rows of its own.
+    watched = None if estimator.early_stopping else test
+    began = time.time()
+    estimator.fit(train, eval_set=watched)
+    report: dict[str, Any] = {
+        "estimator": type(estimator).__name__,
+        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
+        "rows": {"training": train.n_rows, "held_out": test.n_rows if test else 0},
+        "last_pass": estimator.history_[-1],
+    }
+    if test is not None:
+        report["held_out"] = quality(estimator, estimator._score(test, None, None))
+    return report | {"cost": estimator.cost_, "versions": versions()}
+
+
+def _write(config: RunConfig, report: dict[str, Any], folder: Path, held_name: str) -> None:
+    estimator = config.estimator
+    text = yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True)
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+    write_metrics(estimator.history_, folder / "metrics.csv")
+    rows = config.data.dataset or Path(config.data.train or "").name
+    title = f"{type(estimator).__name__} on {rows}"
+    save_learning_curve(estimator.history_, folder / "learning-curve.png", title, held_name)
+    save(estimator, folder / "model")
+    write_json(report, folder / REPORT)
+
+
+def _check_place(config: RunConfig, overwrite: bool) -> None:
+    """Refuse to replace a finished run, anything else, or the data itself."""
+    output = Path(config.output)
+    if (output / REPORT).is_file() and not overwrite:
+        raise InputError(
+            f"{output} holds a finished run. Pass --overwrite to replace it, or --output to write "
+            "elsewhere."
+        )
+    check_replaceable(output, (CONFIG, REPORT))
+    for name in ("train", "test"):
+        place = getattr(config.data, name)
+        if place and "://" not in place and Path(place).resolve().is_relative_to(output.resolve()):
+            raise InputError(f"data.{name} lies in the run folder {output}. Name another output.")
+
+
+def open_rows(place: str, key: str) -> Table:
+    """Return the rows of a Zarr group with arrays X and y; errors name ``key``."""
+    table = as_table(place)
+    if table.y is None:
+        raise InputError(f"{key}: {place} has no targets. It must be a group with arrays X and y.")
+    return table
+
+
+def _own_tables(data: DataConfig) -> tuple[Table, Table | None]:
+    assert data.train is not None
+    train = open_rows(data.train, "data.train")
+    if data.test is not None:
+        return train, open_rows(data.test, "data.test")
+    if data.held_out is None:
+        return train, None
+    cut = train.n_rows - max(1, round(data.held_out * train.n_rows))
+    chunk = train.X.chunk_rows or 1
+    if cut > chunk:  # no chunk is read for both
+        cut -= cut % chunk
+    if cut < 1:
+        raise ConfigError(f"data.held_out={data.held_out} leaves no rows to train on.")
+    return train.rows_slice(0, cut), train.rows_slice(cut, train.n_rows)
+
+
+def _example_tables(data: DataConfig, folder: Path) -> tuple[Table, Table]:
+    assert data.dataset is not None
+    return write_example(
+        data.dataset,
+        folder / "data",
+        held_out=data.held_out or HELD_OUT,
+        seed=data.seed,
+        chunk_rows=data.chunk_rows,
+    )
+
+
+@contextmanager
+def _cluster(config: RunConfig) -> Iterator[None]:
+    """Train on the scheduler or the workers that the configuration asks for, else on threads."""
+    if config.scheduler is None and config.workers is None:
+        yield
+        return
+    from distributed import Client, LocalCluster
+
+    if config.workers is not None:
+        with (
+            LocalCluster(
+                n_workers=config.workers, threads_per_worker=1, dashboard_address=None
+            ) as cluster,
+            Client(cluster),
+        ):
+            yield
+        return
+    try:
+        client = Client(config.scheduler, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"No Dask scheduler answers at scheduler={config.scheduler!r} ({error}). "
+            "Check the address, or use --workers N to start one here."
+        ) from error
+    with client:
+        yield

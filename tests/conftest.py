@@ -1,0 +1,64 @@
+"""Fixtures that several test modules share."""
+
+from contextlib import ExitStack
+
+import dask
+import numpy as np
+import pytest
+import zarr
+
+
+def write_group(path, X, y=None, *, chunk_rows=16, weight=None):
+    """A Zarr group with the arrays that are given, in chunks of whole rows; its path."""
+    group = zarr.create_group(str(path))
+    for name, array in (("X", X), ("y", y), ("sample_weight", weight)):
+        if array is None:
+            continue
+        array = np.asarray(array)
+        if array.dtype.kind == "U":
+            array = array.astype(np.dtypes.StringDType())
+        chunks = (chunk_rows, *array.shape[1:])
+        group.create_array(name, shape=array.shape, dtype=array.dtype, chunks=chunks)[:] = array
+    return str(path)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A function that writes X, y to a small Zarr group and returns its path."""
+    count = iter(range(1000))
+
+    def write(X, y=None, **options):
+        return write_group(tmp_path / f"group{next(count)}.zarr", X, y, **options)
+
+    return write
+
+
+@pytest.fixture
+def cluster():
+    """A function that starts a local cluster and returns its client; all are closed afterwards."""
+    from distributed import Client, LocalCluster
+
+    with ExitStack() as stack:
+
+        def start(workers, *, processes=False):
+            local = stack.enter_context(
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=processes,
+                    dashboard_address=None,
+                )
+            )
+            return stack.enter_context(Client(local))
+
+        yield start
+
+
+@pytest.fixture
+def no_compute():
+    """A context in which any Dask computation is an error."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("something was computed")
+
+    return lambda: dask.config.set(scheduler=refuse)

@@ -1,0 +1,182 @@
+"""Files of every kind end up in the store row for row, or nowhere."""
+
+import numpy as np
+import pytest
+import zarr
+
+from daskalt.data import frames
+from daskalt.data.ingest import ingest
+from daskalt.errors import InputError, StorageError
+
+RNG = np.random.default_rng(0)
+N = 90
+X = RNG.integers(0, 255, (N, 3))
+Y = RNG.integers(0, 3, N)
+ORDER = np.argsort(np.random.default_rng(0).random(N), kind="stable")
+
+
+@pytest.fixture
+def frame():
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame(X, columns=list("abc"))
+    frame["label"] = np.array(["x", "yy", "01"])[Y]
+    frame["w"] = RNG.random(N)
+    return frame
+
+
+def write(frame, folder, kind, parts=2):
+    folder.mkdir()
+    edges = np.linspace(0, len(frame), parts + 1).astype(int)
+    for i in range(parts):
+        part = frame[edges[i] : edges[i + 1]]
+        path = str(folder / f"part-{i}.{kind}")
+        part.to_csv(path, index=False) if kind == "csv" else part.to_parquet(path)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("batch", [30, 2_000_000])
+def test_frames_arrive_row_for_row(tmp_path, frame, kind, shuffle, batch, monkeypatch):
+    monkeypatch.setattr(frames, "BATCH_VALUES", batch)
+    folder = write(frame, tmp_path / "in", kind, parts=12)
+    table = ingest(
+        folder, tmp_path / "out", target="label", weight="w", shuffle=shuffle, chunk_rows=20
+    )
+    order = ORDER if shuffle else np.arange(N)
+    block = table.read(0, N)
+    np.testing.assert_array_equal(block.X, X[order])
+    np.testing.assert_array_equal(block.y, frame["label"].to_numpy(str)[order])
+    np.testing.assert_allclose(block.weight, frame["w"].to_numpy()[order])
+    assert table.X.columns == ["a", "b", "c"]
+    assert table.X.dtype == (np.uint8 if kind == "csv" else np.int64)
+    attributes = zarr.open_group(str(tmp_path / "out"), mode="r").attrs
+    assert attributes["target"] == "label"
+    assert attributes["source"][1].endswith(f"part-1.{kind}")
+
+
+def test_labels_become_text_where_any_is(tmp_path, frame, monkeypatch):
+    """Batches of digits before the first word keep their leading zeros."""
+    monkeypatch.setattr(frames, "BATCH_VALUES", 40)
+    frame["label"] = ["01"] * (N - 1) + ["other"]
+    folder = write(frame, tmp_path / "in", "csv")
+    table = ingest(folder, tmp_path / "out", target="label", features=["a"], shuffle=False)
+    assert table.read(0, N).y.tolist() == frame["label"].tolist()
+    assert table.X.shape == (N, 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([-1, 300], "int16"),
+        ([0, 70_000], "uint32"),
+        ([True, False], "uint8"),
+        ([0.5, 1.5], "float32"),
+        ([1.6e9, 1.6e9 + 0.5], "float64"),
+    ],
+)
+def test_csv_features_take_the_smallest_type_that_serves(tmp_path, values, dtype):
+    pandas = pytest.importorskip("pandas")
+    pandas.DataFrame({"a": values}).to_csv(tmp_path / "in.csv", index=False)
+    assert ingest(tmp_path / "in.csv", tmp_path / "out").X.dtype == dtype
+    assert ingest(tmp_path / "in.csv", tmp_path / "b", dtype="float64").X.dtype == np.float64
+
+
+def test_several_targets_make_columns(tmp_path, frame):
+    folder = write(frame, tmp_path / "in", "parquet")
+    table = ingest(folder, tmp_path / "out", target=["a", "w"], features=["b", "c"], shuffle=False)
+    np.testing.assert_allclose(table.read(0, N).y, frame[["a", "w"]].to_numpy())
+
+
+def test_numpy_files_go_in_pairs_by_number(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(12):
+        np.save(folder / f"X_{i}.npy", X[i * 5 : i * 5 + 5].reshape(5, 1, 3))
+        np.save(folder / f"y_{i}.npy", Y[i * 5 : i * 5 + 5])
+    table = ingest(folder, tmp_path / "out", shuffle=False)
+    np.testing.assert_array_equal(table.read(0, 60).X, X[:60])
+    np.testing.assert_array_equal(table.read(0, 60).y, Y[:60])
+    (folder / "y_7.npy").unlink()
+    with pytest.raises(InputError, match=r"X_7\.npy and y_7\.npy must both be there"):
+        ingest(folder, tmp_path / "out2")
+    np.save(folder / "z.npy", Y)
+    with pytest.raises(InputError, match=r"z\.npy is called neither"):
+        ingest(folder, tmp_path / "out2")
+
+
+def test_one_numpy_file_with_its_targets(tmp_path):
+    np.save(tmp_path / "images.npy", X)
+    np.save(tmp_path / "labels.npy", Y)
+    table = ingest(
+        tmp_path / "images.npy", tmp_path / "out", target=str(tmp_path / "labels.npy"), seed=0
+    )
+    np.testing.assert_array_equal(table.read(0, N).X, X[ORDER])
+    np.testing.assert_array_equal(table.read(0, N).y, Y[ORDER])
+
+
+def test_npz_and_zarr_by_name(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", images=X, t=Y)
+    with pytest.raises(InputError, match=r"no array 'X'; it has \['images', 't'\]"):
+        ingest(tmp_path / "a.npz", tmp_path / "out")
+    ingest(tmp_path / "a.npz", tmp_path / "out", features="images", target="t")
+    table = ingest(tmp_path / "out", tmp_path / "again", shuffle=False)
+    np.testing.assert_array_equal(table.read(0, N).X, X[ORDER])
+    np.testing.assert_array_equal(table.read(0, N).y, Y[ORDER])
+    with pytest.raises(InputError, match="is where X is read from"):
+        ingest(tmp_path / "out", tmp_path / "out", overwrite=True)
+    with pytest.raises(StorageError, match="no readable Zarr group"):
+        ingest(tmp_path / "out" / "X", tmp_path / "x")
+
+
+CSV = {
+    "empty": ("", "no csv file as expected"),
+    "header only": ("a,b\n", "no rows below its header"),
+    "a line too long": ("a,b\n1,2\n1,2,3\n", "no csv file as expected"),
+    "all lines too long": ("a,b\n1,2,3\n", "more fields than the header"),
+    "a value missing": ("a,b\n1,2\n3,\n", "row 1 .* no value in column 'b'"),
+    "not a number": ("a,b\n1,2\n3,x\n", "column 'b' .* no number"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), CSV.values(), ids=CSV)
+def test_bad_csv_is_refused_and_nothing_written(tmp_path, text, message):
+    pytest.importorskip("pandas")
+    (tmp_path / "in.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        ingest(tmp_path / "in.csv", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("a.parquet", InputError), ("a.npy", InputError), ("a.npz", StorageError)],
+)
+def test_files_that_are_not_what_they_say(tmp_path, name, error):
+    (tmp_path / name).write_text("nonsense")
+    with pytest.raises(error, match=name):
+        ingest(tmp_path / name, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_columns_must_be_there_and_different(tmp_path, frame):
+    folder = write(frame, tmp_path / "in", "csv")
+    with pytest.raises(InputError, match="has no column 'zzz'"):
+        ingest(folder, tmp_path / "out", target="zzz")
+    with pytest.raises(InputError, match="must be different columns"):
+        ingest(folder, tmp_path / "out", target="a", features=["a", "b"])
+    frame.drop(columns="c").to_csv(folder / "part-9.csv", index=False)
+    with pytest.raises(InputError, match=r"part-9\.csv lacks columns \['c'\]"):
+        ingest(folder, tmp_path / "out", target="label")
+
+
+def test_inputs_must_exist_and_be_of_one_kind(tmp_path):
+    with pytest.raises(StorageError, match="no CSV, Parquet"):
+        ingest(tmp_path / "*.csv", tmp_path / "out")
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    np.save(tmp_path / "b.npy", X)
+    with pytest.raises(InputError, match="several kinds: csv, npy"):
+        ingest(tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match="exists already"):
+        ingest(tmp_path / "a.csv", tmp_path / "b.npy")

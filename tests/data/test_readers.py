@@ -1,0 +1,114 @@
+"""Sources read the rows they say, survive pickling, and name what they cannot read."""
+
+import pickle
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daskalt.data.readers import MemorySource, SlicedSource, StackedSource, ZarrSource
+from daskalt.errors import InputError, StorageError
+
+ROWS = np.arange(60, dtype=np.float32).reshape(20, 3)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    array = zarr.create_array(str(tmp_path / "a.zarr"), data=ROWS, chunks=(6, 2))
+    return ZarrSource(array, name="X")
+
+
+@given(cuts=st.lists(st.integers(0, 20), max_size=5), a=st.integers(0, 20), b=st.integers(0, 20))
+def test_a_stack_reads_as_its_pieces_joined(cuts, a, b):
+    edges = [0, *sorted(cuts), 20]
+    pieces = [MemorySource(ROWS[i:j], "X") for i, j in pairwise(edges)]
+    stack = StackedSource(pieces, "X")
+    start, stop = sorted((a, b))
+    np.testing.assert_array_equal(stack.read(start, stop), ROWS[start:stop])
+    rows = np.random.default_rng(a).permutation(20)[:b]
+    np.testing.assert_array_equal(stack.read_rows(rows), ROWS[rows])
+
+
+@given(a=st.integers(0, 20), b=st.integers(0, 20))
+def test_a_slice_numbers_its_rows_from_zero(a, b):
+    start, stop = sorted((a, b))
+    part = SlicedSource(MemorySource(ROWS, "X"), start, stop)
+    np.testing.assert_array_equal(part.read(0, len(part)), ROWS[start:stop])
+    np.testing.assert_array_equal(part.read(0, 99), ROWS[start:stop])
+    np.testing.assert_array_equal(part.read_rows(np.arange(len(part))), ROWS[start:stop])
+
+
+def test_a_zarr_source_reads_whole_rows_over_column_chunks(stored):
+    block = stored.read(4, 15)
+    np.testing.assert_array_equal(block, ROWS[4:15])
+    assert block.flags.c_contiguous
+    assert (stored.chunk_rows, stored.row_bytes, stored.nbytes) == (6, 12, 240)
+    assert not stored.in_memory
+    with pytest.raises(TypeError, match="not in memory"):
+        stored.read_rows(np.arange(2))
+
+
+def test_shards_are_what_is_cheap_to_read(tmp_path):
+    zarr.create_array(str(tmp_path / "s"), shape=(40, 3), chunks=(5, 3), shards=(20, 3), dtype="f4")
+    assert ZarrSource(tmp_path / "s").chunk_rows == 20
+
+
+def test_a_zarr_source_pickles_as_an_address(tmp_path):
+    big = zarr.create_array(str(tmp_path / "big"), data=np.ones((10_000, 8)), chunks=(1000, 8))
+    text = pickle.dumps(ZarrSource(big))
+    assert len(text) < 1000
+    np.testing.assert_array_equal(pickle.loads(text).read(0, 3), np.ones((3, 8)))
+
+
+def test_an_array_is_opened_once_in_a_process(stored, monkeypatch):
+    copies = [pickle.loads(pickle.dumps(stored)) for _ in range(3)]
+    opened = [copy.array for copy in copies]
+    assert all(array is opened[0] for array in opened)
+
+
+def test_a_store_in_memory_is_read_too():
+    array = zarr.create_array(zarr.storage.MemoryStore(), data=ROWS, chunks=(6, 3))
+    np.testing.assert_array_equal(ZarrSource(array).read(3, 9), ROWS[3:9])
+
+
+def test_foreign_byte_order_comes_out_native(tmp_path):
+    zarr.create_array(str(tmp_path / "a"), data=ROWS.astype(">f4"), chunks=(6, 3))
+    source = ZarrSource(tmp_path / "a")
+    assert source.dtype == np.float32
+    assert source.read(0, 5).dtype.isnative
+    np.testing.assert_array_equal(source.read(0, 5), ROWS[:5])
+
+
+def test_text_comes_out_at_fixed_width(tmp_path):
+    words = np.array(["a", "ünï", "longer"], dtype=np.dtypes.StringDType())
+    zarr.create_array(str(tmp_path / "y"), data=words, chunks=(2,))
+    source = ZarrSource(tmp_path / "y", name="y")
+    assert source.read(0, 3).dtype == "<U6"
+    assert source.read(0, 2).tolist() == ["a", "ünï"]
+    assert source.read(0, 0).shape == (0,)
+
+
+def test_a_missing_array_is_a_storage_error(tmp_path):
+    with pytest.raises(StorageError, match=r"X: no readable Zarr array at .*nowhere"):
+        ZarrSource(tmp_path / "nowhere")
+
+
+def test_a_damaged_chunk_is_named(stored, tmp_path):
+    (tmp_path / "a.zarr" / "c" / "1" / "0").write_bytes(b"short")
+    with pytest.raises(StorageError, match=r"X: rows 7 to 9 of .*a\.zarr .*row chunks 1 to 1"):
+        stored.read(7, 9)
+    np.testing.assert_array_equal(stored.read(0, 6), ROWS[:6])
+
+
+def test_pieces_of_different_width_do_not_stack():
+    pieces = [MemorySource(np.ones((2, 3)), "X"), MemorySource(np.ones((2, 4)), "X")]
+    with pytest.raises(InputError, match="differ in their columns"):
+        StackedSource(pieces, "X")
+
+
+def test_a_slice_outside_its_source_is_an_error():
+    with pytest.raises(InputError, match="rows 0 to 20, not 3 to 21"):
+        SlicedSource(MemorySource(ROWS, "X"), 3, 21)

@@ -1,0 +1,447 @@
+"""The `daskalt` command: whole runs, every kind of wrong input, nothing left half-written."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+import zarr
+
+import daskalt
+from daskalt import cli, running
+from daskalt.config import load_config, read_overrides
+from daskalt.errors import ConfigError, InputError
+
+CONF = Path(__file__).parent.parent / "conf"
+QUICK = {
+    "estimator": "MLPClassifier",
+    "parameters": {"hidden_layer_sizes": [8], "max_iter": 2, "random_state": 0},
+    "data": {"dataset": "wine", "chunk_rows": 32},
+}
+
+
+def write_config(folder, **changes):
+    tree = QUICK | {"output": str(folder / "run")} | changes
+    path = folder / "conf.yaml"
+    path.write_text(
+        yaml.safe_dump({key: value for key, value in tree.items() if value is not None})
+    )
+    return str(path)
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """A Zarr group of three classes that lie apart."""
+    rng = np.random.default_rng(0)
+    y = np.arange(300) % 3
+    X = rng.normal(y[:, None], 0.1, (300, 4)).astype(np.float32)
+    group = zarr.create_group(tmp_path / "rows.zarr")
+    group.create_array("X", data=X, chunks=(64, 4))
+    group.create_array("y", data=y, chunks=(64,))
+    return str(tmp_path / "rows.zarr")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    assert cli.main(["fit", write_config(folder)]) == 0
+    return folder / "run"
+
+
+def refused(capsys, *words):
+    """Return the one line on stderr of a command that must exit with 2."""
+    assert cli.main(list(words)) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+# Runs
+
+
+def test_run_folder_is_complete(finished):
+    assert sorted(path.name for path in finished.iterdir()) == [
+        "config.yaml", "data", "learning-curve.png", "metrics.csv", "model", "report.json",
+    ]  # fmt: skip
+    assert [path.name for path in finished.parent.iterdir() if path.name[0] == "."] == []
+    report = json.loads((finished / "report.json").read_text())
+    test = str(finished / "data" / "test.zarr")
+    model = daskalt.load(finished / "model")
+    assert report["held_out"]["accuracy"] == model.score(test)
+    assert report["cost"]["passes"] == 2
+    assert report["rows"] == {"training": 142, "held_out": 36}
+    assert report["versions"]["daskalt"] == daskalt.__version__
+    with (finished / "metrics.csv").open() as file:
+        metrics = list(csv.DictReader(file))
+    assert [float(row["loss"]) for row in metrics] == model.loss_curve_
+    assert float(metrics[-1]["validation_accuracy"]) == model.score(test)
+    assert (finished / "learning-curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_held_out_rows_are_the_rest_of_the_data_set(finished):
+    from sklearn.datasets import load_wine
+
+    X, y = load_wine(return_X_y=True)
+    parts = [zarr.open_group(finished / "data" / f"{part}.zarr") for part in ("train", "test")]
+    both = np.concatenate([np.c_[part["X"][:], part["y"][:]] for part in parts])
+    expected = np.c_[X.astype(np.float32), y]
+    order = [np.lexsort(rows.T) for rows in (both, expected)]
+    np.testing.assert_array_equal(both[order[0]], expected[order[1]])
+
+
+def test_resolved_configuration_has_every_parameter_and_makes_the_same_run(finished, tmp_path):
+    resolved = yaml.safe_load((finished / "config.yaml").read_text())
+    assert set(resolved["parameters"]) == set(daskalt.MLPClassifier().get_params(deep=False))
+    solver = dict(resolved["parameters"]["solver"])
+    assert solver.pop("name") == "altmin"
+    assert set(solver) == set(daskalt.StochasticAltMin().get_params())
+    assert (
+        cli.main(["fit", str(finished / "config.yaml"), "--output", str(tmp_path / "again")]) == 0
+    )
+    again = daskalt.load(tmp_path / "again" / "model")
+    for a, b in zip(again.coefs_, daskalt.load(finished / "model").coefs_, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_bundled_configurations_load(path):
+    config = load_config(path)
+    assert config.output == f"runs/{path.stem}"
+    tree = config.resolved()
+    assert yaml.safe_load(yaml.safe_dump(tree))["data"] == tree["data"]
+
+
+def test_regression_reports_r2(tmp_path):
+    path = write_config(tmp_path, estimator="MLPRegressor", data={"dataset": "diabetes"})
+    assert cli.main(["fit", path, "--parameters.early_stopping", "true"]) == 0
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    model = daskalt.load(tmp_path / "run" / "model")
+    assert report["held_out"]["r2"] == model.score(str(tmp_path / "run" / "data" / "test.zarr"))
+    # Early stopping watches rows of its own, not those that are held out for the report.
+    assert report["last_pass"]["validation_r2"] != report["held_out"]["r2"]
+
+
+def test_own_data_with_last_rows_held_out(rows, tmp_path):
+    path = write_config(tmp_path, data={"train": rows, "held_out": 0.25})
+    assert cli.main(["fit", path, "--parameters.max_iter", "10"]) == 0
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["rows"] == {"training": 192, "held_out": 108}  # whole chunks of 64
+    assert report["held_out"]["accuracy"] > 0.95
+    assert not (tmp_path / "run" / "data").exists()
+
+
+def test_own_data_and_own_test_rows(rows, tmp_path):
+    path = write_config(tmp_path, data={"train": rows, "test": rows})
+    assert cli.main(["fit", path]) == 0
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["rows"] == {"training": 300, "held_out": 300}
+    assert "held_out" in report
+
+
+def test_own_data_without_held_out_rows(rows, tmp_path):
+    path = write_config(tmp_path, data={"train": rows})
+    assert cli.main(["fit", path]) == 0
+    assert "held_out" not in json.loads((tmp_path / "run" / "report.json").read_text())
+
+
+def test_worker_processes_give_the_same_bits(finished, tmp_path):
+    words = ["fit", write_config(tmp_path), "--workers", "2"]
+    run = subprocess.run(
+        [sys.executable, "-m", "daskalt.cli", *words],
+        cwd=CONF.parent, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "held-out rows: loss" in run.stdout
+    here, there = (daskalt.load(run / "model") for run in (finished, tmp_path / "run"))
+    for a, b in zip(here.coefs_, there.coefs_, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# The run folder is whole or not there
+
+
+def test_a_finished_run_is_kept_unless_told_otherwise(tmp_path, capsys):
+    path = write_config(tmp_path)
+    assert cli.main(["fit", path]) == 0
+    capsys.readouterr()
+    before = (tmp_path / "run" / "report.json").read_bytes()
+    assert "Pass --overwrite" in refused(capsys, "fit", path)
+    refused(capsys, "fit", path, "--overwrite", "--parameters.solver.damping", "-1")
+    assert (tmp_path / "run" / "report.json").read_bytes() == before
+    assert cli.main(["fit", path, "--overwrite"]) == 0
+    assert (tmp_path / "run" / "report.json").read_bytes() != before
+
+
+def test_what_a_killed_run_left_is_cleared(tmp_path):
+    left = tmp_path / ".run.partial"
+    left.mkdir()
+    (left / "report.json").write_text("half")
+    assert cli.main(["fit", write_config(tmp_path)]) == 0
+    assert not left.exists()
+
+
+def test_a_folder_of_something_else_is_never_replaced(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("mine")
+    assert "not replaced" in refused(capsys, "fit", write_config(tmp_path), "--overwrite")
+    assert (tmp_path / "run" / "thesis.tex").exists()
+
+
+def test_the_data_is_never_replaced(tmp_path, capsys):
+    path = write_config(tmp_path)
+    assert cli.main(["fit", path]) == 0
+    capsys.readouterr()
+    train = str(tmp_path / "run" / "data" / "train.zarr")
+    other = write_config(tmp_path, data={"train": train})
+    assert "lies in the run folder" in refused(capsys, "fit", other, "--overwrite")
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (None, 1)])
+def test_interrupts_and_bugs_leave_nothing(tmp_path, monkeypatch, error, code):
+    def stop(*_):
+        raise error or RuntimeError("a bug")
+
+    monkeypatch.setattr(running, "_fit", stop)
+    path = write_config(tmp_path)
+    if code == 130:
+        assert cli.main(["fit", path]) == code
+    else:  # an uncaught exception is exit code 1, with its traceback
+        with pytest.raises(RuntimeError, match="a bug"):
+            cli.main(["fit", path])
+    assert [path.name for path in tmp_path.iterdir()] == ["conf.yaml"]
+
+
+# Wrong configurations
+
+WRONG = [
+    (["--parameters.max_itre", "5"], "Unknown key parameters.max_itre. Did you mean parameters.max_iter?"),
+    (["--max-iter", "5"], "Did you mean parameters.max_iter?"),
+    (["--estimator", "Popen"], "estimator must be one of MLPClassifier, MLPRegressor"),
+    (["--estimator", "subprocess.Popen"], "estimator must be one of"),
+    (["--parameters", "5"], "parameters must be a mapping"),
+    (["--parameters.alpha", "much"], "parameters.alpha must be a number; got 'much'"),
+    (["--parameters.alpha", "-1"], "must be a number at least 0"),
+    (["--parameters.verbose", "1"], "parameters.verbose must be true or false"),
+    (["--parameters.max_iter", "2.5"], "parameters.max_iter must be an integer or null"),
+    (["--parameters.random_state", "x"], "parameters.random_state must be an integer or null"),
+    (["--parameters.hidden_layer_sizes", "[8, x]"], "sequence of integers"),
+    (["--parameters.activation", "swish"], "'softplus'"),
+    (["--parameters.output_activation", "swish"], "choose from cross_entropy on softmax"),
+    (["--parameters.max_iter.x", "5"], "max_iter is 2, which has no keys"),
+    (["--parameters.solver", "sgdd"], "parameters.solver must be one of altmin"),
+    (["--parameters.solver", "{class_path: os.system}"], "Unknown key parameters.solver.class_path"),
+    (["--parameters.solver.dampng", "1"], "Did you mean parameters.solver.damping?"),
+    (["--parameters.solver.damping", "x"], "parameters.solver.damping must be a number"),
+    (["--parameters.solver.mu", "[1, x]"], "must be a number or a list of numbers"),
+    (["--parameters.solver.damping", "0"], "damping of StochasticAltMin must be a number above 0"),
+    (["--data.dataset", "iris"], "data.dataset must be one of digits"),
+    (["--data.dataset", "diabetes"], "use MLPRegressor"),
+    (["--data.train", "x.zarr"], "either dataset"),
+    (["--data.test", "x.zarr"], "data.test goes with data.train"),
+    (["--data.held_out", "1.5"], "between 0 and 1"),
+    (["--data.held_out", "0.001"], "held_out=0.001 does not divide 178 rows"),
+    (["--data.seed", "-1"], "data.seed must be at least 0"),
+    (["--data.chunk_rows", "0"], "data.chunk_rows must be at least 1"),
+    (["--data.dataset", "null", "--data.train", "missing.zarr"], "missing.zarr"),
+    (["--workers", "0"], "workers must be at least 1"),
+    (["--workers", "2", "--scheduler", "tcp://x:1"], "not both"),
+    (["--parameters.alpha"], "--parameters.alpha has no value"),
+    (["--parameters.alpha", "--overwrite"], "--parameters.alpha has no value"),
+    (["--parameters.alpha", "[1"], "not valid YAML"),
+    (["extra"], "Expected --key value"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG, ids=lambda case: str(case)[:50])
+def test_wrong_configurations_are_one_clear_line(tmp_path, capsys, words, message):
+    assert message in refused(capsys, "fit", write_config(tmp_path), *words)
+    assert [path.name for path in tmp_path.iterdir()] == ["conf.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not valid YAML"),
+        ("5", "must be a mapping"),
+        ("", "must be a mapping"),
+        ("estimator: MLPClassifier", "no data and no output"),
+        ("data: {seed: 1, seed: 2}", "seed appears twice"),
+        ("estimator: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("estimator: MLPClassifier\ndata:\noutput: x", "no data"),
+        ("estimator: MLPClassifier\ndata: {seed: 1}\noutput: x", "either dataset"),
+    ],
+)
+def test_wrong_files(tmp_path, capsys, text, message):
+    path = tmp_path / "conf.yaml"
+    path.write_text(text)
+    assert message in refused(capsys, "fit", str(path))
+
+
+def test_missing_configuration(tmp_path, capsys):
+    assert "cannot be read" in refused(capsys, "fit", str(tmp_path / "none.yaml"))
+
+
+def test_unreachable_scheduler(tmp_path, capsys, monkeypatch):
+    import distributed
+
+    def refuse(*_, **__):
+        raise OSError("Timed out")
+
+    monkeypatch.setattr(distributed, "Client", refuse)
+    words = ["fit", write_config(tmp_path), "--scheduler", "tcp://127.0.0.1:1"]
+    assert "No Dask scheduler answers at scheduler='tcp://127.0.0.1:1'" in refused(capsys, *words)
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(ConfigError):
+        cli.main(["fit", str(tmp_path / "none.yaml"), "--debug"])
+
+
+def test_unrecognised_options_of_the_other_commands(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["evaluate", "model", "data", "--proba"])
+    assert exit_.value.code == 2
+    assert "unrecognised arguments: --proba" in capsys.readouterr().err
+
+
+def test_overrides_are_read_as_yaml():
+    words = [
+        "--a.b",
+        "1e-3",
+        "--c=[64, 32]",
+        "--d",
+        "null",
+        "--e-f",
+        "-5",
+        "--g",
+        "text",
+        "--h=1E5",
+    ]
+    expected = {"a.b": 1e-3, "c": [64, 32], "d": None, "e_f": -5, "g": "text", "h": 1e5}
+    assert read_overrides(words) == expected
+
+
+def test_solver_of_its_own_parameters(tmp_path):
+    path = write_config(tmp_path, parameters={"solver": "altmin"})
+    config = load_config(path, {"parameters.solver.mu": [1.0, 2.0], "parameters.solver.damping": 3})
+    assert config.estimator.solver.get_params()["damping"] == 3
+    assert config.estimator.solver.mu == (1.0, 2.0)
+    assert load_config(path).estimator.solver == "altmin"
+
+
+# The other commands
+
+
+@pytest.fixture
+def test_rows(finished):
+    return str(finished / "data" / "test.zarr")
+
+
+def test_evaluate(finished, test_rows, capsys):
+    assert cli.main(["evaluate", str(finished), test_rows]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    report = json.loads((finished / "report.json").read_text())
+    assert printed == {"rows": 36, **report["held_out"]}
+
+
+def test_predict_to_every_format(finished, test_rows, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("daskalt.output.BLOCK_ROWS", 10)
+    model = daskalt.load(finished / "model")
+    X = zarr.open_array(test_rows, path="X")[:]
+    labels, proba = model.predict(X), model.predict_proba(X)
+    words = ["predict", str(finished / "model"), test_rows]
+    assert cli.main(words) == 0
+    assert list(map(int, capsys.readouterr().out.split())) == labels.tolist()
+    outputs = {suffix: tmp_path / f"p.{suffix}" for suffix in ("csv", "npy", "zarr")}
+    for output in outputs.values():
+        assert cli.main([*words, "--output", str(output), "--proba"]) == 0
+    np.testing.assert_allclose(np.loadtxt(outputs["csv"], delimiter=","), proba, rtol=1e-6)
+    np.testing.assert_allclose(np.load(outputs["npy"]), proba, rtol=1e-5)
+    np.testing.assert_allclose(zarr.open_array(outputs["zarr"], path="y")[:], proba, rtol=1e-5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.csv", "p.npy", "p.zarr"]
+    for output in outputs.values():
+        assert "exists already" in refused(capsys, *words, "--output", str(output))
+        assert cli.main([*words, "--output", str(output), "--overwrite"]) == 0
+    np.testing.assert_array_equal(np.load(outputs["npy"]), labels)
+
+
+def test_predict_text_labels(tmp_path, capsys):
+    X = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
+    y = np.where(X[:, 0] > 0, "up", "down")
+    model = daskalt.MLPClassifier((4,), max_iter=2).fit(X, y)
+    daskalt.save(model, tmp_path / "model")
+    zarr.create_array(tmp_path / "X.zarr", data=X, chunks=(16, 3))
+    words = ["predict", str(tmp_path / "model"), str(tmp_path / "X.zarr")]
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out.split() == model.predict(X).tolist()
+    assert cli.main([*words, "--output", str(tmp_path / "p.zarr")]) == 0
+    assert zarr.open_array(tmp_path / "p.zarr", path="y")[:].tolist() == model.predict(X).tolist()
+
+
+def test_predict_refuses(finished, test_rows, tmp_path, capsys):
+    model = str(finished)
+    assert "no model at" in refused(capsys, "predict", str(tmp_path), test_rows)
+    assert "Zarr" in refused(capsys, "predict", model, str(tmp_path / "none.zarr"))
+    output = str(tmp_path / "p.xlsx")
+    assert "must end in" in refused(capsys, "predict", model, test_rows, "--output", output)
+    bad = np.zeros((40, 13), np.float32)
+    bad[33, 2] = np.nan
+    zarr.create_array(tmp_path / "bad.zarr", data=bad, chunks=(16, 13))
+    words = ["predict", model, str(tmp_path / "bad.zarr"), "--output", str(tmp_path / "p.npy")]
+    assert "row 33, column 2" in refused(capsys, *words)
+    zarr.create_array(tmp_path / "narrow.zarr", data=bad[:, :5], chunks=(16, 5))
+    assert "expecting 13 features" in refused(
+        capsys, "predict", model, str(tmp_path / "narrow.zarr")
+    )
+    regressor = daskalt.MLPRegressor((2,), max_iter=1).fit(bad[:30], np.arange(30.0))
+    daskalt.save(regressor, tmp_path / "model")
+    words = ["predict", str(tmp_path / "model"), test_rows, "--proba"]
+    assert "predicts numbers" in refused(capsys, *words)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith((".", "p."))]
+
+
+def test_evaluate_refuses(finished, test_rows, tmp_path, capsys):
+    zarr.create_array(tmp_path / "X.zarr", data=np.zeros((4, 13)))
+    assert "no targets" in refused(capsys, "evaluate", str(finished), str(tmp_path / "X.zarr"))
+    assert "no model at" in refused(capsys, "evaluate", str(tmp_path), test_rows)
+
+
+def test_ingest_then_fit_and_evaluate(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    lines = [f"{a:.3f},{b:.3f},{'up' if a > b else 'down'}" for a, b in rng.random((200, 2))]
+    source = tmp_path / "rows.csv"
+    source.write_text("\n".join(["a,b,way", *sorted(lines, key=lambda line: line[-2:])]))
+    place = str(tmp_path / "rows.zarr")
+    assert cli.main(["ingest", str(source), place, "--target", "way", "--seed", "3"]) == 0
+    assert "200 rows of 2 features" in capsys.readouterr().out
+    path = write_config(tmp_path, data={"train": place, "held_out": 0.2})
+    assert cli.main(["fit", path, "--parameters.max_iter", "20"]) == 0
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(tmp_path / "run"), place]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] > 0.9
+
+
+def test_ingest_refuses(tmp_path, capsys):
+    assert "none.csv" in refused(capsys, "ingest", str(tmp_path / "none.csv"), str(tmp_path / "x"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_entry_point_exits_with_the_code_of_main(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "daskalt.cli", "fit", str(tmp_path / "none.yaml")],
+        cwd=CONF.parent, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert run.stderr.startswith("daskalt fit: The configuration")
+    assert "Traceback" not in run.stderr
+
+
+def test_check_of_the_run_folder_names_the_cure(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(InputError, match="Name another place"):
+        running.run(load_config(write_config(tmp_path)))

@@ -1,0 +1,136 @@
+"""Graphs compute nothing while they are built, and add in the same order on every scheduler."""
+
+import operator
+
+import dask
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
+
+from daskalt.reduction import FAN_IN, Graph, call, fold, in_this_process
+from daskalt.statistics import combine
+
+
+def concatenate(a, b):
+    return f"({a}{b})"
+
+
+def leaf(name):
+    return name
+
+
+def random_block(seed):
+    return np.random.default_rng(seed).standard_normal((4, 3)).astype(np.float32)
+
+
+def blas_threads():
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def tree_of(leaves):
+    graph = Graph()
+    return graph, graph.reduce(concatenate, [graph.add(leaf, name) for name in leaves])
+
+
+def naive_tree(parts):
+    """The documented shape: groups of FAN_IN, each folded from the left, until so few are left."""
+    while len(parts) > FAN_IN:
+        parts = [
+            fold(concatenate, parts[i : i + FAN_IN]) for i in range(0, len(parts), FAN_IN)
+        ]
+    return fold(concatenate, parts)
+
+
+@given(st.integers(1, 90))
+def test_the_tree_depends_on_the_number_of_parts_alone(n):
+    leaves = [chr(ord("A") + k % 26) for k in range(n)]
+    graph, total = tree_of(leaves)
+    with dask.config.set(scheduler="sync"):
+        assert graph.compute(total) == naive_tree(leaves)
+
+
+def test_no_node_has_more_than_fan_in_children():
+    graph = Graph()
+    parts = [graph.add(leaf, k) for k in range(100)]
+    nodes = graph.tree(operator.add, parts)
+    assert len(nodes) <= FAN_IN
+    assert max(len(task.dependencies) for task in graph._tasks.values()) <= FAN_IN
+
+
+def test_building_computes_nothing():
+    def explode(*args):
+        raise AssertionError("computed")
+
+    graph = Graph()
+    parts = [graph.add(explode, graph.constant(np.ones(3)), k) for k in range(20)]
+    graph.reduce(explode, parts)
+
+
+def sum_of_blocks():
+    graph = Graph()
+    parts = [graph.add(random_block, seed) for seed in range(23)]
+    return graph.compute(graph.reduce(combine, parts))
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [{"scheduler": "threads", "num_workers": n} for n in (1, 2, 4)]
+    + [{"scheduler": "processes", "num_workers": 2}],
+    ids=lambda options: f"{options['scheduler']}-{options['num_workers']}",
+)
+def test_sums_have_the_same_bits_on_every_scheduler(scheduler):
+    with dask.config.set(scheduler="sync"):
+        expected = sum_of_blocks()
+    with dask.config.set(**scheduler):
+        np.testing.assert_array_equal(sum_of_blocks(), expected)
+
+
+@pytest.mark.parametrize("scheduler", ["sync", "threads", "processes"])
+def test_a_handle_goes_into_the_next_graph(scheduler):
+    with dask.config.set(scheduler=scheduler, num_workers=2):
+        graph = Graph()
+        handle = graph.persist(graph.add(operator.add, 1, 2))
+        graph = Graph()
+        assert graph.compute(graph.add(operator.mul, graph.constant(handle), 10)) == 30
+
+
+def test_a_handle_stays_on_the_cluster(cluster):
+    cluster(1)
+    graph = Graph()
+    handle = graph.persist(graph.add(operator.add, 1, 2))
+    from distributed import futures_of
+
+    assert [future.status for future in futures_of(handle)] == ["finished"]
+    graph = Graph()
+    assert graph.compute(graph.add(operator.mul, graph.constant(handle), 10)) == 30
+
+
+def test_an_error_in_a_task_reaches_the_caller():
+    with pytest.raises(ZeroDivisionError):
+        call(operator.truediv, 1, 0)
+
+
+def test_tasks_run_with_one_blas_thread():
+    before = blas_threads()
+    assert call(blas_threads) == {1}
+    assert blas_threads() == before
+
+
+def test_lists_of_references_and_plain_values_mix():
+    graph = Graph()
+    a, b = graph.add(leaf, 1), graph.add(leaf, 2)
+    assert graph.compute(graph.add(fold, operator.add, [a, b, 3])) == 6
+
+
+def test_which_schedulers_share_this_memory():
+    expected = {"sync": True, "threads": True, "processes": False}
+    for scheduler, here in expected.items():
+        with dask.config.set(scheduler=scheduler):
+            assert in_this_process() is here
+
+
+def test_a_cluster_does_not_share_this_memory(cluster):
+    cluster(1)
+    assert not in_this_process()
