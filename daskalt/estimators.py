@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from daskalt.data.finite import check_block
-from daskalt.data.opening import is_stored, open_features, open_table
+from daskalt.data.opening import is_stored, open_table
 from daskalt.data.scaling import choose_scaling
+from daskalt.data.staging import copy_to_scratch, staged_bytes
 from daskalt.data.survey import survey_labels, survey_numbers, total_weight
 from daskalt.data.table import Table
 from daskalt.data.targets import (
@@ -123,7 +123,7 @@ class _BaseMLP(BaseEstimator):
             Targets. None with a path as X means the group's array ``y``.
         sample_weight : like X, optional
             Weight of each row in the loss.
-        eval_set : tuple (X, y) or list of one, optional
+        eval_set : tuple (X, y) or (X, y, sample_weight), or a list of one, optional
             Rows that are scored after every pass, for `history_` and for early stopping.
         client : distributed.Client, optional
             Cluster to train on; by default the active client, or threads where there is none.
@@ -235,19 +235,13 @@ class _BaseMLP(BaseEstimator):
 
     def _arrange(self, table: Table, seed: int) -> Table:
         """The table as it will be read: shuffled, staged where other processes can reach it."""
-        if self.shuffle == "global" and not table.in_memory:
-            from daskalt.data.staging import shuffle_to_zarr
+        if table.in_memory and in_this_process():
+            return table  # and shuffled row by row as it is
+        if self.shuffle == "global":
+            return copy_to_scratch(table, self.scratch, seed)
+        return copy_to_scratch(table, self.scratch, None) if table.in_memory else table
 
-            return shuffle_to_zarr(table, self.scratch, seed=seed)
-        if table.in_memory and not in_this_process():
-            from daskalt.data.staging import stage_table
-
-            return stage_table(table, self.scratch)
-        return table
-
-    def _split(
-        self, table: Table, eval_set: Any, seed: int
-    ) -> tuple[np.ndarray, Held | None]:
+    def _split(self, table: Table, eval_set: Any, seed: int) -> tuple[np.ndarray, Held | None]:
         """Blocks to train on, and the rows that are scored after every pass."""
         bounds = all_blocks(table)
         if eval_set is not None:
@@ -257,8 +251,15 @@ class _BaseMLP(BaseEstimator):
                         f"eval_set must hold one pair (X, y); got {len(eval_set)} of them."
                     )
                 (eval_set,) = eval_set
-            pair = eval_set if isinstance(eval_set, tuple) else (eval_set, None)
-            other = open_table(self, pair[0], pair[1], None, reset=False)
+            members = eval_set if isinstance(eval_set, tuple) else (eval_set,)
+            if len(members) > 3:
+                raise InputError(
+                    f"eval_set must be (X, y) or (X, y, sample_weight); it has {len(members)} "
+                    "members."
+                )
+            other = open_table(self, *(*members, None, None)[:3], reset=False)
+            if other.in_memory and not in_this_process():
+                other = copy_to_scratch(other, self.scratch, None)
             return bounds, Held(other, all_blocks(other))
         if not self.early_stopping:
             return bounds, None
@@ -280,7 +281,6 @@ class _BaseMLP(BaseEstimator):
         """The problem that the table poses, and the weights to start from."""
         dtype = np.dtype(np.float64 if table.X.dtype == np.float64 else np.float32)
         sample = sample_rows(table, bounds, seed)
-        check_block(sample, 0, len(sample.X))
         hidden = tuple(int(h) for h in np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)))
         network = Network(
             (table.X.shape[1], *hidden, goal.targets.width), self.activation, goal.loss
@@ -344,7 +344,7 @@ class _BaseMLP(BaseEstimator):
         self.cost_ = {
             "passes": self.n_iter_,
             "bytes_read": sum(record["bytes_read"] for record in self.history_),
-            "bytes_written": getattr(table, "bytes_staged", 0),
+            "bytes_written": staged_bytes(table),
             "seconds": time.perf_counter() - began,
             "training_seconds": training,
             "gflops_per_second": flops / training / 1e9,
@@ -357,8 +357,11 @@ class _BaseMLP(BaseEstimator):
         check_is_fitted(self, "coefs_")
         problem = self._fitted.problem
         return Predictor(
-            tuple(self.coefs_), tuple(self.intercepts_), problem.network.activation,
-            problem.network.loss, problem.targets,
+            tuple(self.coefs_),
+            tuple(self.intercepts_),
+            problem.network.activation,
+            problem.network.loss,
+            problem.targets,
         )
 
     def _apply(self, X: Any, method: str) -> Any:
@@ -601,7 +604,10 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):
         unknown = sorted(map(str, set(given) - set(classes.tolist())))
         if unknown:
             raise InputError(f"class_weight names labels that y does not hold: {unknown}.")
-        return np.array([float(given.get(label, 1.0)) for label in classes.tolist()])
+        factors = np.array([float(given.get(label, 1.0)) for label in classes.tolist()])
+        if not (np.isfinite(factors) & (factors >= 0)).all():
+            raise InputError(f"class_weight must hold numbers of zero or more; got {given!r}.")
+        return factors
 
     def _labels_in_memory(self, table: Table) -> np.ndarray | None:
         if not table.in_memory or len(table.y.shape) > 1:

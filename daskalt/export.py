@@ -28,8 +28,15 @@ def to_sklearn(estimator: Any) -> MLPClassifier | MLPRegressor:
     )
     model.coefs_ = [c.copy() for c in estimator.coefs_]
     model.intercepts_ = [b.copy() for b in estimator.intercepts_]
-    for name in ("n_features_in_", "feature_names_in_", "n_layers_", "n_outputs_", "loss_",
-                 "best_loss_", "n_iter_"):
+    for name in (
+        "n_features_in_",
+        "feature_names_in_",
+        "n_layers_",
+        "n_outputs_",
+        "loss_",
+        "best_loss_",
+        "n_iter_",
+    ):
         if hasattr(estimator, name):
             setattr(model, name, getattr(estimator, name))
     model.loss_curve_ = list(estimator.loss_curve_)

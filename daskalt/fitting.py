@@ -1,13 +1,13 @@
 """From a problem and a table of rows to a trained state: reading, passes, stopping."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
+from daskalt.data.finite import check_block
 from daskalt.data.passes import Lane, read_lane
 from daskalt.data.table import Block, Table
 from daskalt.errors import UnshuffledWarning
@@ -150,7 +150,7 @@ def sample_rows(table: Table, bounds: np.ndarray, seed: int) -> Block:
             starts = bounds[chosen, 0]
             stops = np.minimum(bounds[chosen, 1], starts + SAMPLE_ROWS // len(chosen))
             bounds = np.stack([starts, stops], axis=1)
-    return call(read_lane, table, Lane(bounds[:, 0], bounds[:, 1], None))
+    return call(read_lane, table, Lane(bounds[:, 0], bounds[:, 1], None), check_block)
 
 
 @dataclass(frozen=True)

@@ -56,9 +56,7 @@ def real(
     return (words + (", or a sequence of them" if or_sequence else ""), allows)
 
 
-def integer(
-    *, at_least: int, or_word: str | None = None, or_none: bool = False
-) -> Constraint:
+def integer(*, at_least: int, or_word: str | None = None, or_none: bool = False) -> Constraint:
     """An integer from a lower limit, or a word or None that stands for a choice of ours."""
 
     def allows(value: Any) -> bool:

@@ -63,6 +63,8 @@ class Predictor:
 
 def predict_stored(estimator: Any, X: Any, function: Callable, method: str) -> Any:
     """Return predictions for rows that are not in memory: lazy for Dask, else an array."""
+    if isinstance(getattr(X, "data", None), da.Array):  # an xarray.DataArray
+        X = X.data
     if hasattr(X, "to_dask_array"):  # a Dask DataFrame, its lengths perhaps unknown
         X = X.to_dask_array()
     example = function(np.zeros((1, estimator.n_features_in_), estimator.coefs_[0].dtype))

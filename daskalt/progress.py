@@ -4,6 +4,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import distributed
+
 __all__ = ["listen", "report_step"]
 
 _listeners: dict[str, Callable[[int], object]] = {}
@@ -16,10 +18,8 @@ def report_step(topic: str | None) -> None:
     if topic in _listeners:
         _listeners[topic](1)
         return
-    from distributed import get_worker
-
     try:
-        get_worker().log_event(topic, 1)
+        distributed.get_worker().log_event(topic, 1)
     except ValueError:  # a pool of processes has no channel back: the bar moves once a pass
         pass
 
@@ -40,9 +40,7 @@ def listen(advance: Callable[[int], object]) -> Iterator[str]:
             client.unsubscribe_topic(topic)
 
 
-def _active_client():
-    import distributed
-
+def _active_client() -> distributed.Client | None:
     try:
         return distributed.get_client()
     except ValueError:

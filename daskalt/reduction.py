@@ -7,6 +7,7 @@ from typing import Any
 
 import dask
 import dask.threaded
+import distributed
 from dask._task_spec import DataNode, List, Task, TaskRef
 from dask.base import get_scheduler
 from dask.delayed import Delayed
@@ -73,10 +74,8 @@ class Graph:
         """Run the graph and return a handle of the result; on a cluster the value stays there."""
         with one_blas_thread():
             (handle,) = dask.persist(Delayed(result.key, self._tasks), optimize_graph=False)
-            if not in_this_process():
-                from distributed import wait
-
-                wait(handle)
+            if futures := distributed.futures_of(handle):
+                distributed.wait(futures)
         return handle
 
     def compute(self, result: TaskRef) -> Any:

@@ -98,6 +98,8 @@ def _check_place(config: RunConfig, overwrite: bool) -> None:
 
 def open_rows(place: str, key: str) -> Table:
     """Return the rows of a Zarr group with arrays X and y; errors name ``key``."""
+    if "://" not in place:
+        place = str(Path(place).resolve())  # workers may run in another folder
     table = as_table(place)
     if table.y is None:
         raise InputError(f"{key}: {place} has no targets. It must be a group with arrays X and y.")

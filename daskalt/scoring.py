@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+
 from daskalt.data.passes import Lane, in_order, read_lane
 from daskalt.data.table import Table
 from daskalt.kernels.forward import forward

@@ -130,3 +130,125 @@ def hidden_objective(z, m, z_next, W_next, mu, mu_next, activation):
         prediction = sum(float(W_next[k, j]) * a[j] for j in range(len(a)))
         total += mu_next * (float(z_next[k]) - prediction) ** 2
     return total
+
+
+def residual(name, link_name, z, y, h=1e-5):
+    """-∂ℓ/∂z of one row, by central differences."""
+    r = np.zeros(len(z))
+    for k in range(len(z)):
+        bump = h * np.eye(len(z))[k]
+        r[k] = loss(name, link_name, z - bump, y) - loss(name, link_name, z + bump, y)
+    return r / (2 * h)
+
+
+def altmin_step(
+    weights,
+    x,
+    y,
+    row_weight,
+    kinds,
+    *,
+    damping,
+    step_limit,
+    change_limit,
+    momentum,
+    penalty,
+):
+    """The first step of stochastic alternating minimisation; kinds = activation, loss, link."""
+    activation, name, link_name = kinds
+    a = forward(weights, x, activation)
+    r = np.array(
+        [row_weight[i] * residual(name, link_name, a[-1][i], y[i]) for i in range(len(x))]
+    )
+    total = sum(row_weight)
+    gradients, directions = [], []
+    for W, inputs, r_l in zip(weights, a[:-1], backward(weights, a, r, activation), strict=True):
+        G = matmul(r_l.T, inputs) / total
+        G[:, :-1] -= penalty * W[:, :-1]
+        A = matmul(inputs.T, row_weight[:, None] * inputs) / total
+        ridge = damping * np.mean(np.diag(A))
+        gradients.append(G)
+        directions.append(matmul(G, np.linalg.inv(A + ridge * np.eye(len(A)))))
+    slope = sum(np.sum(G * D) for G, D in zip(gradients, directions, strict=True))
+    widest = max(len(W) for W in weights)
+    s = min(step_limit * damping, change_limit * math.sqrt(widest) / math.sqrt(slope))
+    moved = []
+    for W, D in zip(weights, directions, strict=True):
+        velocity = (1 - momentum) * s * D
+        moved.append(W + momentum * velocity + (1 - momentum) * s * D)
+    return moved
+
+
+def output_hessian(name, link_name, z):
+    """The positive semidefinite model of ∂²ℓ/∂z² of one row."""
+    p = link(link_name, z)
+    if link_name == "softmax":
+        return np.diag(p) - np.outer(p, p)
+    slope = each(ACTIVATIONS[link_name][1], z)
+    return np.diag(slope if name == "cross_entropy" else slope**2)
+
+
+def newton_step(z, objective, gradient, hessian):
+    """One Newton step, halved until the objective does not rise."""
+    p = np.linalg.solve(hessian, -gradient)
+    for _ in range(20):
+        if objective(z + p) <= objective(z):
+            return z + p
+        p = p / 2
+    return z
+
+
+def auxiliary(weights, x, y, kinds, mu, sweeps):
+    """The z of one row x (which ends in a one), moved by damped Newton from the output back."""
+    activation, name, link_name = kinds
+    phi, slope = ACTIVATIONS[activation][:2]
+
+    def extended(z):
+        return np.append(each(phi, z), 1.0)
+
+    z = [weights[0] @ x]
+    for W in weights[1:]:
+        z.append(W @ extended(z[-1]))
+    last = len(weights) - 1
+    for _ in range(sweeps):
+        for layer in range(last, -1, -1):
+            m = weights[layer] @ (extended(z[layer - 1]) if layer else x)
+            pull = 2 * mu[layer] * (z[layer] - m)
+            spring = 2 * mu[layer] * np.eye(len(m))
+            if layer == last:
+                z[layer] = newton_step(
+                    z[layer],
+                    lambda v, m=m: output_objective(v, m, y, mu[last], name, link_name),
+                    pull - residual(name, link_name, z[layer], y),
+                    spring + output_hessian(name, link_name, z[layer]),
+                )
+                continue
+            W, above, stiff = weights[layer + 1], z[layer + 1], mu[layer + 1]
+            J = W[:, :-1] * each(slope, z[layer])
+            z[layer] = newton_step(
+                z[layer],
+                lambda v, m=m, above=above, W=W, here=mu[layer], stiff=stiff: hidden_objective(
+                    v, m, above, W, here, stiff, activation
+                ),
+                pull - 2 * stiff * J.T @ (above - W @ extended(z[layer])),
+                spring + 2 * stiff * J.T @ J,
+            )
+    return z
+
+
+def literal_step(weights, x, y, row_weight, kinds, *, mu, sweeps, average, penalty):
+    """The stochastic method of the source: z by Newton, W by ridge at zero, then the average."""
+    z = [auxiliary(weights, x[i], y[i], kinds, mu, sweeps) for i in range(len(x))]
+    moved = []
+    for layer, W in enumerate(weights):
+        C = np.zeros_like(W, dtype=float)
+        A = np.zeros((W.shape[1], W.shape[1]))
+        for i in range(len(x)):
+            phi = ACTIVATIONS[kinds[0]][0]
+            a = np.append(each(phi, z[i][layer - 1]), 1.0) if layer else x[i]
+            C += row_weight[i] * np.outer(z[i][layer], a)
+            A += row_weight[i] * np.outer(a, a)
+        ridge = sum(row_weight) * penalty / (2 * mu[layer])
+        fitted = np.linalg.solve(A + ridge * np.eye(len(A)), C.T).T
+        moved.append(average * W + (1 - average) * fitted)
+    return moved

@@ -135,7 +135,7 @@ def test_own_data_with_last_rows_held_out(rows, tmp_path):
     assert not (tmp_path / "run" / "data").exists()
 
 
-def test_own_data_and_own_test_rows(rows, tmp_path):
+def test_own_data_and_own_held_out(rows, tmp_path):
     path = write_config(tmp_path, data={"train": rows, "test": rows})
     assert cli.main(["fit", path]) == 0
     report = json.loads((tmp_path / "run" / "report.json").read_text())
@@ -219,7 +219,7 @@ def test_interrupts_and_bugs_leave_nothing(tmp_path, monkeypatch, error, code):
 # Wrong configurations
 
 WRONG = [
-    (["--parameters.max_itre", "5"], "Unknown key parameters.max_itre. Did you mean parameters.max_iter?"),
+    (["--parameters.max_itre", "5"], "max_itre. Did you mean parameters.max_iter?"),
     (["--max-iter", "5"], "Did you mean parameters.max_iter?"),
     (["--estimator", "Popen"], "estimator must be one of MLPClassifier, MLPRegressor"),
     (["--estimator", "subprocess.Popen"], "estimator must be one of"),
@@ -234,7 +234,7 @@ WRONG = [
     (["--parameters.output_activation", "swish"], "choose from cross_entropy on softmax"),
     (["--parameters.max_iter.x", "5"], "max_iter is 2, which has no keys"),
     (["--parameters.solver", "sgdd"], "parameters.solver must be one of altmin"),
-    (["--parameters.solver", "{class_path: os.system}"], "Unknown key parameters.solver.class_path"),
+    (["--parameters.solver", "{class_path: os.system}"], "Unknown key parameters.solver.class"),
     (["--parameters.solver.dampng", "1"], "Did you mean parameters.solver.damping?"),
     (["--parameters.solver.damping", "x"], "parameters.solver.damping must be a number"),
     (["--parameters.solver.mu", "[1, x]"], "must be a number or a list of numbers"),
@@ -338,23 +338,23 @@ def test_solver_of_its_own_parameters(tmp_path):
 
 
 @pytest.fixture
-def test_rows(finished):
+def held_out(finished):
     return str(finished / "data" / "test.zarr")
 
 
-def test_evaluate(finished, test_rows, capsys):
-    assert cli.main(["evaluate", str(finished), test_rows]) == 0
+def test_evaluate(finished, held_out, capsys):
+    assert cli.main(["evaluate", str(finished), held_out]) == 0
     printed = json.loads(capsys.readouterr().out)
     report = json.loads((finished / "report.json").read_text())
     assert printed == {"rows": 36, **report["held_out"]}
 
 
-def test_predict_to_every_format(finished, test_rows, tmp_path, capsys, monkeypatch):
+def test_predict_to_every_format(finished, held_out, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("daskalt.output.BLOCK_ROWS", 10)
     model = daskalt.load(finished / "model")
-    X = zarr.open_array(test_rows, path="X")[:]
+    X = zarr.open_array(held_out, path="X")[:]
     labels, proba = model.predict(X), model.predict_proba(X)
-    words = ["predict", str(finished / "model"), test_rows]
+    words = ["predict", str(finished / "model"), held_out]
     assert cli.main(words) == 0
     assert list(map(int, capsys.readouterr().out.split())) == labels.tolist()
     outputs = {suffix: tmp_path / f"p.{suffix}" for suffix in ("csv", "npy", "zarr")}
@@ -383,12 +383,12 @@ def test_predict_text_labels(tmp_path, capsys):
     assert zarr.open_array(tmp_path / "p.zarr", path="y")[:].tolist() == model.predict(X).tolist()
 
 
-def test_predict_refuses(finished, test_rows, tmp_path, capsys):
+def test_predict_refuses(finished, held_out, tmp_path, capsys):
     model = str(finished)
-    assert "no model at" in refused(capsys, "predict", str(tmp_path), test_rows)
+    assert "no model at" in refused(capsys, "predict", str(tmp_path), held_out)
     assert "Zarr" in refused(capsys, "predict", model, str(tmp_path / "none.zarr"))
     output = str(tmp_path / "p.xlsx")
-    assert "must end in" in refused(capsys, "predict", model, test_rows, "--output", output)
+    assert "must end in" in refused(capsys, "predict", model, held_out, "--output", output)
     bad = np.zeros((40, 13), np.float32)
     bad[33, 2] = np.nan
     zarr.create_array(tmp_path / "bad.zarr", data=bad, chunks=(16, 13))
@@ -400,15 +400,15 @@ def test_predict_refuses(finished, test_rows, tmp_path, capsys):
     )
     regressor = daskalt.MLPRegressor((2,), max_iter=1).fit(bad[:30], np.arange(30.0))
     daskalt.save(regressor, tmp_path / "model")
-    words = ["predict", str(tmp_path / "model"), test_rows, "--proba"]
+    words = ["predict", str(tmp_path / "model"), held_out, "--proba"]
     assert "predicts numbers" in refused(capsys, *words)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith((".", "p."))]
 
 
-def test_evaluate_refuses(finished, test_rows, tmp_path, capsys):
+def test_evaluate_refuses(finished, held_out, tmp_path, capsys):
     zarr.create_array(tmp_path / "X.zarr", data=np.zeros((4, 13)))
     assert "no targets" in refused(capsys, "evaluate", str(finished), str(tmp_path / "X.zarr"))
-    assert "no model at" in refused(capsys, "evaluate", str(tmp_path), test_rows)
+    assert "no model at" in refused(capsys, "evaluate", str(tmp_path), held_out)
 
 
 def test_ingest_then_fit_and_evaluate(tmp_path, capsys):

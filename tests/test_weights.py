@@ -67,21 +67,19 @@ def test_a_flat_tail_is_exact_too():
     b = rng.standard_normal((2, 40))
     solved = damp(gram, 0.1, 3)
     assert solved.tail == pytest.approx(0.5, rel=1e-6)
-    np.testing.assert_allclose(solved.solve(b), dense_solve(b, gram, 0.1), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(solved.solve(b), dense_solve(b, gram, 0.1), rtol=0, atol=1e-5)
 
 
 def test_an_earlier_basis_is_refined():
-    gram = gram_of(400, 50, spectrum=1.0 / np.arange(1, 51) ** 2)
-    b = np.random.default_rng(1).standard_normal((4, 50))
-    expected = dense_solve(b, gram, 1.0)
+    gram = gram_of(400, 50, spectrum=1.0 / np.arange(1, 51))
+    leading = np.linalg.eigvalsh(gram)[:-6:-1]
     solved = damp(gram, 1.0, 5)
     errors = []
-    for _ in range(6):
-        errors.append(np.abs(solved.solve(b) - expected).max())
+    for _ in range(5):
+        errors.append(np.abs(np.sort(solved.eigenvalues)[::-1] - leading).max())
         solved = damp(gram, 1.0, 5, solved.basis)
-    leading = np.linalg.eigvalsh(gram)[:-6:-1]
-    np.testing.assert_allclose(np.sort(solved.eigenvalues)[::-1], leading, rtol=1e-3)
-    assert errors[-1] <= errors[0] * (1 + 1e-6)
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 1e-3 * leading[0]
 
 
 def test_a_solve_writes_where_it_is_told():

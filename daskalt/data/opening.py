@@ -12,7 +12,7 @@ from sklearn.utils.validation import (
 )
 
 from daskalt.data.readers import MemorySource, Source
-from daskalt.data.sources import as_source
+from daskalt.data.sources import as_source, as_table
 from daskalt.data.table import Table
 from daskalt.errors import InputError
 
@@ -24,7 +24,7 @@ def is_stored(value: Any) -> bool:
     if isinstance(value, str | PathLike | Source | Table):
         return True
     module = type(value).__module__.split(".")[0]
-    return module in ("dask", "zarr", "dask_expr", "xarray")
+    return module in ("dask", "dask_expr", "xarray", "zarr")
 
 
 def open_table(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Table:
@@ -33,22 +33,15 @@ def open_table(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: boo
     Sets ``n_features_in_`` and ``feature_names_in_`` of the estimator if ``reset``, and else
     compares with them.
     """
-    scratch = estimator.scratch
     if isinstance(X, Table):
         table = X
     elif is_stored(X) or is_stored(y):
-        features = as_source(X, "X", scratch=scratch)
-        if y is None and isinstance(X, str | PathLike):
-            y = X
-        if y is None:
+        table = as_table(X, y, sample_weight, scratch=estimator.scratch)
+        if table.y is None:
             raise InputError(
                 f"{type(estimator).__name__} needs targets, but y is None: give y, or X as the "
                 "path of a Zarr group that holds arrays X and y."
             )
-        targets = as_source(y, "y", scratch=scratch)
-        if sample_weight is not None:
-            sample_weight = as_source(sample_weight, "sample_weight", scratch=scratch)
-        table = Table(features, targets, sample_weight)
     else:
         X, y = validate_data(
             estimator,
@@ -63,7 +56,10 @@ def open_table(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: boo
             y = column_or_1d(y, warn=True)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(
-                sample_weight, X, dtype=np.result_type(X.dtype, np.float32), ensure_non_negative=True
+                sample_weight,
+                X,
+                dtype=np.result_type(X.dtype, np.float32),
+                ensure_non_negative=True,
             )
         weight = None if sample_weight is None else MemorySource(sample_weight, "sample_weight")
         return Table(MemorySource(X, "X"), MemorySource(y, "y"), weight)
@@ -86,6 +82,8 @@ def _check_features(estimator: Any, X: Any, source: Source, reset: bool) -> None
     if reset:
         estimator.n_features_in_ = columns
         vars(estimator).pop("feature_names_in_", None)
+        if source.columns is not None:
+            estimator.feature_names_in_ = np.asarray(source.columns, dtype=object)
     elif columns != estimator.n_features_in_:
         raise InputError(
             f"X has {columns} features, but {type(estimator).__name__} is expecting "

@@ -16,7 +16,15 @@ from daskalt.data.store import NewGroup, TemporaryStore, check_space, new_group,
 from daskalt.data.table import Block, Table, good_rows
 from daskalt.errors import InputError
 
-__all__ = ["Layout", "shuffle_to_zarr", "stage", "table_layout", "write_blocks"]
+__all__ = [
+    "Layout",
+    "copy_to_scratch",
+    "shuffle_to_zarr",
+    "stage",
+    "staged_bytes",
+    "table_layout",
+    "write_blocks",
+]
 
 MEMORY_BYTES = 256 << 20
 
@@ -151,6 +159,25 @@ def shuffle_to_zarr(
         overwrite=overwrite,
         progress=progress,
     )
+
+
+def copy_to_scratch(table: Table, scratch: str | Path | None, seed: int | None) -> Table:
+    """Return a temporary copy of a table in Zarr, shuffled unless ``seed`` is None.
+
+    The copy is removed when the returned table's sources are.
+    """
+    store = TemporaryStore(scratch)
+    layout, blocks = table_layout(table, store.location, MEMORY_BYTES)
+    copy = write_blocks(blocks, layout, store.location, seed=seed)
+    for source in copy.present.values():
+        source.keeper = store
+    return copy
+
+
+def staged_bytes(table: Table) -> int:
+    """Return the bytes of the table's arrays that are temporary copies."""
+    copies = [a for a in table.present.values() if getattr(a, "keeper", None) is not None]
+    return sum(source.nbytes for source in copies)
 
 
 def table_layout(

@@ -129,9 +129,7 @@ def _survey(table: Table, function: Callable, extra: Any) -> Any:
     return graph.compute(graph.reduce(combine, parts))
 
 
-def _survey_block(
-    targets: Table, function: Callable, extra: Any, start: int, stop: int
-) -> Any:
+def _survey_block(targets: Table, function: Callable, extra: Any, start: int, stop: int) -> Any:
     return function(_read_targets(targets, start, stop), extra)
 
 

@@ -47,19 +47,20 @@ class StochasticAltMin(Solver):
         D_l = G_l (A_l + damping · mean(diag A_l) · I)⁻¹,   G_l = mean(r_l ãᵀ),  A_l = mean(ã ãᵀ),
 
     r_L = -∂ℓ/∂z_L and r_l = φ'(z_l) ∘ W_{l+1}ᵀ r_{l+1}. The step s is the largest, up to
-    `step_limit`, whose predicted change s² Σ_l⟨D_l, G_l⟩ stays within `change_limit`; both limits
-    anneal along `schedule`, and shrink while the gradient after a step points back along it. No
-    learning rate is left to tune.
+    `step_limit`, whose predicted change of z, s² Σ_l⟨D_l, G_l⟩, stays within `change_limit`; both
+    limits anneal along `schedule`, and shrink while the gradient after a step points back along
+    it. No learning rate is left to tune.
 
     Parameters
     ----------
-    damping : float, default=1.0
+    damping : float, default=5.0
         Ridge on the Gram matrices, in units of their mean diagonal.
-    step_limit : float, default=16.0
-        Largest step along D.
-    change_limit : float, default=4.0
-        Bound on the predicted change of a step.
-    momentum : float, default=0.5
+    step_limit : float, default=20.0
+        Largest step along D, in units of `damping`.
+    change_limit : float, default=0.25
+        Bound on the change of a unit's z that a step predicts, as a root mean square over the
+        rows and the units of the widest layer.
+    momentum : float, default=0.6
         Weight of earlier steps in the direction (Nesterov's form).
     schedule : {"cosine", "linear", "constant"}, default="cosine"
         How the two limits fall from their full value at the first step to zero at the last.
@@ -98,10 +99,10 @@ class StochasticAltMin(Solver):
     def __init__(
         self,
         *,
-        damping: float = 1.0,
-        step_limit: float = 16.0,
-        change_limit: float = 4.0,
-        momentum: float = 0.5,
+        damping: float = 5.0,
+        step_limit: float = 20.0,
+        change_limit: float = 0.25,
+        momentum: float = 0.6,
         schedule: str = "cosine",
         gram_memory: float = 0.95,
         gram_every: int = 5,
@@ -209,6 +210,8 @@ class StochasticAltMin(Solver):
                 f"The loss is not finite at step {state.step}: lower step_limit or change_limit, "
                 "or raise damping, of the solver; and look for extreme values in X."
             )
+        if not score.weight > 0:  # rows of weight zero teach nothing
+            return state._replace(step=state.step + 1)
         state = self._renew_grams(state, statistics)
         if isinstance(statistics, LocalSteps):
             fit = self._merge
@@ -263,10 +266,10 @@ class StochasticAltMin(Solver):
         if motion.length * length > 0:
             cosine = _dot(motion.velocity, means) / (motion.length * length)
             trust = float(np.clip(trust * np.exp(cosine - OVERSHOOT), 1e-4, 1.0))
-        size = self.step_limit * anneal
+        size = self.step_limit * self.damping * anneal
         if slope > 0:
-            units = sum(len(w) for w in weights)
-            size = min(size, self.change_limit * np.sqrt(units * anneal) / length)
+            widest = max(len(w) for w in weights)
+            size = min(size, self.change_limit * np.sqrt(widest * anneal) / length)
         size *= trust
         moved = [
             advance(w, v, d, self.momentum, size)
@@ -282,9 +285,7 @@ class StochasticAltMin(Solver):
         total: Any = None
         edges = np.linspace(0, len(rows.X), self.local_steps + 1).astype(int).tolist()
         for start, stop in zip(edges[:-1], edges[1:], strict=True):
-            part = gradient_step(
-                problem, weights, (True,) * len(weights), rows.part(start, stop)
-            )
+            part = gradient_step(problem, weights, (True,) * len(weights), rows.part(start, stop))
             total = combine(total, part._replace(residuals=None))
             damped = view.damped
             if damped[0] is None:  # the very first step has no Gram matrices but its own
@@ -294,18 +295,13 @@ class StochasticAltMin(Solver):
                 ]
             weights, motion = self._descend(problem, weights, motion, damped, part, view.anneal)
         moments = tuple(
-            (new - old) @ a
-            for new, old, a in zip(weights, view.weights, total.grams, strict=True)
+            (new - old) @ a for new, old, a in zip(weights, view.weights, total.grams, strict=True)
         )
         return LocalSteps(total.score, moments, total.grams)
 
-    def _merge(
-        self, problem: Problem, state: State, merged: LocalSteps
-    ) -> tuple[Weights, Motion]:
+    def _merge(self, problem: Problem, state: State, merged: LocalSteps) -> tuple[Weights, Motion]:
         """(Σ A_c)⁻¹ Σ A_c W_c, as a change of the weights that the tasks started from."""
-        moves = [
-            ridge_solve(c, a, 0.0) for c, a in zip(merged.moments, merged.grams, strict=True)
-        ]
+        moves = [ridge_solve(c, a, 0.0) for c, a in zip(merged.moments, merged.grams, strict=True)]
         weights = tuple(w + move for w, move in zip(state.weights, moves, strict=True))
         return weights, state.motion
 

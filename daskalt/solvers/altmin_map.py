@@ -55,9 +55,7 @@ class LocalSteps(NamedTuple):
     grams: tuple[np.ndarray, ...]
 
 
-def gradient_step(
-    problem: Problem, weights: Weights, wanted: tuple[bool, ...], rows: Rows
-) -> Step:
+def gradient_step(problem: Problem, weights: Weights, wanted: tuple[bool, ...], rows: Rows) -> Step:
     """Return the statistics of one gradient step of the rows' z from the forward pass.
 
     The move r / 2μ of each z is the residual that W is fitted to; the factor drops out.
@@ -65,8 +63,7 @@ def gradient_step(
     network, workspace = problem.network, thread_workspace()
     a = forward(weights, problem.inputs(rows.X, workspace), network.phi, workspace)
     grams = tuple(
-        _weighted_gram(a[layer], rows.weight) if want else None
-        for layer, want in enumerate(wanted)
+        _weighted_gram(a[layer], rows.weight) if want else None for layer, want in enumerate(wanted)
     )
     score, r = _score(problem, a[-1], rows)
     residuals = backward(weights, a, r, network.phi, workspace)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from dask._task_spec import TaskRef
 
-from daskalt.data.passes import Group, Lane, PassPlan, plan_pass, read_lane
 from daskalt.data.finite import check_block
+from daskalt.data.passes import Group, Lane, PassPlan, plan_pass, read_lane
 from daskalt.data.table import Table
 from daskalt.progress import report_step
 from daskalt.reduction import Graph, Handle, fold
@@ -161,9 +161,7 @@ def _update(shared: tuple, state: Any, parts: list, progress: str | None) -> Any
     return state
 
 
-def _run_group(
-    shared: tuple, state: Any, rows: Rows, group: Group, progress: str | None
-) -> Any:
+def _run_group(shared: tuple, state: Any, rows: Rows, group: Group, progress: str | None) -> Any:
     """All steps of a group that has one lane, without a task for each."""
     solver = shared[0]
     for start, stop in group.lanes[0].shares(group.steps):

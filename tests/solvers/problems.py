@@ -1,0 +1,57 @@
+"""Small problems that the solver tests share."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from daskalt.data.scaling import Scaling
+from daskalt.data.targets import ClassTargets, RealTargets
+from daskalt.losses import get_loss
+from daskalt.network import Network
+from daskalt.solvers.base import Problem, Rows
+
+
+def make_problem(
+    pair=("cross_entropy", "softmax"),
+    activation="tanh",
+    *,
+    features=4,
+    hidden=(3,),
+    outputs=3,
+    n=30,
+    dtype="float64",
+    weighted=False,
+    penalty=0.01,
+    seed=0,
+):
+    """A problem on inputs that are not scaled, its rows, and weights to start from."""
+    rng = np.random.default_rng(seed)
+    loss = get_loss(*pair)
+    network = Network((features, *hidden, outputs), activation, loss)
+    X = rng.standard_normal((n, features)).astype(dtype)
+    if loss.coded:
+        y, targets = rng.integers(0, outputs, n).astype(np.int32), ClassTargets(np.arange(outputs))
+    else:
+        y = rng.random((n, outputs)).astype(dtype)
+        targets = RealTargets(np.zeros(outputs), np.ones(outputs), one_dimensional=False)
+    weight = rng.uniform(0.5, 2, n).astype(dtype) if weighted else None
+    problem = Problem(
+        network=network,
+        scaling=Scaling(np.zeros(features), np.ones(features)),
+        targets=targets,
+        penalty=penalty,
+        dtype=np.dtype(dtype),
+    )
+    widths = network.widths
+    weights = tuple(
+        rng.standard_normal((out, width + 1)).astype(dtype)
+        for width, out in zip(widths[:-1], widths[1:], strict=True)
+    )
+    return SimpleNamespace(
+        problem=problem,
+        rows=Rows(X, y, weight),
+        weights=weights,
+        x=np.column_stack([X, np.ones(n)]).astype(dtype),
+        row_weight=np.ones(n) if weight is None else weight.astype(float),
+        kinds=(activation, *pair),
+    )

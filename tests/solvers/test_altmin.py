@@ -1,0 +1,463 @@
+"""One step equals its formula; steps are pure functions; linear problems have known answers."""
+
+import copy
+import pickle
+from functools import reduce
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import scale
+
+import daskalt
+from daskalt.activations import ACTIVATIONS
+from daskalt.errors import DivergenceError, InputError
+from daskalt.losses import LOSSES
+from daskalt.solvers import SOLVERS, StochasticAltMin, get_solver
+from daskalt.solvers.altmin_map import gradient_step
+from daskalt.solvers.base import Budget
+from daskalt.statistics import combine
+from tests import naive
+from tests.solvers.problems import make_problem
+
+FOREVER = Budget(None, None)
+PAIRS = sorted(LOSSES)
+# Every parameter that the formula has, so that no default matters here.
+PLAIN = {
+    "damping": 0.7,
+    "step_limit": 2.0,
+    "change_limit": 1e6,
+    "momentum": 0.0,
+    "schedule": "constant",
+    "rank": None,
+    "local_steps": 1,
+    "z_step": "gradient",
+    "ridge_centre": "current",
+}
+FORMULA = ("damping", "step_limit", "change_limit", "momentum")
+LITERAL = {"z_step": "newton", "ridge_centre": "zero"}
+VARIANTS = {
+    "plain": {},
+    "low rank": {"rank": 1},
+    "local steps": {"local_steps": 3},
+    "newton": {"z_step": "newton"},
+    "literal": LITERAL,
+}
+
+
+def leaves(value):
+    """All arrays in nested tuples."""
+    if isinstance(value, np.ndarray):
+        yield value
+    elif isinstance(value, tuple):
+        for member in value:
+            yield from leaves(member)
+
+
+def assert_same_bits(a, b):
+    a, b = list(leaves(a)), list(leaves(b))
+    assert len(a) == len(b) > 0
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def one_step(solver, case, state=None, parts=1):
+    """The state after a step whose rows are divided among tasks."""
+    if state is None:
+        state = solver.start(case.problem, case.weights, FOREVER)
+    view = solver.view(state)
+    edges = np.linspace(0, len(case.rows.X), parts + 1).astype(int)
+    statistics = [
+        solver.map(case.problem, view, case.rows.part(a, b))
+        for a, b in zip(edges[:-1], edges[1:], strict=True)
+    ]
+    return solver.update(case.problem, state, reduce(solver.combine, statistics))
+
+
+# ------------------------------------------------------------------- a step is its formula
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+def test_a_step_is_the_naive_one(pair, activation):
+    case = make_problem(pair, activation, n=6, hidden=(3, 2), weighted=True)
+    options = PLAIN | {"momentum": 0.3}
+    state = one_step(StochasticAltMin(**options), case)
+    expected = naive.altmin_step(
+        case.weights,
+        case.x,
+        case.rows.y,
+        case.row_weight,
+        case.kinds,
+        penalty=case.problem.penalty,
+        **{name: options[name] for name in FORMULA},
+    )
+    for w, goal in zip(state.weights, expected, strict=True):
+        np.testing.assert_allclose(w, goal, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("limit", [1e-3, 0.05])
+def test_the_change_limit_shortens_a_step(limit):
+    case = make_problem(n=6, hidden=(3,))
+    options = PLAIN | {"change_limit": limit, "step_limit": 1e6}
+    state = one_step(StochasticAltMin(**options), case)
+    expected = naive.altmin_step(
+        case.weights,
+        case.x,
+        case.rows.y,
+        case.row_weight,
+        case.kinds,
+        penalty=case.problem.penalty,
+        **{name: options[name] for name in FORMULA},
+    )
+    for w, goal in zip(state.weights, expected, strict=True):
+        np.testing.assert_allclose(w, goal, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dividing_a_step_among_tasks_changes_nothing_but_rounding(dtype):
+    case = make_problem(n=30, hidden=(4,), dtype=dtype)
+    solver = StochasticAltMin(**PLAIN)
+    whole, parts = one_step(solver, case), one_step(solver, case, parts=4)
+    for a, b in zip(whole.weights, parts.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4 if dtype == "float32" else 1e-10, atol=1e-5)
+
+
+def test_row_weights_count_as_repeated_rows():
+    case = make_problem(n=20)
+    repeats = np.arange(20) % 3
+    rows = np.repeat(np.arange(20), repeats)
+    solver = StochasticAltMin(**PLAIN)
+    weighted, repeated = copy.copy(case), copy.copy(case)
+    weighted.rows = case.rows._replace(weight=repeats.astype(float))
+    repeated.rows = case.rows._replace(X=case.rows.X[rows], y=case.rows.y[rows])
+    for options in (PLAIN, PLAIN | LITERAL):
+        solver = StochasticAltMin(**options)
+        a, b = one_step(solver, weighted), one_step(solver, repeated)
+        for x, y in zip(a.weights, b.weights, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-8, atol=1e-10)
+        assert a.score.mean_loss == pytest.approx(b.score.mean_loss)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_score_is_of_the_forward_pass_before_the_step(variant):
+    case = make_problem(n=12, weighted=True)
+    state = one_step(StochasticAltMin(**(PLAIN | VARIANTS[variant])), case)
+    if variant == "local steps":  # scored as each part is met, after earlier parts' updates
+        case.rows = case.rows.part(0, 4)
+        state = one_step(StochasticAltMin(**PLAIN), case)
+    n = len(case.rows.X)
+    z = naive.forward(case.weights, case.x[:n], case.kinds[0])[-1]
+    losses = [naive.loss(*case.kinds[1:], z[i], case.rows.y[i]) for i in range(n)]
+    right = [naive.correct(case.kinds[2], z[i], case.rows.y[i]) for i in range(n)]
+    weight = case.row_weight[:n]
+    assert state.score.mean_loss == pytest.approx(np.average(losses, weights=weight))
+    assert state.score.accuracy == pytest.approx(np.average(right, weights=weight))
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_the_literal_form_is_the_naive_loop(pair, activation):
+    case = make_problem(pair, activation, n=7, hidden=(3, 2), weighted=True)
+    options = {"mu": (0.5, 1.0, 2.0), "sweeps": 2, "average": 0.4}
+    state = one_step(StochasticAltMin(**LITERAL, **options), case)
+    expected = naive.literal_step(
+        case.weights,
+        case.x,
+        case.rows.y,
+        case.row_weight,
+        case.kinds,
+        penalty=case.problem.penalty,
+        **options,
+    )
+    for w, goal, before in zip(state.weights, expected, case.weights, strict=True):
+        # Hidden steps are solved by conjugate gradients to a ten-thousandth.
+        np.testing.assert_allclose(w, goal, rtol=0, atol=1e-3 * np.abs(goal - before).max())
+
+
+def test_newton_z_with_a_centred_ridge_fits_its_residuals():
+    case = make_problem(n=9, hidden=(3,))
+    mu, options = 0.8, PLAIN | {"step_limit": 1 / PLAIN["damping"]}
+    state = one_step(StochasticAltMin(**(options | {"z_step": "newton", "mu": mu})), case)
+    z = [
+        naive.auxiliary(case.weights, case.x[i], case.rows.y[i], case.kinds, (mu, mu), 1)
+        for i in range(9)
+    ]
+    phi = naive.ACTIVATIONS[case.kinds[0]][0]
+    for layer, w in enumerate(case.weights):
+        a = case.x
+        if layer:
+            a = np.array([np.append(naive.each(phi, row[layer - 1]), 1.0) for row in z])
+        r = np.array([row[layer] for row in z]) - a @ w.T
+        gram = a.T @ a / 9
+        g = r.T @ a / 9
+        g[:, :-1] -= case.problem.penalty * w[:, :-1]
+        ridge = options["damping"] * np.trace(gram) / len(gram)
+        d = g @ np.linalg.inv(gram + ridge * np.eye(len(gram)))
+        np.testing.assert_allclose(state.weights[layer] - w, d, rtol=0, atol=1e-3 * abs(d).max())
+
+
+# ------------------------------------------------------------------------ local steps
+
+
+def test_local_results_merge_weighted_by_their_gram_matrices():
+    case = make_problem(n=120, hidden=(3,), penalty=0.0)
+    solver = StochasticAltMin(**(PLAIN | {"local_steps": 3, "gram_every": 1}))
+    state = one_step(solver, case, parts=2)
+    view = solver.view(state)
+    moved, grams = [], []
+    for start, stop in ((0, 60), (60, 120)):
+        weights, motion = view.weights, view.motion
+        sums = None
+        for k in range(3):
+            rows = case.rows.part(start + 20 * k, start + 20 * (k + 1))
+            part = gradient_step(case.problem, weights, (True, True), rows)
+            sums = combine(sums, part.grams)
+            weights, motion = solver._descend(
+                case.problem, weights, motion, view.damped, part, view.anneal
+            )
+        moved.append(weights)
+        grams.append(sums)
+    after = one_step(solver, case, state, parts=2)
+    for layer, w in enumerate(after.weights):
+        total = sum(g[layer] for g in grams)
+        expected = sum(m[layer] @ g[layer] for m, g in zip(moved, grams, strict=True))
+        expected = np.linalg.solve(total, expected.T).T
+        np.testing.assert_allclose(w, expected, rtol=1e-8, atol=1e-10)
+        assert not np.allclose(w, (moved[0][layer] + moved[1][layer]) / 2, rtol=1e-4)
+
+
+def test_one_task_keeps_its_own_local_result():
+    case = make_problem(n=60, hidden=(3,))
+    solver = StochasticAltMin(**(PLAIN | {"local_steps": 2}))
+    state = one_step(solver, case)
+    view = solver.view(state)
+    weights, motion = view.weights, view.motion
+    for start, stop in ((0, 30), (30, 60)):
+        part = gradient_step(case.problem, weights, (True, True), case.rows.part(start, stop))
+        weights, motion = solver._descend(
+            case.problem, weights, motion, view.damped, part, view.anneal
+        )
+    for a, b in zip(one_step(solver, case, state).weights, weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
+
+
+# ------------------------------------------------------------------ pure, typed, monotone
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_map_and_update_change_none_of_their_inputs(variant):
+    case = make_problem(n=24, hidden=(12, 5), weighted=True)
+    solver = StochasticAltMin(**(PLAIN | VARIANTS[variant]))
+    state = one_step(solver, case)
+    view, half = solver.view(state), case.rows.part(0, 12)
+    inputs = (state, view, tuple(case.rows))
+    before = copy.deepcopy(inputs)
+    first = solver.map(case.problem, view, half)
+    kept = copy.deepcopy(first)
+    second = solver.map(case.problem, view, case.rows.part(12, 24))
+    assert_same_bits(first, kept)  # nothing of it lies in the thread's workspace
+    assert_same_bits(solver.map(case.problem, view, half), kept)  # a retried task
+
+    statistics = solver.combine(first, second)
+    kept = copy.deepcopy(statistics)
+    after = solver.update(case.problem, state, statistics)
+    result = copy.deepcopy(after)
+    assert_same_bits(statistics, kept)
+    assert_same_bits(inputs, before)
+    assert_same_bits(solver.update(case.problem, state, statistics), result)
+    assert_same_bits(after, result)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_type_of_the_weights_stays(variant, dtype):
+    case = make_problem(n=24, hidden=(12, 5), weighted=True, dtype=dtype)
+    solver = StochasticAltMin(**(PLAIN | VARIANTS[variant] | {"momentum": 0.5}))
+    state = solver.start(case.problem, case.weights, Budget(8, 4))
+    for _ in range(6):
+        statistics = solver.map(case.problem, solver.view(state), case.rows)
+        assert {a.dtype for a in leaves(statistics)} == {np.dtype(dtype)}
+        state = solver.update(case.problem, state, statistics)
+        assert {a.dtype for a in leaves(state)} == {np.dtype(dtype)}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_state_and_statistics_travel(variant):
+    case = make_problem(n=24, hidden=(12, 5))
+    solver = pickle.loads(pickle.dumps(StochasticAltMin(**(PLAIN | VARIANTS[variant]))))
+    problem = pickle.loads(pickle.dumps(case.problem))
+    state = one_step(solver, case)
+    view = pickle.loads(pickle.dumps(solver.view(state)))
+    here, there = (solver.map(p, solver.view(state), case.rows) for p in (case.problem, problem))
+    assert_same_bits(here, there)
+    assert_same_bits(solver.map(problem, view, case.rows), here)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_the_last_step_is_almost_none(schedule):
+    case = make_problem(n=24)
+    solver = StochasticAltMin(**(PLAIN | {"schedule": schedule, "change_limit": 1e-2}))
+    state = solver.start(case.problem, case.weights, Budget(100, 100))
+    lengths = []
+    for _ in range(100):
+        after = one_step(solver, case, state)
+        lengths.append(np.linalg.norm(after.weights[0] - state.weights[0]))
+        state = after
+    assert lengths[-1] < 0.2 * lengths[0]
+    past_the_end = one_step(solver, case, state)
+    np.testing.assert_allclose(past_the_end.weights[0], state.weights[0], atol=1e-12)
+
+
+def test_the_inputs_gram_matrix_is_that_of_all_rows_after_a_pass():
+    case = make_problem(n=40, hidden=(3,))
+    solver = StochasticAltMin(**PLAIN)
+    state = solver.start(case.problem, case.weights, Budget(16, 8))
+    for k in range(9):
+        view = solver.view(state)
+        rows = case.rows.part(5 * (k % 8), 5 * (k % 8) + 5)
+        state = solver.update(case.problem, state, solver.map(case.problem, view, rows))
+    gram = case.x.T @ case.x / 40
+    ridge = PLAIN["damping"] * np.trace(gram) / len(gram)
+    b = np.random.default_rng(0).standard_normal((2, len(gram)))
+    expected = np.linalg.solve(gram + ridge * np.eye(len(gram)), b.T).T
+    np.testing.assert_allclose(state.damped[0].solve(b), expected, rtol=1e-8, atol=1e-10)
+    assert not solver.view(state).wanted[0]
+
+
+def test_more_than_one_core_of_flops_is_counted():
+    case = make_problem(features=50, hidden=(40,), outputs=10)
+    solver = StochasticAltMin(**(PLAIN | {"gram_every": 5}))
+    products = 2 * (51 * 40 + 41 * 10)
+    expected = 2 * products + 2 * 41 * 10 + 41**2 / 5
+    assert solver.flops(case.problem.network) == pytest.approx(expected)
+
+
+# ------------------------------------------------------------------------ known answers
+
+
+def full_batch(kind, n, **options):
+    solver = StochasticAltMin(
+        **(PLAIN | {"damping": 1e-3, "step_limit": 1e3, "change_limit": 1e3} | options)
+    )
+    return kind(
+        hidden_layer_sizes=(),
+        solver=solver,
+        alpha=3.0,
+        batch_size=n,
+        tol=0,
+        n_iter_no_change=10_000,
+        scale="none",
+        random_state=0,
+    )
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_no_hidden_layer_and_squared_loss_is_ridge_regression(outputs):
+    X, y = load_diabetes(return_X_y=True)
+    X = scale(X)
+    if outputs > 1:
+        y = np.column_stack([y, X[:, 0] ** 2])
+    model = full_batch(daskalt.MLPRegressor, len(X), **{"step_limit": 1e3})
+    model.set_params(max_iter=60).fit(X, y)
+    expected = Ridge(alpha=3.0).fit(X, y)
+    coef, intercept = np.atleast_2d(expected.coef_), np.atleast_1d(expected.intercept_)
+    spread = np.abs(coef).max(axis=1, keepdims=True)
+    np.testing.assert_allclose(model.coefs_[0].T / spread, coef / spread, atol=1e-5)
+    np.testing.assert_allclose(model.intercepts_[0], intercept, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("load", [load_breast_cancer, load_wine])
+def test_no_hidden_layer_and_cross_entropy_is_logistic_regression(load):
+    X, y = load(return_X_y=True)
+    X = scale(X)
+    model = full_batch(daskalt.MLPClassifier, len(X), **{"step_limit": 2e3})
+    model.set_params(max_iter=1500).fit(X, y)
+    expected = LogisticRegression(C=1 / 3.0, tol=1e-10, max_iter=10_000).fit(X, y)
+    coef = model.coefs_[0].T
+    np.testing.assert_allclose(coef, expected.coef_, atol=2e-3)
+    np.testing.assert_allclose(
+        model.predict_proba(X), expected.predict_proba(X), atol=2e-3
+    )
+
+
+# ------------------------------------------------------------------------ refusals
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("damping", 0),
+        ("damping", "big"),
+        ("step_limit", -1),
+        ("change_limit", float("nan")),
+        ("momentum", 1.0),
+        ("schedule", "step"),
+        ("gram_memory", 1),
+        ("gram_every", 0),
+        ("rank", 0),
+        ("local_steps", 1.5),
+        ("tasks", "many"),
+        ("tasks", True),
+        ("z_step", "exact"),
+        ("ridge_centre", None),
+        ("average", -0.1),
+        ("mu", 0),
+        ("mu", (1.0, -1.0)),
+        ("sweeps", 0),
+    ],
+)
+def test_wrong_parameters_are_named_with_their_range(name, bad):
+    case = make_problem()
+    with pytest.raises(
+        InputError, match=f"parameter {name} of StochasticAltMin must be .*; got {bad!r}".replace(
+            "(", r"\("
+        ).replace(")", r"\)")
+    ):
+        StochasticAltMin(**{name: bad}).validate(case.problem)
+
+
+@pytest.mark.parametrize(
+    ("options", "cure"),
+    [
+        ({"ridge_centre": "zero"}, "set z_step='newton'"),
+        ({"z_step": "newton", "local_steps": 2}, "local_steps=1"),
+        ({"mu": (1.0, 1.0, 1.0)}, "mu has 3 values, but the network has 2 layers"),
+    ],
+)
+def test_parameters_that_do_not_go_together(options, cure):
+    with pytest.raises(InputError, match=cure):
+        StochasticAltMin(**options).validate(make_problem().problem)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_overflow_is_a_divergence_that_names_the_cure(variant):
+    case = make_problem(n=24, hidden=(5,), activation="relu", dtype="float32")
+    case.weights = tuple(w * np.float32(1e30) for w in case.weights)
+    solver = StochasticAltMin(**(PLAIN | VARIANTS[variant]))
+    with np.errstate(all="ignore"), pytest.raises(DivergenceError, match=r"damping|overflowed"):
+        one_step(solver, case)
+
+
+def test_rows_of_no_weight_leave_the_weights_finite():
+    case = make_problem(n=12)
+    case.rows = case.rows._replace(weight=np.zeros(12))
+    state = one_step(StochasticAltMin(**PLAIN), case)
+    assert all(np.isfinite(w).all() for w in state.weights)
+
+
+def test_solvers_are_found_by_name():
+    assert isinstance(get_solver("altmin"), StochasticAltMin)
+    given = StochasticAltMin(damping=2)
+    assert get_solver(given) is given
+    for bad in ("adam", None, StochasticAltMin):
+        with pytest.raises(InputError, match="parameter solver must be one of 'altmin'"):
+            get_solver(bad)
+    assert set(SOLVERS) == {"altmin"}
+
+
+def test_parameters_can_be_read_and_set():
+    solver = StochasticAltMin().set_params(damping=7, mu=(1, 2))
+    assert solver.get_params()["damping"] == 7
+    assert type(solver)(**solver.get_params()).get_params() == solver.get_params()
