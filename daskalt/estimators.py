@@ -1,4 +1,4 @@
-"""`MLPClassifier` and `MLPRegressor`: scikit-learn's multi-layer perceptrons on data of any size."""
+"""`MLPClassifier` and `MLPRegressor`: scikit-learn's perceptrons on data of any size."""
 
 import contextlib
 import time
@@ -208,7 +208,9 @@ class _BaseMLP(BaseEstimator):
             solver.validate(problem)
             state = solver.start(problem, weights, Budget(None, None))
         else:
-            problem, state = before.problem, before.state
+            # What follows has no end: a schedule that an earlier fit has run through is over.
+            problem = before.problem
+            state = before.state._replace(budget=Budget(None, None))
         reading = choose_reading(
             table,
             bounds,

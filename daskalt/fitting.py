@@ -1,6 +1,7 @@
 """From a problem and a table of rows to a trained state: reading, passes, stopping."""
 
 import time
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -51,12 +51,13 @@ class Predictor:
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return class probabilities, one column a class."""
         p = self.outputs(X)
+        if self.loss.link_name not in ("softmax", "logistic"):
+            p = np.clip(p, 0, 1)  # a squared loss may reach beyond the targets
         if isinstance(self.targets, MultilabelTargets):
             return p
         if p.shape[1] == 1:
             return np.concatenate([1 - p, p], axis=1)
         if self.loss.link_name != "softmax":  # units that know nothing of each other
-            p = np.maximum(p, 0)
             p /= np.maximum(p.sum(axis=1, keepdims=True), np.finfo(p.dtype).tiny)
         return p
 

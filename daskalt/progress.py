@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import distributed
 
@@ -18,10 +18,8 @@ def report_step(topic: str | None) -> None:
     if topic in _listeners:
         _listeners[topic](1)
         return
-    try:
+    with suppress(ValueError):  # a pool of processes has no channel back: the bar stands still
         distributed.get_worker().log_event(topic, 1)
-    except ValueError:  # a pool of processes has no channel back: the bar moves once a pass
-        pass
 
 
 @contextmanager

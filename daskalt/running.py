@@ -48,7 +48,7 @@ def run(config: RunConfig, *, overwrite: bool = False) -> dict[str, Any]:
         train, test = tables or _example_tables(config.data, folder)
         report = _fit(config, train, test)
         with storage_errors(config.output):
-            _write(config, report, folder, "validation rows" if test is None else "held-out rows")
+            _write(config, report, folder)
     return report
 
 
@@ -69,14 +69,15 @@ def _fit(config: RunConfig, train: Table, test: Table | None) -> dict[str, Any]:
     return report | {"cost": estimator.cost_, "versions": versions()}
 
 
-def _write(config: RunConfig, report: dict[str, Any], folder: Path, held_name: str) -> None:
+def _write(config: RunConfig, report: dict[str, Any], folder: Path) -> None:
     estimator = config.estimator
     text = yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True)
     (folder / CONFIG).write_text(text, encoding="utf-8")
     write_metrics(estimator.history_, folder / "metrics.csv")
     rows = config.data.dataset or Path(config.data.train or "").name
     title = f"{type(estimator).__name__} on {rows}"
-    save_learning_curve(estimator.history_, folder / "learning-curve.png", title, held_name)
+    watched = "validation rows" if estimator.early_stopping else "held-out rows"
+    save_learning_curve(estimator.history_, folder / "learning-curve.png", title, watched)
     save(estimator, folder / "model")
     write_json(report, folder / REPORT)
 

@@ -1,5 +1,7 @@
 """Fixtures that several test modules share."""
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 
 import dask
@@ -35,12 +37,16 @@ def store(tmp_path):
 
 @pytest.fixture
 def cluster():
-    """A function that starts a local cluster and returns its client; all are closed afterwards."""
+    """A function that starts a local cluster, in place of the last, and returns its client.
+
+    It is closed when the test ends.
+    """
     from distributed import Client, LocalCluster
 
     with ExitStack() as stack:
 
         def start(workers, *, processes=False):
+            stack.close()
             local = stack.enter_context(
                 LocalCluster(
                     n_workers=workers,
@@ -52,6 +58,19 @@ def cluster():
             return stack.enter_context(Client(local))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def _pool():
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+@pytest.fixture
+def processes(_pool):
+    """Dask's processes scheduler, on a pool that is started once: its workers import for long."""
+    with dask.config.set(scheduler="processes", pool=_pool):
+        yield
 
 
 @pytest.fixture

@@ -157,9 +157,7 @@ def altmin_step(
     """The first step of stochastic alternating minimisation; kinds = activation, loss, link."""
     activation, name, link_name = kinds
     a = forward(weights, x, activation)
-    r = np.array(
-        [row_weight[i] * residual(name, link_name, a[-1][i], y[i]) for i in range(len(x))]
-    )
+    r = np.array([row_weight[i] * residual(name, link_name, a[-1][i], y[i]) for i in range(len(x))])
     total = sum(row_weight)
     gradients, directions = [], []
     for W, inputs, r_l in zip(weights, a[:-1], backward(weights, a, r, activation), strict=True):

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import yaml
 import zarr
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import daskalt
 from daskalt import cli, running
@@ -114,6 +117,30 @@ def test_bundled_configurations_load(path):
     assert config.output == f"runs/{path.stem}"
     tree = config.resolved()
     assert yaml.safe_load(yaml.safe_dump(tree))["data"] == tree["data"]
+
+
+@pytest.mark.parametrize("name", ["digits", "breast-cancer", "diabetes"])
+def test_bundled_runs_learn_as_much_as_a_linear_model(name, tmp_path):
+    folder = tmp_path / "run"
+    words = ["--output", str(folder), "--parameters.verbose", "false"]
+    assert cli.main(["fit", str(CONF / f"{name}.yaml"), *words]) == 0
+    parts = [zarr.open_group(folder / "data" / f"{part}.zarr") for part in ("train", "test")]
+    (X, y), test = ((part["X"][:], part["y"][:]) for part in parts)
+    linear = RidgeCV() if name == "diabetes" else LogisticRegression(max_iter=1000)
+    expected = make_pipeline(StandardScaler(), linear).fit(X, y).score(*test)
+    # A few standard errors of so few rows: what fails here has not learned.
+    margin = 0.15 if name == "diabetes" else 0.04
+    held_out = json.loads((folder / "report.json").read_text())["held_out"]
+    assert held_out["r2" if name == "diabetes" else "accuracy"] > expected - margin
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_learning_curve_says_which_rows_were_watched(tmp_path, monkeypatch, early_stopping):
+    names = []
+    monkeypatch.setattr(running, "save_learning_curve", lambda *words: names.append(words[-1]))
+    path = write_config(tmp_path)
+    assert cli.main(["fit", path, "--parameters.early_stopping", str(early_stopping)]) == 0
+    assert names == ["validation rows" if early_stopping else "held-out rows"]
 
 
 def test_regression_reports_r2(tmp_path):

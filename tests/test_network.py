@@ -68,9 +68,7 @@ def test_rows_of_no_weight_do_not_count():
 @pytest.mark.parametrize("x", [rows_of(1, 4), np.ones((20, 5), np.float32)], ids=["row", "same"])
 def test_rows_without_spread_leave_plain_gaussian_weights(x):
     network = Network((4, 5, 2), "softplus", CROSS_ENTROPY)
-    assert all(
-        np.isfinite(w).all() for w in network.initial_weights(x, np.random.default_rng(0))
-    )
+    assert all(np.isfinite(w).all() for w in network.initial_weights(x, np.random.default_rng(0)))
 
 
 def test_the_sample_is_left_as_it_was():

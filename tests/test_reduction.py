@@ -5,6 +5,7 @@ import operator
 import dask
 import numpy as np
 import pytest
+from distributed import futures_of
 from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
@@ -37,9 +38,7 @@ def tree_of(leaves):
 def naive_tree(parts):
     """The documented shape: groups of FAN_IN, each folded from the left, until so few are left."""
     while len(parts) > FAN_IN:
-        parts = [
-            fold(concatenate, parts[i : i + FAN_IN]) for i in range(0, len(parts), FAN_IN)
-        ]
+        parts = [fold(concatenate, parts[i : i + FAN_IN]) for i in range(0, len(parts), FAN_IN)]
     return fold(concatenate, parts)
 
 
@@ -74,37 +73,43 @@ def sum_of_blocks():
     return graph.compute(graph.reduce(combine, parts))
 
 
-@pytest.mark.parametrize(
-    "scheduler",
-    [{"scheduler": "threads", "num_workers": n} for n in (1, 2, 4)]
-    + [{"scheduler": "processes", "num_workers": 2}],
-    ids=lambda options: f"{options['scheduler']}-{options['num_workers']}",
-)
-def test_sums_have_the_same_bits_on_every_scheduler(scheduler):
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_sums_have_the_same_bits_on_any_number_of_threads(threads):
     with dask.config.set(scheduler="sync"):
         expected = sum_of_blocks()
-    with dask.config.set(**scheduler):
+    with dask.config.set(scheduler="threads", num_workers=threads):
         np.testing.assert_array_equal(sum_of_blocks(), expected)
 
 
-@pytest.mark.parametrize("scheduler", ["sync", "threads", "processes"])
+def test_sums_have_the_same_bits_on_processes(request):
+    expected = sum_of_blocks()
+    request.getfixturevalue("processes")
+    np.testing.assert_array_equal(sum_of_blocks(), expected)
+
+
+def assert_handle_is_used():
+    graph = Graph()
+    handle = graph.persist(graph.add(operator.add, 1, 2))
+    graph = Graph()
+    assert graph.compute(graph.add(operator.mul, graph.constant(handle), 10)) == 30
+    return handle
+
+
+@pytest.mark.parametrize("scheduler", ["sync", "threads"])
 def test_a_handle_goes_into_the_next_graph(scheduler):
-    with dask.config.set(scheduler=scheduler, num_workers=2):
-        graph = Graph()
-        handle = graph.persist(graph.add(operator.add, 1, 2))
-        graph = Graph()
-        assert graph.compute(graph.add(operator.mul, graph.constant(handle), 10)) == 30
+    with dask.config.set(scheduler=scheduler):
+        assert_handle_is_used()
+
+
+@pytest.mark.usefixtures("processes")
+def test_a_handle_goes_into_the_next_graph_of_a_pool():
+    assert_handle_is_used()
 
 
 def test_a_handle_stays_on_the_cluster(cluster):
     cluster(1)
-    graph = Graph()
-    handle = graph.persist(graph.add(operator.add, 1, 2))
-    from distributed import futures_of
-
+    handle = assert_handle_is_used()
     assert [future.status for future in futures_of(handle)] == ["finished"]
-    graph = Graph()
-    assert graph.compute(graph.add(operator.mul, graph.constant(handle), 10)) == 30
 
 
 def test_an_error_in_a_task_reaches_the_caller():

@@ -79,9 +79,7 @@ def test_score_gives_means():
 
 
 def regression_score(y, prediction, weight):
-    return Score(
-        weight.sum(), 0.0, 0.0, weight @ (prediction - y) ** 2, weight @ y, weight @ y**2
-    )
+    return Score(weight.sum(), 0.0, 0.0, weight @ (prediction - y) ** 2, weight @ y, weight @ y**2)
 
 
 @pytest.mark.parametrize("outputs", [1, 3])

@@ -1,27 +1,35 @@
 """The check of a block's numbers, made when it is first read."""
 
+import numpy as np
+
 from daskalt.data.table import Block
 from daskalt.errors import InputError
 from daskalt.kernels.scale import first_bad_entry
 
-__all__ = ["check_block"]
+__all__ = ["check_block", "check_finite"]
 
 
 def check_block(block: Block, start: int, stop: int) -> None:
     """Raise InputError if the rows ``start`` to ``stop`` hold NaN, infinity or negative weights."""
     for name, values in (("X", block.X), ("y", block.y), ("sample_weight", block.weight)):
-        if values is None or values.dtype.kind != "f":
-            continue
-        values = values.reshape(len(values), -1)
-        bad = first_bad_entry(values)
-        if bad is not None:
-            row, column = bad
-            raise InputError(
-                f"Input {name} contains NaN or infinity: {values[bad]} at row {start + row}, "
-                f"column {column} (block of rows {start} to {stop}). Leave such rows out or impute "
-                "them first, with sklearn.impute for example."
-            )
-    if block.weight is not None and (block.weight < 0).any():
+        if values is not None:
+            check_finite(values, name, start, stop)
+
+
+def check_finite(values: np.ndarray, name: str, start: int, stop: int) -> None:
+    """Raise InputError if some rows of the array called ``name`` cannot be trained on."""
+    if values.dtype.kind != "f":
+        return
+    values = values.reshape(len(values), -1)
+    bad = first_bad_entry(values)
+    if bad is not None:
+        row, column = bad
+        raise InputError(
+            f"Input {name} contains NaN or infinity: {values[bad]} at row {start + row}, "
+            f"column {column} (block of rows {start} to {stop}). Leave such rows out or impute "
+            "them first, with sklearn.impute for example."
+        )
+    if name == "sample_weight" and (values < 0).any():
         raise InputError(
             f"sample_weight is negative in the block of rows {start} to {stop}: weights must be "
             "zero or more."

@@ -11,6 +11,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from daskalt.data.finite import check_block
 from daskalt.data.readers import MemorySource, Source
 from daskalt.data.sources import as_source, as_table
 from daskalt.data.table import Table
@@ -42,6 +43,8 @@ def open_table(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: boo
                 f"{type(estimator).__name__} needs targets, but y is None: give y, or X as the "
                 "path of a Zarr group that holds arrays X and y."
             )
+        if table.in_memory:  # a Dask array over NumPy: its blocks are not checked as they are read
+            check_block(table.read(0, table.n_rows), 0, table.n_rows)
     else:
         X, y = validate_data(
             estimator,
@@ -75,16 +78,20 @@ def open_features(estimator: Any, X: Any) -> Source:
 
 
 def _check_features(estimator: Any, X: Any, source: Source, reset: bool) -> None:
-    if hasattr(X, "columns"):  # a Dask DataFrame names its features
-        validate_data(estimator, X, reset=reset, skip_check_array=True)
-        return
-    columns = source.shape[1]
+    columns, names = source.shape[1], source.columns
     if reset:
         estimator.n_features_in_ = columns
         vars(estimator).pop("feature_names_in_", None)
-        if source.columns is not None:
-            estimator.feature_names_in_ = np.asarray(source.columns, dtype=object)
-    elif columns != estimator.n_features_in_:
+        if names is not None and all(isinstance(name, str) for name in names):
+            estimator.feature_names_in_ = np.asarray(names, dtype=object)
+        return
+    known = getattr(estimator, "feature_names_in_", None)
+    if known is not None and names is not None and list(names) != list(known):
+        raise InputError(
+            "The feature names should match those that were passed during fit: X has "
+            f"{list(names)[:10]}, the fit had {list(known)[:10]}. Select and order the columns."
+        )
+    if columns != estimator.n_features_in_:
         raise InputError(
             f"X has {columns} features, but {type(estimator).__name__} is expecting "
             f"{estimator.n_features_in_} features as input."

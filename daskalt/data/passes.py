@@ -9,6 +9,7 @@ seed, never from how many threads or workers there are.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class Lane:
     def shares(self, steps: int) -> list[tuple[int, int]]:
         """Bounds of the rows of each of the group's steps."""
         edges = np.linspace(0, self.rows, steps + 1).astype(int).tolist()
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(pairwise(edges))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a pass over the targets alone says: labels, their counts, means, and whether they are sorted."""
+"""What one pass over the targets says: labels, counts, means, and whether they are sorted."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from daskalt.data.finite import check_block
-from daskalt.data.table import Block, Table
+from daskalt.data.finite import check_finite
+from daskalt.data.readers import Source
+from daskalt.data.table import Table
 from daskalt.errors import InputError
 from daskalt.reduction import Graph
 from daskalt.statistics import combine
@@ -95,21 +96,22 @@ def survey_labels(table: Table) -> Labels:
     InputError
         If the targets are numbers that cannot be labels.
     """
-    return _survey(table, _labels_of, None)
+    assert table.y is not None
+    return _survey(table.y, None, _labels_of, None)
 
 
 def survey_numbers(table: Table) -> Numbers:
     """Return the weighted moments of ``table.y``, read once."""
     assert table.y is not None
     first = table.y.read(0, 1).astype(np.float64).ravel()
-    return _survey(table, _numbers_of, np.where(np.isfinite(first), first, 0.0))
+    return _survey(table.y, table.weight, _numbers_of, np.where(np.isfinite(first), first, 0.0))
 
 
 def total_weight(table: Table) -> float:
     """Return the sum of the row weights, the number of rows where there are none."""
     if table.weight is None:
         return float(table.n_rows)
-    total = _survey(Table(table.weight, table.weight), _weight_of, None)
+    total = _survey(table.weight, None, _weight_of, None)
     if not total > 0:
         raise InputError(
             "sample_weight is zero in every row: leave it out, or give some rows weight."
@@ -117,37 +119,33 @@ def total_weight(table: Table) -> float:
     return total
 
 
-def _survey(table: Table, function: Callable, extra: Any) -> Any:
-    assert table.y is not None
+def _survey(values: Source, weight: Source | None, function: Callable, extra: Any) -> Any:
+    """Map ``function`` over blocks of one array and its weights, and combine the results."""
     graph = Graph()
-    targets = Table(table.y, table.y, table.weight)
-    shared = graph.constant(targets)
-    parts = [
-        graph.add(_survey_block, shared, function, extra, *bounds)
-        for bounds in targets.block_bounds()
-    ]
+    shared = graph.constant((values, weight))
+    bounds = Table(values).block_bounds()
+    parts = [graph.add(_survey_block, shared, function, extra, *b) for b in bounds]
     return graph.compute(graph.reduce(combine, parts))
 
 
-def _survey_block(targets: Table, function: Callable, extra: Any, start: int, stop: int) -> Any:
-    return function(_read_targets(targets, start, stop), extra)
+def _survey_block(
+    sources: tuple[Source, Source | None], function: Callable, extra: Any, start: int, stop: int
+) -> Any:
+    columns = []
+    for source in sources:
+        values = None if source is None else source.read(start, stop)
+        if source is not None:
+            check_finite(values, source.name, start, stop)
+        columns.append(values)
+    return function(*columns, extra)
 
 
-def _weight_of(block: Block, _: None) -> float:
-    assert block.y is not None
-    return float(block.y.sum(dtype=np.float64))
+def _weight_of(values: np.ndarray, weight: None, extra: None) -> float:
+    return float(values.sum(dtype=np.float64))
 
 
-def _read_targets(targets: Table, start: int, stop: int) -> Block:
-    y = targets.y.read(start, stop)
-    weight = None if targets.weight is None else targets.weight.read(start, stop).ravel()
-    block = Block(y, y, weight)
-    check_block(block, start, stop)
-    return block
-
-
-def _labels_of(block: Block, _: None) -> Labels:
-    y = block.y.ravel()
+def _labels_of(y: np.ndarray, weight: np.ndarray | None, extra: None) -> Labels:
+    y = y.ravel()
     if y.dtype.kind == "f" and (y != np.floor(y)).any():
         raise InputError(
             "Unknown label type: continuous. y holds fractions, so it cannot be labels of a "
@@ -157,9 +155,9 @@ def _labels_of(block: Block, _: None) -> Labels:
     return Labels(classes, counts.astype(float), counts**2 / len(y))
 
 
-def _numbers_of(block: Block, centre: np.ndarray) -> Numbers:
-    y = block.y.reshape(len(block.y), -1).astype(np.float64) - centre
-    w = np.ones(len(y)) if block.weight is None else block.weight.astype(np.float64)
+def _numbers_of(y: np.ndarray, weight: np.ndarray | None, centre: np.ndarray) -> Numbers:
+    y = y.reshape(len(y), -1).astype(np.float64) - centre
+    w = np.ones(len(y)) if weight is None else weight.ravel().astype(np.float64)
     total, count = w @ y, float(w.sum())
     between = total**2 / count if count > 0 else np.zeros_like(total)
     return Numbers(count, total, w @ y**2, between, centre)

@@ -4,7 +4,7 @@ import numpy as np
 
 from daskalt.jit import compiled
 
-__all__ = ["advance", "mean_gradient", "subtract_scaled"]
+__all__ = ["advance", "mean_gradient", "running_mean", "subtract_scaled"]
 
 
 def mean_gradient(
@@ -14,6 +14,16 @@ def mean_gradient(
     kind = w.dtype.type
     _mean_gradient(total, w, kind(1.0 / total_weight), kind(penalty), out)
     return out
+
+
+def running_mean(
+    old: np.ndarray | None, total: np.ndarray, keep: float, total_weight: float
+) -> np.ndarray:
+    """Return keep × old + (1 - keep) × total / total_weight; the last alone without an old."""
+    kind = total.dtype.type
+    if old is None:
+        return total * kind(1.0 / total_weight)
+    return _weighted_sum(old, kind(keep), total, kind((1.0 - keep) / total_weight))
 
 
 def subtract_scaled(b: np.ndarray, x: np.ndarray, scale: float) -> np.ndarray:
@@ -61,3 +71,12 @@ def _advance(w, v, d, keep, take):
             new_v[i, j] = velocity
             new_w[i, j] = w[i, j] + keep * velocity + change
     return new_w, new_v
+
+
+@compiled
+def _weighted_sum(a, p, b, q):
+    out = np.empty_like(a)
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            out[i, j] = p * a[i, j] + q * b[i, j]
+    return out

@@ -1,12 +1,13 @@
 """Stochastic alternating minimisation: z for the rows of a step, then W by least squares."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from daskalt.errors import DivergenceError, InputError
-from daskalt.kernels.step import advance, mean_gradient
+from daskalt.kernels.step import advance, mean_gradient, running_mean
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, choice, integer, real
@@ -66,10 +67,10 @@ class StochasticAltMin(Solver):
         How the two limits fall from their full value at the first step to zero at the last.
     gram_memory : float, default=0.95
         Share of the old value in the running mean of the hidden layers' Gram matrices.
-    gram_every : int, default=5
+    gram_every : int, default=10
         Steps between renewals of the hidden layers' Gram matrices. The input's Gram matrix is
         constant: it is summed in the first pass.
-    rank : int or None, default=96
+    rank : int or None, default=48
         Leading eigenvectors kept of a Gram matrix wider than four times this; the rest of its
         spectrum is taken as flat. None always solves exactly.
     local_steps : int, default=1
@@ -105,8 +106,8 @@ class StochasticAltMin(Solver):
         momentum: float = 0.6,
         schedule: str = "cosine",
         gram_memory: float = 0.95,
-        gram_every: int = 5,
-        rank: int | None = 96,
+        gram_every: int = 10,
+        rank: int | None = 48,
         local_steps: int = 1,
         tasks: int | str = "auto",
         z_step: str = "gradient",
@@ -183,9 +184,13 @@ class StochasticAltMin(Solver):
 
     def view(self, state: State) -> View:
         """Return the weights and what this step is to gather."""
-        hidden = self.z_step == "newton" or state.step % self.gram_every == 0 or state.step < 3
+        early = state.step < 3 or state.damped[-1] is None
+        hidden = early or self.z_step == "newton" or state.step % self.gram_every == 0
         first = state.budget.first_pass
-        inputs = hidden if first is None or self.z_step == "newton" else state.step < first
+        if first is None or self.z_step == "newton":
+            inputs = hidden
+        else:
+            inputs = state.step < first or state.damped[0] is None
         return View(
             weights=state.weights,
             wanted=(inputs,) + (hidden,) * (len(state.weights) - 1),
@@ -284,15 +289,12 @@ class StochasticAltMin(Solver):
         weights, motion = view.weights, view.motion
         total: Any = None
         edges = np.linspace(0, len(rows.X), self.local_steps + 1).astype(int).tolist()
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in pairwise(edges):
             part = gradient_step(problem, weights, (True,) * len(weights), rows.part(start, stop))
             total = combine(total, part._replace(residuals=None))
             damped = view.damped
             if damped[0] is None:  # the very first step has no Gram matrices but its own
-                damped = [
-                    self._damp(g / g.dtype.type(part.score.weight), w, None)
-                    for g, w in zip(part.grams, weights, strict=True)
-                ]
+                damped = [self._damp(g / g.dtype.type(part.score.weight), None) for g in part.grams]
             weights, motion = self._descend(problem, weights, motion, damped, part, view.anneal)
         moments = tuple(
             (new - old) @ a for new, old, a in zip(weights, view.weights, total.grams, strict=True)
@@ -329,22 +331,20 @@ class StochasticAltMin(Solver):
                 input_weight += step.score.weight
                 number = state.step + 1
                 # The mean settles as 1/n: refresh the solver's copy at 1, 2, 4, ... and the end.
-                if number & (number - 1) and number != first_pass:
+                if number & (number - 1) and number != first_pass and damped[0] is not None:
                     continue
                 mean = input_sum * total.dtype.type(1.0 / input_weight)
             elif total is None:
                 continue
             else:
-                mean = total * total.dtype.type(1.0 / step.score.weight)
-                if grams[layer] is not None:
-                    # A plain mean while there are few, so that the first step counts no more.
-                    renewals = state.step // self.gram_every + 1
-                    keep = total.dtype.type(min(self.gram_memory, 1.0 - 1.0 / (renewals + 1)))
-                    mean = keep * grams[layer] + (1 - keep) * mean
+                # A plain mean while there are few, so that the first step counts no more.
+                renewals = state.step // self.gram_every + 1
+                keep = min(self.gram_memory, 1.0 - 1.0 / (renewals + 1))
+                mean = running_mean(grams[layer], total, keep, step.score.weight)
             if not exact:
                 grams[layer] = mean
             if self.ridge_centre == "current":
-                damped[layer] = self._damp(mean, state.weights[layer], damped[layer])
+                damped[layer] = self._damp(mean, damped[layer])
         if input_sum is not None and state.step + 1 == state.budget.first_pass:
             input_sum = None  # summed, damped and done with
         return state._replace(
@@ -354,10 +354,8 @@ class StochasticAltMin(Solver):
             input_weight=input_weight,
         )
 
-    def _damp(self, gram: np.ndarray, w: np.ndarray, old: DampedGram | None) -> DampedGram:
-        """The exact factor costs less than an eigenbasis where few outputs are solved for."""
-        rank = self.rank if self.rank is not None and len(w) > self.rank else None
-        return damp(gram, self.damping, rank, None if old is None else old.basis)
+    def _damp(self, gram: np.ndarray, old: DampedGram | None) -> DampedGram:
+        return damp(gram, self.damping, self.rank, None if old is None else old.basis)
 
     def _anneal(self, state: State) -> float:
         if state.budget.steps is None:

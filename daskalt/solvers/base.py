@@ -1,4 +1,4 @@
-"""What a solver is: three pure functions, `map`, `combine` and `update`, and the state they share."""
+"""What a solver is: pure functions `map`, `combine` and `update` over a state that they share."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

@@ -56,7 +56,7 @@ def test_labels_and_counts_are_those_of_numpy(y, rows):
 
 
 def test_fractions_are_no_labels():
-    with pytest.raises(InputError, match="Unknown label type: continuous.*MLPRegressor"):
+    with pytest.raises(InputError, match=r"Unknown label type: continuous.*MLPRegressor"):
         survey_labels(table_of(np.linspace(0, 1, 25)))
 
 
@@ -142,9 +142,7 @@ def test_weights_that_add_to_nothing_or_are_negative_are_refused():
 
 def test_labels_add_in_any_order():
     rng = np.random.default_rng(0)
-    a, b, c = (
-        survey._labels_of(survey.Block(y, y), None) for y in rng.integers(0, 5, (3, 20))
-    )
+    a, b, c = (survey._labels_of(survey.Block(y, y), None) for y in rng.integers(0, 5, (3, 20)))
     left, right = (a + b) + c, a + (b + c)
     for name in ("classes", "counts", "blocks"):
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name))

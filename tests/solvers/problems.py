@@ -1,5 +1,6 @@
 """Small problems that the solver tests share."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,8 +45,8 @@ def make_problem(
     )
     widths = network.widths
     weights = tuple(
-        rng.standard_normal((out, width + 1)).astype(dtype)
-        for width, out in zip(widths[:-1], widths[1:], strict=True)
+        (rng.standard_normal((out, width + 1)) / np.sqrt(width + 1)).astype(dtype)
+        for width, out in pairwise(widths)
     )
     return SimpleNamespace(
         problem=problem,

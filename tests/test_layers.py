@@ -1,0 +1,77 @@
+"""Imports point only upwards in one list, the reading order of the package."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import daskalt
+
+ROOT = Path(daskalt.__file__).parent
+
+# Each module may import those above it. A new module goes where it can be read.
+ORDER = """
+    errors parameters jit
+    activations losses
+    kernels.threads kernels.workspace kernels.scale kernels.step kernels.gram kernels.forward
+    kernels.backward kernels.newton kernels
+    statistics reduction
+    data.readers data.checks data.graphs data.table data.finite data.store data.buckets
+    data.staging data.sources data.files data.frames data.ingest data.opening
+    data.passes data.scaling data.targets data.survey data
+    network weights progress
+    solvers.base solvers.altmin_map solvers.altmin solvers.loop solvers
+    scoring fitting export predicting estimators
+    folders model output examples config report running cli
+"""
+PLACE = {f"daskalt.{name}": place for place, name in enumerate(ORDER.split())}
+
+
+def name_of(path):
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+BELOW_ROOT = sorted(set(MODULES) - {"daskalt", "daskalt.__main__"})
+
+
+def imports_of(path):
+    """The modules that a file imports anywhere, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in MODULES or node.module == "daskalt" else node.module
+
+
+def test_every_module_has_a_place():
+    assert sorted(PLACE) == BELOW_ROOT, "add new modules to ORDER in tests/test_layers.py"
+
+
+@pytest.mark.parametrize("module", BELOW_ROOT)
+def test_imports_point_upwards(module):
+    ours = [name for name in imports_of(MODULES[module]) if name.split(".")[0] == "daskalt"]
+    for name in ours:
+        if name == "daskalt.__version__":  # set before anything is imported
+            continue
+        assert name in PLACE, f"{module} imports {name}, which is no module"
+        assert PLACE[name] < PLACE[module], f"{module} imports {name} from below it"
+
+
+@pytest.mark.parametrize("module", [name for name in BELOW_ROOT if ".kernels" in name])
+def test_kernels_know_neither_dask_nor_zarr(module):
+    libraries = {name.split(".")[0] for name in imports_of(MODULES[module])}
+    assert not libraries & {"dask", "distributed", "zarr", "fsspec"}
+
+
+@pytest.mark.parametrize("module", BELOW_ROOT)
+def test_optional_libraries_are_imported_where_they_are_used(module):
+    optional = {"pandas", "pyarrow", "xarray"}
+    for node in ast.parse(MODULES[module].read_text()).body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) else []
+        assert not {name.split(".")[0] for name in names} & optional
