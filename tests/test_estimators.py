@@ -843,6 +843,7 @@ def test_wrong_parameters_are_named_before_any_work(kind, name, bad, data, monke
         ({"class_weight": {9: 1.0}}, "class_weight names labels that y does not hold.*9"),
         ({"class_weight": {0: -1.0}}, "class_weight"),
         ({"class_weight": {0: float("nan")}}, "class_weight"),
+        ({"class_weight": {0: 0.0, 1: 0.0, 2: 0.0}}, "class_weight"),
         ({"solver": StochasticAltMin(damping=-1)}, "parameter damping of StochasticAltMin"),
     ],
 )
@@ -935,6 +936,27 @@ def test_stored_nan_is_named_by_its_row_and_column_in_the_data(store):
             classifier().fit(store(X, y, chunk_rows=1000))
 
 
+@pytest.mark.parametrize("kind", [classifier, regressor])
+def test_stored_nan_is_refused_after_the_fit_too(kind, data, store):
+    X, y = data
+    path = store(with_entry(X, np.nan), y, chunk_rows=60)
+    model = kind().fit(X, y)
+    for use in (
+        lambda: model.predict(path),
+        lambda: model.score(path),
+        lambda: kind().fit(X, y, eval_set=path),
+        lambda: model.partial_fit(path, None),
+    ):
+        with pytest.raises(InputError, match=r"X contains NaN.*row 7, column 3"):
+            use()
+
+
+def test_a_score_needs_some_weight(data, path):
+    model = classifier().fit(*data)
+    with pytest.raises(InputError, match="sample_weight is zero in every row"):
+        model.score(path, sample_weight=np.zeros(360))
+
+
 @pytest.mark.parametrize("form", ["memory", "stored"])
 def test_bad_row_weights(form, data, store):
     X, y = data
@@ -942,6 +964,7 @@ def test_bad_row_weights(form, data, store):
     for weight, message in (
         (np.ones(359), "359|inconsistent"),
         (np.full(360, -1.0), "[Nn]egative"),
+        (np.where(np.arange(360) == 9, -1, 1), "[Nn]egative"),
         (np.full(360, np.nan), "sample_weight contains NaN"),
         (np.zeros(360), "zero in every row|at least one non-zero"),
         (np.ones((360, 2)), "1D array"),

@@ -11,7 +11,15 @@ from daskalt.kernels.step import advance, mean_gradient, running_mean
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, choice, integer, real
-from daskalt.solvers.altmin_map import LocalSteps, Motion, Step, View, gradient_step, newton_step
+from daskalt.solvers.altmin_map import (
+    LocalSteps,
+    Motion,
+    Step,
+    View,
+    gradient_step,
+    newton_step,
+    weighted_gram,
+)
 from daskalt.solvers.base import Budget, Problem, Rows, Solver
 from daskalt.statistics import Score, combine
 from daskalt.weights import DampedGram, damp, ridge_solve
@@ -24,6 +32,13 @@ __all__ = ["StochasticAltMin"]
 OVERSHOOT = -0.15
 
 
+class InputGram(NamedTuple):
+    """Σ x̃ x̃ᵀ over rows of the total weight."""
+
+    weight: float
+    gram: np.ndarray
+
+
 class State(NamedTuple):
     """Weights and what the solver remembers of earlier steps."""
 
@@ -31,8 +46,6 @@ class State(NamedTuple):
     motion: Motion
     grams: tuple[np.ndarray | None, ...]  # running mean Gram matrix of each layer's inputs
     damped: tuple[DampedGram | None, ...]  # the same, ready for solves
-    input_sum: np.ndarray | None  # Σ x̃ x̃ᵀ over the first pass
-    input_weight: float
     step: int
     budget: Budget
     score: Score
@@ -69,8 +82,9 @@ class StochasticAltMin(Solver):
         Share of the old value in the running mean of the hidden layers' Gram matrices.
     gram_every : int, default=10
         Steps between renewals of the hidden layers' Gram matrices. The input's Gram matrix is
-        constant: it is summed in the first pass.
-    rank : int or None, default=48
+        constant: it is renewed like the others in the first pass, which also sums it exactly for
+        all that follow.
+    rank : int or None, default=32
         Leading eigenvectors kept of a Gram matrix wider than four times this; the rest of its
         spectrum is taken as flat. None always solves exactly.
     local_steps : int, default=1
@@ -107,7 +121,7 @@ class StochasticAltMin(Solver):
         schedule: str = "cosine",
         gram_memory: float = 0.95,
         gram_every: int = 10,
-        rank: int | None = 48,
+        rank: int | None = 32,
         local_steps: int = 1,
         tasks: int | str = "auto",
         z_step: str = "gradient",
@@ -175,8 +189,6 @@ class StochasticAltMin(Solver):
             motion=Motion(tuple(np.zeros_like(w) for w in weights), 0.0, 1.0),
             grams=(None,) * layers,
             damped=(None,) * layers,
-            input_sum=None,
-            input_weight=0.0,
             step=0,
             budget=budget,
             score=Score(0.0, 0.0, 0.0),
@@ -184,13 +196,10 @@ class StochasticAltMin(Solver):
 
     def view(self, state: State) -> View:
         """Return the weights and what this step is to gather."""
-        early = state.step < 3 or state.damped[-1] is None
+        early = state.step < 3 or state.damped[0] is None
         hidden = early or self.z_step == "newton" or state.step % self.gram_every == 0
         first = state.budget.first_pass
-        if first is None or self.z_step == "newton":
-            inputs = hidden
-        else:
-            inputs = state.step < first or state.damped[0] is None
+        inputs = hidden and (not self.surveys(state.budget) or state.step < first)
         return View(
             weights=state.weights,
             wanted=(inputs,) + (hidden,) * (len(state.weights) - 1),
@@ -319,40 +328,38 @@ class StochasticAltMin(Solver):
             weights.append(share * w + (1 - share) * fitted)
         return tuple(weights), state.motion
 
+    def surveys(self, budget: Budget) -> bool:
+        """Say whether the input's Gram matrix is summed in the first pass: in a fit with an end."""
+        return budget.first_pass is not None and self.z_step == "gradient"
+
+    def survey(self, problem: Problem, rows: Rows) -> InputGram:
+        """Return Σ x̃ x̃ᵀ of some rows."""
+        x = problem.inputs(rows.X, thread_workspace())
+        return InputGram(rows.total_weight, weighted_gram(x, rows.weight))
+
+    def adopt(self, state: State, total: InputGram) -> State:
+        """Return the state with the input's Gram matrix exact, in place of the running mean."""
+        if not total.weight > 0:
+            return state
+        mean = total.gram * total.gram.dtype.type(1.0 / total.weight)
+        return state._replace(
+            grams=(mean, *state.grams[1:]),
+            damped=(self._damp(mean, state.damped[0]), *state.damped[1:]),
+        )
+
     def _renew_grams(self, state: State, step: Step) -> State:
         """Take this step's Gram matrices into the running means."""
         grams, damped = list(state.grams), list(state.damped)
-        input_sum, input_weight = state.input_sum, state.input_weight
+        # A plain mean while there are few, so that the first step counts no more.
+        renewals = state.step // self.gram_every + 1
+        keep = min(self.gram_memory, 1.0 - 1.0 / (renewals + 1))
         for layer, total in enumerate(step.grams):
-            first_pass = state.budget.first_pass
-            exact = layer == 0 and first_pass is not None and self.z_step == "gradient"
-            if exact and total is not None:
-                input_sum = combine(input_sum, total)
-                input_weight += step.score.weight
-                number = state.step + 1
-                # The mean settles as 1/n: refresh the solver's copy at 1, 2, 4, ... and the end.
-                if number & (number - 1) and number != first_pass and damped[0] is not None:
-                    continue
-                mean = input_sum * total.dtype.type(1.0 / input_weight)
-            elif total is None:
+            if total is None:
                 continue
-            else:
-                # A plain mean while there are few, so that the first step counts no more.
-                renewals = state.step // self.gram_every + 1
-                keep = min(self.gram_memory, 1.0 - 1.0 / (renewals + 1))
-                mean = running_mean(grams[layer], total, keep, step.score.weight)
-            if not exact:
-                grams[layer] = mean
+            grams[layer] = running_mean(grams[layer], total, keep, step.score.weight)
             if self.ridge_centre == "current":
-                damped[layer] = self._damp(mean, damped[layer])
-        if input_sum is not None and state.step + 1 == state.budget.first_pass:
-            input_sum = None  # summed, damped and done with
-        return state._replace(
-            grams=tuple(grams),
-            damped=tuple(damped),
-            input_sum=input_sum,
-            input_weight=input_weight,
-        )
+                damped[layer] = self._damp(grams[layer], damped[layer])
+        return state._replace(grams=tuple(grams), damped=tuple(damped))
 
     def _damp(self, gram: np.ndarray, old: DampedGram | None) -> DampedGram:
         return damp(gram, self.damping, self.rank, None if old is None else old.basis)

@@ -14,7 +14,7 @@ from daskalt.solvers.base import Problem, Rows
 from daskalt.statistics import Score
 from daskalt.weights import DampedGram
 
-__all__ = ["LocalSteps", "Motion", "Step", "View", "gradient_step", "newton_step"]
+__all__ = ["LocalSteps", "Motion", "Step", "View", "gradient_step", "newton_step", "weighted_gram"]
 
 
 class Motion(NamedTuple):
@@ -63,7 +63,7 @@ def gradient_step(problem: Problem, weights: Weights, wanted: tuple[bool, ...], 
     network, workspace = problem.network, thread_workspace()
     a = forward(weights, problem.inputs(rows.X, workspace), network.phi, workspace)
     grams = tuple(
-        _weighted_gram(a[layer], rows.weight) if want else None for layer, want in enumerate(wanted)
+        weighted_gram(a[layer], rows.weight) if want else None for layer, want in enumerate(wanted)
     )
     score, r = _score(problem, a[-1], rows)
     residuals = backward(weights, a, r, network.phi, workspace)
@@ -103,7 +103,7 @@ def newton_step(
         if rows.weight is not None:
             r *= rows.weight[:, None].astype(r.dtype)
         residuals.append(cross(r, a))
-    grams = tuple(_weighted_gram(a, rows.weight) for a in inputs)
+    grams = tuple(weighted_gram(a, rows.weight) for a in inputs)
     return Step(score, tuple(residuals), grams)
 
 
@@ -115,7 +115,8 @@ def _score(problem: Problem, z: np.ndarray, rows: Rows) -> tuple[Score, np.ndarr
     return Score(rows.total_weight, loss_sum, correct), r
 
 
-def _weighted_gram(a: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+def weighted_gram(a: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Return Σ w ã ãᵀ."""
     if weight is None:
         return gram(a)
     return gram(a * np.sqrt(weight, dtype=a.dtype)[:, None])

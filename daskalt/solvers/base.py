@@ -131,6 +131,18 @@ class Solver(BaseEstimator, ABC):
     def update(self, problem: Problem, state: Any, statistics: Any) -> Any:
         """Return the state after a step, from the combined statistics of its rows."""
 
+    def surveys(self, budget: Budget) -> bool:
+        """Say whether the first pass is to sum `survey` over all rows, beside the steps."""
+        return False
+
+    def survey(self, problem: Problem, rows: Rows) -> Any:
+        """Return a statistic of the inputs alone, which no step has to wait for."""
+        raise NotImplementedError
+
+    def adopt(self, state: Any, total: Any) -> Any:
+        """Return the state after the first pass with the sum of `survey` over all rows."""
+        raise NotImplementedError
+
     @abstractmethod
     def flops(self, network: Network) -> float:
         """Return the floating-point operations that a pass takes for each row."""

@@ -79,11 +79,12 @@ def run_passes(
     it: only the score comes back.
     """
     handle = state
+    survey = solver.surveys(state.budget)
     for number in numbers:
         began = time.perf_counter()
         plan = reading.plan(table, bounds, number)
         first = number == numbers.start
-        handle = _run_pass(plan, (solver, problem), table, handle, first, progress)
+        handle = _run_pass(plan, (solver, problem), table, handle, first, survey, progress)
         graph = Graph()
         score = graph.compute(graph.add(_score, graph.constant(handle)))
         yield Pass(number, handle, score, time.perf_counter() - began, plan.steps)
@@ -95,22 +96,38 @@ def _run_pass(
     table: Table,
     state: Any,
     first: bool,
+    survey: bool,
     progress: str | None,
 ) -> Handle:
     """Run a pass as one graph: reads gated by the steps before them, steps chained by the state."""
     graph = Graph()
     shared, rows = graph.constant(method), graph.constant(table)
     node = graph.add(_begin, shared, graph.constant(state))
-    gate = None
+    surveys = first and survey
+    gate, total = None, None
     for group in plan.groups:
         # A group is read while the one before it is in use, never earlier: memory is bounded.
         lanes = [graph.add(_load, shared, rows, lane, first, gate) for lane in group.lanes]
-        gate = graph.add(_passed, node)
+        gate = graph.add(_passed, node, total)
+        if surveys:
+            # These wait for nothing, and fill the time in which only an update runs.
+            parts = [graph.add(_survey, shared, *share) for share in _shares(group, lanes)]
+            total = graph.add(fold, Solver.combine, [total, *graph.tree(Solver.combine, parts)])
         if len(lanes) == 1:
             node = graph.add(_run_group, shared, node, lanes[0], group, progress)
         else:
             node = _add_steps(graph, group, shared, node, lanes, progress)
+    if surveys:
+        node = graph.add(_adopt, shared, node, total)
     return graph.persist(node)
+
+
+def _shares(group: Group, lanes: list[TaskRef]) -> Iterator[tuple[TaskRef, int, int]]:
+    """Each lane's rows of each step."""
+    for node, lane in zip(lanes, group.lanes, strict=True):
+        for start, stop in lane.shares(group.steps):
+            if start < stop:
+                yield node, start, stop
 
 
 def _add_steps(
@@ -141,8 +158,17 @@ def _score(state: Any) -> Score:
     return state.score
 
 
-def _passed(state: Any) -> None:
+def _passed(state: Any, total: Any) -> None:
     """An edge of the graph without data."""
+
+
+def _survey(shared: tuple, rows: Rows, start: int, stop: int) -> Any:
+    solver, problem = shared
+    return solver.survey(problem, rows.part(start, stop))
+
+
+def _adopt(shared: tuple, state: Any, total: Any) -> Any:
+    return shared[0].adopt(state, total)
 
 
 def _view(shared: tuple, state: Any) -> Any:

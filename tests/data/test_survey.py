@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskalt.data import survey
 from daskalt.data.readers import MemorySource
 from daskalt.data.survey import survey_labels, survey_numbers, total_weight
 from daskalt.data.table import Table
@@ -142,7 +141,7 @@ def test_weights_that_add_to_nothing_or_are_negative_are_refused():
 
 def test_labels_add_in_any_order():
     rng = np.random.default_rng(0)
-    a, b, c = (survey._labels_of(survey.Block(y, y), None) for y in rng.integers(0, 5, (3, 20)))
+    a, b, c = (survey_labels(table_of(y, rows=100)) for y in rng.integers(0, 5, (3, 20)))
     left, right = (a + b) + c, a + (b + c)
     for name in ("classes", "counts", "blocks"):
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name))

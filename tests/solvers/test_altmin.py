@@ -242,6 +242,14 @@ def test_one_task_keeps_its_own_local_result():
         np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
 
 
+def test_more_local_steps_than_rows():
+    case = make_problem(n=3, hidden=(3,))
+    solver = StochasticAltMin(**(PLAIN | {"local_steps": 5}))
+    state = one_step(solver, case, one_step(solver, case))
+    assert all(np.isfinite(w).all() for w in state.weights)
+    assert state.score.weight == 6
+
+
 # ------------------------------------------------------------------ pure, typed, monotone
 
 

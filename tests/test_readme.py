@@ -1,0 +1,74 @@
+"""The README: its examples run, and what it tells to type is what exists and what CI runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import dask
+import pytest
+
+from daskalt import cli
+from daskalt.config import load_config, read_overrides
+from pipelines import benchmark_mnist
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def fenced(language):
+    """The contents of all fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [line for block in fenced("sh") for line in block.splitlines()]
+
+
+@pytest.mark.filterwarnings("default")  # as a reader would run them
+def test_python_examples_run_in_turn(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")  # for worker processes
+    examples = fenced("python")
+    assert len(examples) == 2
+    with dask.config.set({"temporary-directory": str(tmp_path)}):
+        for number, example in enumerate(examples):
+            space = {"__name__": "__main__"}
+            exec(compile(example, f"README.md, example {number + 1}", "exec"), space)
+            assert space["model"].score("test.zarr") > 0.9
+    assert re.match(r"accuracy 0\.9\d+ after \d+ passes\n\[\d( \d){9}\]\n", capsys.readouterr().out)
+
+
+def test_ci_runs_the_two_commands_word_for_word():
+    install = [line for line in COMMANDS if line.startswith("pip install")]
+    assert install == [
+        "pip install -e . && daskalt fit conf/digits.yaml",
+        'pip install -e ".[test]" && pytest',
+    ]
+    script = [line.strip() for line in (ROOT / ".ci/run").read_text("utf-8").splitlines()]
+    assert [line for line in script if line.startswith("pip ")] == install
+    for linter in ("ruff check .", "ruff format --check .", "mypy"):
+        assert f"`{linter}`" in README
+        assert linter in script
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("daskalt ")])
+def test_command_lines_are_understood(line, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    options, rest = cli._parser().parse_known_args(shlex.split(line)[1:])
+    if options.command == "fit":
+        load_config(options.config, read_overrides(rest))
+    else:
+        assert rest == []
+
+
+def test_benchmark_command_is_understood():
+    (line,) = [line for line in COMMANDS if line.startswith("python -m pipelines")]
+    words = shlex.split(line)
+    assert words[2] == "pipelines.benchmark_mnist"
+    assert benchmark_mnist.parser().parse_args(words[3:]).data == "PATH"
+
+
+def test_files_that_the_readme_names_exist():
+    names = re.findall(r"`((?:daskalt|conf|notebooks|pipelines|tests)/[\w./-]*)`", README)
+    assert names
+    for name in [*names, "LICENSE", "CHANGELOG.md"]:
+        assert (ROOT / name).exists(), name
