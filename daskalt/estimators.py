@@ -123,7 +123,7 @@ class _BaseMLP(BaseEstimator):
             Targets. None with a path as X means the group's array ``y``.
         sample_weight : like X, optional
             Weight of each row in the loss.
-        eval_set : tuple (X, y) or (X, y, sample_weight), or a list of one, optional
+        eval_set : tuple (X, y) or (X, y, sample_weight), a list of one, or a path, optional
             Rows that are scored after every pass, for `history_` and for early stopping.
         client : distributed.Client, optional
             Cluster to train on; by default the active client, or threads where there is none.
@@ -609,6 +609,8 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):
         factors = np.array([float(given.get(label, 1.0)) for label in classes.tolist()])
         if not (np.isfinite(factors) & (factors >= 0)).all():
             raise InputError(f"class_weight must hold numbers of zero or more; got {given!r}.")
+        if not factors.any():
+            raise InputError(f"class_weight is zero for every label of y; got {given!r}.")
         return factors
 
     def _labels_in_memory(self, table: Table) -> np.ndarray | None:

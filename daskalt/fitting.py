@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from daskalt.data.finite import check_block
 from daskalt.data.passes import Lane, read_lane
@@ -225,6 +225,7 @@ def train(
             bar.set_postfix({k: f"{v:.4g}" for k, v in record.items() if "loss" in k or "acc" in k})
             reason = monitor.see(result, record)
             if reason is not None:
+                bar.total = bar.n
                 if verbose:
                     bar.write(f"Stopped after pass {result.number + 1}: {reason}.")
                 break

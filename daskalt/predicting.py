@@ -9,6 +9,7 @@ import numpy as np
 from dask.delayed import delayed
 
 from daskalt.activations import ACTIVATIONS
+from daskalt.data.finite import check_finite
 from daskalt.data.opening import open_features
 from daskalt.data.targets import MultilabelTargets, Targets
 from daskalt.errors import InputError
@@ -94,9 +95,12 @@ def predict_stored(estimator: Any, X: Any, function: Callable, method: str) -> A
     result = np.empty((len(source), *example.shape[1:]), example.dtype)
     for start in range(0, len(source), BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, len(source))
-        result[start:stop] = function(source.read(start, stop))
+        rows = source.read(start, stop)
+        check_finite(rows, "X", start, stop)
+        result[start:stop] = function(rows)
     return result
 
 
 def _call(X: np.ndarray, function: Callable) -> np.ndarray:
+    check_finite(X, "X", 0, len(X))
     return function(X)

@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from daskalt.data.finite import check_block
 from daskalt.data.passes import Lane, in_order, read_lane
 from daskalt.data.table import Table
+from daskalt.errors import InputError
 from daskalt.kernels.forward import forward
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Weights
@@ -46,7 +48,13 @@ def score_table(problem: Problem, state: Any, table: Table, bounds: np.ndarray) 
     shared, rows = graph.constant(problem), graph.constant(table)
     weights = graph.add(_weights, graph.constant(state))
     parts = [graph.add(_score_lane, shared, rows, weights, lane) for lane in in_order(bounds)]
-    return graph.compute(graph.reduce(combine, parts))
+    score = graph.compute(graph.reduce(combine, parts))
+    if not score.weight > 0:
+        raise InputError(
+            "The rows to be scored have no weight: sample_weight (times class_weight) is zero in "
+            "all of them. Leave it out, or give some rows weight."
+        )
+    return score
 
 
 def _weights(state: Any) -> Weights:
@@ -54,4 +62,4 @@ def _weights(state: Any) -> Weights:
 
 
 def _score_lane(problem: Problem, table: Table, weights: Weights, lane: Lane) -> Score:
-    return score_rows(problem, weights, problem.rows(read_lane(table, lane)))
+    return score_rows(problem, weights, problem.rows(read_lane(table, lane, check_block)))

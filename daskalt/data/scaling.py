@@ -55,10 +55,13 @@ def choose_scaling(X: np.ndarray, weight: np.ndarray | None, how: Any) -> Scalin
         keep = weight > 0
         X, weight = X[keep], weight[keep]
     X = X.astype(np.float64)
+    unit = np.maximum(np.abs(X).max(axis=0), np.finfo(np.float64).tiny)
+    X /= unit  # squares of huge values would overflow
     mean = np.average(X, axis=0, weights=weight)
     spread = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
     reach = np.abs(X - mean).max(axis=0)
-    scale = np.maximum(spread, reach / REACH)
+    scale = np.maximum(spread, reach / REACH) * unit
+    mean *= unit
     # Below rounding of the mean a column is constant, and has no scale of its own.
     constant = scale <= 1e-7 * np.maximum(np.abs(mean), 1e-30)
     return Scaling(mean, 1.0 / np.where(constant, 1.0, scale))

@@ -224,6 +224,7 @@ def write_blocks(
 
     See ``shuffle_to_zarr`` for the other parameters and the errors.
     """
+    _check_numbers(seed, chunk_rows)
     attributes = {"daskalt_format": 1, "seed": seed, **layout.attributes}
     rows = chunk_rows or good_rows(layout.n_rows, layout.row_bytes)
     with new_group(destination, attributes=attributes, overwrite=overwrite) as group:
@@ -240,6 +241,13 @@ def write_blocks(
             writer.finish()
     members = (ZarrSource(str(destination), name, name) for name in layout.arrays)
     return Table(**{_FIELDS[source.name]: source for source in members})
+
+
+def _check_numbers(seed: int | None, chunk_rows: int | None) -> None:
+    if seed is not None and seed < 0:
+        raise InputError(f"seed must be an integer of at least 0; got {seed}.")
+    if chunk_rows is not None and chunk_rows < 1:
+        raise InputError(f"chunk_rows must be an integer of at least 1, or None; got {chunk_rows}.")
 
 
 _FIELDS = {"X": "X", "y": "y", "sample_weight": "weight"}

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg.blas import get_blas_funcs
 
 from daskalt.jit import compiled
 
 __all__ = ["cross", "gram"]
 
+_STRIP = 256
 _TILE = 64  # a tile and its mirror image stay in the nearest cache
 
 
 def gram(a: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Return aᵀ a, exactly symmetric, for a (rows, columns).
 
-    Half the arithmetic of a general product. NumPy knows that too, but copies the other half
-    column by column, which takes as long as the arithmetic where the matrix outgrows the cache.
+    Products of column strips on and below the diagonal, then one copy of the other half. NumPy's
+    own route over BLAS's syrk copies it entry by entry, which takes as long as the arithmetic once
+    the matrix outgrows the cache; SciPy's syrk holds the interpreter's lock.
     """
+    columns = a.shape[1]
+    if columns <= _STRIP:
+        return np.matmul(a.T, a, out=out)
     if out is None:
-        out = np.empty((a.shape[1], a.shape[1]), a.dtype)
-    (syrk,) = get_blas_funcs(("syrk",), (a,))
-    # Fortran's upper triangle of the transposed view is C's lower one.
-    syrk(1.0, a.T, c=out.T, overwrite_c=True)
+        out = np.empty((columns, columns), a.dtype)
+    for start in range(0, columns, _STRIP):
+        strip = slice(start, min(start + _STRIP, columns))
+        np.matmul(a[:, strip].T, a[:, : strip.stop], out=out[strip, : strip.stop])
     _mirror(out)
     return out
 

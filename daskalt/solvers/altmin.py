@@ -299,6 +299,8 @@ class StochasticAltMin(Solver):
         total: Any = None
         edges = np.linspace(0, len(rows.X), self.local_steps + 1).astype(int).tolist()
         for start, stop in pairwise(edges):
+            if start == stop:
+                continue
             part = gradient_step(problem, weights, (True,) * len(weights), rows.part(start, stop))
             total = combine(total, part._replace(residuals=None))
             damped = view.damped
