@@ -425,7 +425,7 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):
     alpha : float, default=1e-4
         L2 penalty: alpha / 2n times the squared weights is added to the mean loss of n rows.
     batch_size : int or "auto", default="auto"
-        Rows of a step; "auto" is a fiftieth of the rows between 100 and 1,000.
+        Rows of a step; "auto" is a fortieth of the rows, between 100 and 2,000.
     max_iter : int or None, default=None
         Passes over the data, along which steps are annealed to zero. None chooses from the number
         of rows: 3 for 50,000 and more, up to 100 for few.

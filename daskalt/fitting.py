@@ -54,12 +54,11 @@ def choose_reading(
 ) -> Reading:
     """Return how rows are read and dealt into steps, from the data and the parameters alone.
 
-    Unless told otherwise a step has a fiftieth of the rows, between 100 and 1,000, and its tasks
+    Unless told otherwise a step has a fortieth of the rows, between 100 and 2,000, and its tasks
     at least 500 rows each.
     """
     n_rows = count_rows(bounds)
-    wanted = n_rows // 50 if batch_size == "auto" else int(batch_size)
-    size = int(np.clip(wanted, 100, 1000)) if batch_size == "auto" else wanted
+    size = int(np.clip(n_rows // 40, 100, 2000)) if batch_size == "auto" else int(batch_size)
     size = min(size, n_rows)
     if tasks == "auto":
         tasks = 2 ** int(np.log2(np.clip(size / 1000, 2, 16)))

@@ -51,8 +51,7 @@ def score_table(problem: Problem, state: Any, table: Table, bounds: np.ndarray) 
     score = graph.compute(graph.reduce(combine, parts))
     if not score.weight > 0:
         raise InputError(
-            "The rows to be scored have no weight: sample_weight (times class_weight) is zero in "
-            "all of them. Leave it out, or give some rows weight."
+            "sample_weight is zero in every row to be scored: leave it out, or give some weight."
         )
     return score
 

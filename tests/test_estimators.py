@@ -686,7 +686,16 @@ def test_an_eval_set_is_one_pair(data):
     with pytest.raises(InputError, match="eval_set must"):
         classifier().fit(X, y, eval_set=[(X, y), (X, y)])
     with pytest.raises(InputError, match="eval_set must"):
-        classifier().fit(X, y, eval_set=(X, y, y))
+        classifier().fit(X, y, eval_set=(X, y, None, None))
+
+
+def test_an_eval_set_may_be_weighted(data):
+    X, y = data
+    weight = np.arange(len(X)) % 2.0
+    watched = classifier().fit(X, y, eval_set=(X, y, weight)).history_
+    odd = classifier().fit(X, y, eval_set=(X[1::2], y[1::2])).history_
+    for a, b in zip(watched, odd, strict=True):
+        assert a["validation_loss"] == pytest.approx(b["validation_loss"])
 
 
 # ------------------------------------------------------------------- order of the rows

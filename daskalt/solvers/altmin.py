@@ -76,8 +76,10 @@ class StochasticAltMin(Solver):
         rows and the units of the widest layer.
     momentum : float, default=0.6
         Weight of earlier steps in the direction (Nesterov's form).
-    schedule : {"cosine", "linear", "constant"}, default="cosine"
+    schedule : {"linear", "cosine", "constant"}, default="linear"
         How the two limits fall from their full value at the first step to zero at the last.
+        On MNIST the straight line left a lower training loss than the cosine at every step size
+        from 1,000 to 5,000 rows, at the same held-out accuracy or better.
     gram_memory : float, default=0.95
         Share of the old value in the running mean of the hidden layers' Gram matrices.
     gram_every : int, default=10
@@ -118,7 +120,7 @@ class StochasticAltMin(Solver):
         step_limit: float = 20.0,
         change_limit: float = 0.25,
         momentum: float = 0.6,
-        schedule: str = "cosine",
+        schedule: str = "linear",
         gram_memory: float = 0.95,
         gram_every: int = 10,
         rank: int | None = 32,

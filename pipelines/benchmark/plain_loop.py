@@ -1,13 +1,69 @@
 """The yardstick of the scheduler check: the solver's kernels driven by a plain loop."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import patch
+
+import daskalt
+from daskalt.data.passes import read_lane
+from daskalt.kernels.threads import one_blas_thread
+from daskalt.reduction import fold
+from daskalt.solvers import loop
+from daskalt.statistics import combine
+
+THREADS = 2
+
 
 def plain_loop_seconds(setting, seed, passes, batch_size):
     """Wall seconds of `passes` passes over `setting.store` without any Dask.
 
-    It must do the work of `MLPClassifier(setting.hidden, max_iter=passes, batch_size=batch_size,
+    The work of `MLPClassifier(setting.hidden, max_iter=passes, batch_size=batch_size,
     random_state=seed).fit(setting.store)`, step by step in the same order and from the same
-    store: the solver's own map on the same row ranges (on a thread pool of as many threads
-    as Dask would use), its combine over the same tree, its update. What `fit` does before and
-    after the passes belongs to it too, so that the two times differ by the scheduler alone.
+    store: the solver's own map on the same row ranges on a thread pool, its combine, its update.
+    What `fit` does before and after the passes belongs to it too, so that the two times differ
+    by the scheduler alone.
     """
-    raise NotImplementedError("plain_loop_seconds is still to be written")
+    model = daskalt.MLPClassifier(
+        setting.hidden, max_iter=passes, batch_size=batch_size, random_state=seed
+    )
+    with ThreadPoolExecutor(THREADS) as pool, patch.object(loop, "_run_pass", _plain(pool)):
+        began = time.perf_counter()
+        model.fit(str(setting.store))
+        return time.perf_counter() - began
+
+
+def _plain(pool):
+    """A stand-in for the loop's pass that calls the same functions in a row."""
+
+    def run_pass(plan, method, table, state, first, survey, progress):
+        solver, problem = method
+        state, sums = solver.begin_pass(state), []
+        for group in plan.groups:
+            read = [pool.submit(read_lane, table, lane) for lane in group.lanes]
+            lanes = [problem.rows(future.result()) for future in read]
+            shares = [lane.shares(group.steps) for lane in group.lanes]
+            if first and survey:
+                parts = [
+                    pool.submit(_one_thread, solver.survey, problem, rows.part(*share[step]))
+                    for rows, share in zip(lanes, shares, strict=True)
+                    for step in range(group.steps)
+                ]
+                sums.extend(part.result() for part in parts)
+            for step in range(group.steps):
+                view = solver.view(state)
+                parts = [
+                    pool.submit(_one_thread, solver.map, problem, view, rows.part(*share[step]))
+                    for rows, share in zip(lanes, shares, strict=True)
+                ]
+                total = fold(combine, [part.result() for part in parts])
+                state = _one_thread(solver.update, problem, state, total)
+        if sums:
+            state = solver.adopt(state, fold(combine, sums))
+        return state
+
+    return run_pass
+
+
+def _one_thread(function, *arguments):
+    with one_blas_thread():
+        return function(*arguments)

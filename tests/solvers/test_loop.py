@@ -231,7 +231,7 @@ def test_building_a_pass_reads_and_computes_nothing(case, monkeypatch):
     solver = StochasticAltMin()
     state = solver.start(case.problem, case.weights, Budget(12, 6))
     plan = READING.plan(table, blocks_of(table), 0)
-    loop._run_pass(plan, (solver, case.problem), table, state, True, None)
+    loop._run_pass(plan, (solver, case.problem), table, state, True, True, None)
     assert log == []
 
 
