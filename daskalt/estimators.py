@@ -428,7 +428,7 @@ class MLPClassifier(ClassifierMixin, _BaseMLP):
         Rows of a step; "auto" is a fortieth of the rows, between 100 and 2,000.
     max_iter : int or None, default=None
         Passes over the data, along which steps are annealed to zero. None chooses from the number
-        of rows: 3 for 50,000 and more, up to 100 for few.
+        of rows: 3 for 50,000 and more, up to 20 for few.
     shuffle : bool or "global", default=True
         True reads blocks in random order and mixes rows in memory. "global" first writes a
         shuffled copy to `scratch`, for data stored in an order.

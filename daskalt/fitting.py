@@ -40,8 +40,8 @@ TASK_FLOPS = 200e6  # a task of less work costs more to hand out than it saves
 
 
 def choose_passes(n_rows: int) -> int:
-    """Return the passes that a fit makes unless told: about 150,000 rows' worth, 3 to 100."""
-    return int(np.clip(round(150_000 / n_rows), 3, 100))
+    """Return the passes that a fit makes unless told: about 150,000 rows' worth, 3 to 20."""
+    return int(np.clip(round(150_000 / n_rows), 3, 20))
 
 
 def choose_reading(
