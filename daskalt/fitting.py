@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ from tqdm import tqdm
 from daskalt.data.finite import check_block
 from daskalt.data.passes import Lane, read_lane
 from daskalt.data.table import Block, Table
-from daskalt.errors import UnshuffledWarning
+from daskalt.errors import DivergenceError, UnshuffledWarning
 from daskalt.network import Network
 from daskalt.progress import listen
 from daskalt.reduction import Graph, Handle, call
@@ -26,6 +27,7 @@ __all__ = [
     "all_blocks",
     "choose_passes",
     "choose_reading",
+    "compile_step",
     "count_rows",
     "hold_out",
     "sample_rows",
@@ -135,6 +137,17 @@ def hold_out(
     return bounds[~held], bounds[held]
 
 
+def compile_step(solver: Solver, problem: Problem, state: Any, table: Table) -> None:
+    """Compile the kernels of a step by taking one, here, on a few rows, and drop the result.
+
+    Workers on this machine then load them from Numba's cache on disk. Compiling the same kernels
+    at the same time, they could read what another is still writing.
+    """
+    rows = problem.rows(table.read(0, min(8, table.n_rows)))
+    with suppress(DivergenceError):  # so few rows may not do
+        solver.update(problem, state, solver.map(problem, solver.view(state), rows))
+
+
 def sample_rows(table: Table, bounds: np.ndarray, seed: int) -> Block:
     """Return up to SAMPLE_ROWS rows: all of them, or the first few of some random blocks."""
     rng = np.random.default_rng((seed, 1))
@@ -207,7 +220,6 @@ def train(
     began = time.perf_counter()
     steps = reading.plan(table, bounds, passes.start).steps
     bar = tqdm(total=steps * len(passes), desc="daskalt", unit="step", disable=not verbose)
-    row_bytes = table.row_bytes
     result: Pass | None = None
     with bar, listen(bar.update) as topic:
         for result in run_passes(
@@ -220,7 +232,8 @@ def train(
                 quality = _quality(problem, score)
                 record |= {f"validation_{name}": value for name, value in quality.items()}
             record["total_seconds"] = time.perf_counter() - began
-            record["bytes_read"] = count_rows(bounds) * row_bytes
+            again = result.number > passes.start
+            record["bytes_read"] = count_rows(bounds) * table.pass_bytes(again)
             bar.set_postfix({k: f"{v:.4g}" for k, v in record.items() if "loss" in k or "acc" in k})
             reason = monitor.see(result, record)
             if reason is not None:

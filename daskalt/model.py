@@ -24,10 +24,11 @@ from daskalt.data.targets import (
     Targets,
 )
 from daskalt.errors import InputError, StorageError
-from daskalt.estimators import MLPClassifier, MLPRegressor, _Fitted
+from daskalt.estimators import MLPClassifier, MLPRegressor
 from daskalt.folders import check_replaceable, whole_folder
 from daskalt.losses import get_loss
 from daskalt.network import Network
+from daskalt.perceptron import Fitted
 from daskalt.solvers import SOLVERS, get_solver
 from daskalt.solvers.base import Budget, Problem, Solver
 
@@ -138,7 +139,7 @@ def _attributes(estimator: Any) -> dict[str, Any]:
     return {name: value for name, value in vars(estimator).items() if _is_attribute(name)}
 
 
-def _facts(fitted: _Fitted) -> dict[str, Any]:
+def _facts(fitted: Fitted) -> dict[str, Any]:
     problem = fitted.problem
     network, targets = problem.network, problem.targets
     kind = type(targets)
@@ -160,7 +161,7 @@ def _facts(fitted: _Fitted) -> dict[str, Any]:
     }
 
 
-def _revived(facts: dict[str, Any], estimator: Any) -> _Fitted:
+def _revived(facts: dict[str, Any], estimator: Any) -> Fitted:
     network = Network(
         tuple(facts["widths"]), facts["activation"], get_loss(facts["loss"], facts["link"])
     )
@@ -176,7 +177,7 @@ def _revived(facts: dict[str, Any], estimator: Any) -> _Fitted:
         class_factors=facts["class_factors"],
     )
     state = get_solver(estimator.solver).start(problem, facts["weights"], Budget(None, None))
-    return _Fitted(problem, state, facts["passes"])
+    return Fitted(problem, state, facts["passes"])
 
 
 @contextmanager

@@ -37,9 +37,9 @@ def real(
             isinstance(value, numbers.Real)
             and not isinstance(value, bool | np.bool_)
             and bool(np.isfinite(float(value)))
-            and (above is None or value > above)
-            and (at_least is None or value >= at_least)
-            and (below is None or value < below)
+            and (above is None or float(value) > above)
+            and (at_least is None or float(value) >= at_least)
+            and (below is None or float(value) < below)
         )
 
     def allows(value: Any) -> bool:
@@ -67,7 +67,7 @@ def integer(*, at_least: int, or_word: str | None = None, or_none: bool = False)
         return (
             isinstance(value, numbers.Integral)
             and not isinstance(value, bool | np.bool_)
-            and value >= at_least
+            and int(value) >= at_least
         )
 
     words = f"an integer of at least {at_least}"

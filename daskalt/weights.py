@@ -100,7 +100,8 @@ def ridge_solve(cross: np.ndarray, gram: np.ndarray, ridge: float) -> np.ndarray
         Added to the diagonal; a trace-relative speck is added where A alone is singular.
     """
     size = len(gram)
-    speck = float(np.trace(gram, dtype=np.float64)) / size * np.finfo(gram.dtype).eps * 10
+    # Rounding alone can make a singular A indefinite, by about eps times its largest eigenvalue.
+    speck = 4 * float(np.trace(gram, dtype=np.float64)) * np.finfo(gram.dtype).eps
     damped = gram.copy()
     damped.flat[:: size + 1] += np.asarray(ridge + speck or 1.0, gram.dtype)
     x = cho_solve((_cholesky(damped), True), cross.T, check_finite=False)

@@ -21,7 +21,7 @@ ORDER = """
     data.passes data.scaling data.targets data.survey data
     network weights progress
     solvers.base solvers.altmin_map solvers.altmin solvers.loop solvers
-    scoring fitting export predicting estimators
+    scoring fitting export predicting perceptron estimators
     folders model output examples config report running cli
 """
 PLACE = {f"daskalt.{name}": place for place, name in enumerate(ORDER.split())}

@@ -58,7 +58,7 @@ def test_none_in_a_field_means_not_gathered():
 
 def test_the_kind_of_a_statistic_survives():
     score = Score(1.0, 1.0, 1.0)
-    local = LocalSteps(score, (np.eye(2),), (np.eye(2),))
+    local = LocalSteps(score, (np.eye(2),), (np.eye(2),), 1.0)
     assert type(combine(local, local)) is LocalSteps
     assert type(combine((1.0, score), (2.0, score))) is tuple
 

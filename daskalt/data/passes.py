@@ -10,6 +10,7 @@ seed, never from how many threads or workers there are.
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -90,7 +91,8 @@ def plan_pass(
     order = np.arange(len(bounds))
     if seed is not None:
         if table.in_memory:  # single rows are the blocks
-            bounds = np.repeat(_ranges(bounds[:, 0], bounds[:, 1]), 2).reshape(-1, 2) + [0, 1]
+            singles = _ranges(bounds[:, 0], bounds[:, 1])
+            bounds = np.stack([singles, singles + 1], axis=1)
             rows, order = np.ones(len(bounds), int), np.arange(len(bounds))
         order = np.random.default_rng(seed).permutation(order)
     n_groups = min(max(1, round(rows.sum() / max(buffer_rows, batch_size))), len(order))
@@ -154,7 +156,7 @@ def read_lane(
     places = np.arange(lane.rows)
     if lane.seed is not None:
         places = _mixed(places, lane.seed)
-    columns: list[np.ndarray | None] = [None, None, None]
+    columns: list[Any] = [None, None, None]
     done = 0
     for start, stop in zip(lane.starts.tolist(), lane.stops.tolist(), strict=True):
         block = table.read(start, stop)

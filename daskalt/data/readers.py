@@ -5,7 +5,7 @@ import uuid
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Source(ABC):
     dtype: np.dtype
     chunk_rows: int | None = None
     offset: int = 0
+    keeper: Any = None  # holds a temporary copy in place while this source is in use
     columns: list[str] | None = None
 
     @abstractmethod
@@ -58,6 +59,11 @@ class Source(ABC):
     def read_rows(self, rows: np.ndarray) -> np.ndarray:
         """The rows at the indices ``rows``, in that order; for sources in memory."""
         raise TypeError(f"{self!r} is not in memory; read ranges of it.")
+
+    @property
+    def kept(self) -> bool:
+        """Whether rows once read from storage stay in the memory of the process."""
+        return False
 
     @property
     def row_bytes(self) -> int:
@@ -174,7 +180,17 @@ class ZarrSource(Source):
                 "Check the path, and that every machine that trains can reach it."
             ) from error
 
+    @property
+    def kept(self) -> bool:
+        return self.dtype.kind != "T" and self.nbytes <= KEPT_BYTES
+
     def read(self, start: int, stop: int) -> np.ndarray:
+        if self.kept:
+            return _KEPT.get(self._token, lambda: _Decoded(self)).read(start, stop)
+        return self.decode(start, stop)
+
+    def decode(self, start: int, stop: int) -> np.ndarray:
+        """Rows ``start`` to ``stop`` from the store itself."""
         array = self.array
         try:
             rows = np.asarray(array[start:stop])
@@ -198,31 +214,58 @@ def _names(array: zarr.Array) -> list[str] | None:
     return [str(name) for name in names] if isinstance(names, list) else None
 
 
-class _OpenArrays:
-    """The Zarr arrays that this process has open, the least recently used dropped first.
+class _Decoded:
+    """The rows of a small Zarr array, decoded chunk by chunk as they are asked for."""
 
-    Opening reads metadata, which is slow on object stores, and a task unpickles its sources anew.
+    def __init__(self, source: ZarrSource) -> None:
+        self.source = source
+        self.size = source.nbytes
+        self.rows = np.empty(source.shape, source.dtype)
+        self.chunk = source.chunk_rows or max(1, len(source))
+        self.there = np.zeros(-(-len(source) // self.chunk), bool)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        first, last = start // self.chunk, -(-stop // self.chunk)
+        missing = np.flatnonzero(~self.there[first:last]) + first
+        # Two threads that miss the same chunk both decode it, to the same values.
+        for run in np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1):
+            if len(run):
+                a, b = run[0] * self.chunk, min((run[-1] + 1) * self.chunk, len(self.rows))
+                self.rows[a:b] = self.source.decode(int(a), int(b))
+                self.there[run] = True
+        return self.rows[start:stop]
+
+
+class _Recent:
+    """Objects of this process by token, the least recently used dropped first.
+
+    A task unpickles its sources anew: what is dear to make lies here instead.
     """
 
-    def __init__(self, limit: int = 256) -> None:
+    def __init__(self, limit: int, size: Callable[[Any], int]) -> None:
         self._limit = limit
-        self._arrays: OrderedDict[str, zarr.Array] = OrderedDict()
+        self._size = size
+        self._items: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, token: str, opener: Any) -> zarr.Array:
+    def get(self, token: str, make: Callable[[], Any]) -> Any:
         with self._lock:
-            if token in self._arrays:
-                self._arrays.move_to_end(token)
-                return self._arrays[token]
-        array = opener()
+            if token in self._items:
+                self._items.move_to_end(token)
+                return self._items[token]
+        item = make()
         with self._lock:
-            self._arrays[token] = array
-            while len(self._arrays) > self._limit:
-                self._arrays.popitem(last=False)
-        return array
+            item = self._items.setdefault(token, item)
+            while len(self._items) > 1 and sum(map(self._size, self._items.values())) > self._limit:
+                self._items.popitem(last=False)
+        return item
 
 
-_OPEN_ARRAYS = _OpenArrays()
+# Opening reads metadata, which is slow on object stores.
+_OPEN_ARRAYS = _Recent(256, lambda array: 1)
+# An array that fits in what a pass mixes in memory anyway is decoded once, not in every pass.
+KEPT_BYTES = 64 << 20
+_KEPT = _Recent(KEPT_BYTES, lambda decoded: decoded.size)
 
 
 def _address(store: Any) -> Any:

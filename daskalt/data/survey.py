@@ -131,12 +131,13 @@ def _survey(values: Source, weight: Source | None, function: Callable, extra: An
 def _survey_block(
     sources: tuple[Source, Source | None], function: Callable, extra: Any, start: int, stop: int
 ) -> Any:
-    columns = []
+    columns: list[Any] = []
     for source in sources:
-        values = None if source is None else source.read(start, stop)
-        if source is not None:
-            check_finite(values, source.name, start, stop)
-        columns.append(values)
+        if source is None:
+            columns.append(None)
+            continue
+        columns.append(source.read(start, stop))
+        check_finite(columns[-1], source.name, start, stop)
     return function(*columns, extra)
 
 

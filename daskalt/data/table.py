@@ -56,9 +56,14 @@ class Table:
         """Bytes of one row over all arrays."""
         return sum(source.row_bytes for source in self.present.values())
 
+    def pass_bytes(self, again: bool) -> int:
+        """Bytes of one row that a pass reads, the first or ``again``."""
+        sources = self.present.values()
+        return sum(source.row_bytes for source in sources if not (again and source.kept))
+
     @property
     def nbytes(self) -> int:
-        """Bytes of all rows over all arrays: what one pass reads."""
+        """Bytes of all rows over all arrays."""
         return self.n_rows * self.row_bytes
 
     @property

@@ -1,6 +1,6 @@
 """Stochastic alternating minimisation: z for the rows of a step, then W by least squares."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -44,8 +44,8 @@ class State(NamedTuple):
 
     weights: Weights
     motion: Motion
-    grams: tuple[np.ndarray | None, ...]  # running mean Gram matrix of each layer's inputs
-    damped: tuple[DampedGram | None, ...]  # the same, ready for solves
+    grams: tuple[Any, ...]  # running mean Gram matrix of each layer's inputs; None before the first
+    damped: tuple[Any, ...]  # the same as DampedGram, ready for solves
     step: int
     budget: Budget
     score: Score
@@ -148,8 +148,8 @@ class StochasticAltMin(Solver):
         self.mu = mu
         self.sweeps = sweeps
 
-    def validate(self, problem: Problem) -> None:
-        """Raise InputError if a parameter is out of its range."""
+    def check(self) -> None:
+        """Raise InputError if a parameter is out of its range or does not go with another."""
         check_parameters(
             self,
             damping=real(above=0),
@@ -177,6 +177,9 @@ class StochasticAltMin(Solver):
             raise InputError(
                 "local_steps > 1 needs z_step='gradient': with z_step='newton' set local_steps=1."
             )
+
+    def validate(self, problem: Problem) -> None:
+        """Raise InputError unless there is one mu, or one for each layer."""
         if np.ndim(self.mu) and np.size(self.mu) != problem.network.n_layers:
             raise InputError(
                 f"mu has {np.size(self.mu)} values, but the network has "
@@ -201,7 +204,7 @@ class StochasticAltMin(Solver):
         early = state.step < 3 or state.damped[0] is None
         hidden = early or self.z_step == "newton" or state.step % self.gram_every == 0
         first = state.budget.first_pass
-        inputs = hidden and (not self.surveys(state.budget) or state.step < first)
+        inputs = hidden and (first is None or state.step < first or self.z_step == "newton")
         return View(
             weights=state.weights,
             wanted=(inputs,) + (hidden,) * (len(state.weights) - 1),
@@ -229,10 +232,11 @@ class StochasticAltMin(Solver):
         if not score.weight > 0:  # rows of weight zero teach nothing
             return state._replace(step=state.step + 1)
         state = self._renew_grams(state, statistics)
+        fit: Callable[[Problem, State, Any], tuple[Weights, Motion]] = self._step
         if isinstance(statistics, LocalSteps):
             fit = self._merge
-        else:
-            fit = self._refit if self.ridge_centre == "zero" else self._step
+        elif self.ridge_centre == "zero":
+            fit = self._refit
         weights, motion = fit(problem, state, statistics)
         return state._replace(
             weights=weights,
@@ -312,13 +316,14 @@ class StochasticAltMin(Solver):
         moments = tuple(
             (new - old) @ a for new, old, a in zip(weights, view.weights, total.grams, strict=True)
         )
-        return LocalSteps(total.score, moments, total.grams)
+        return LocalSteps(total.score, moments, total.grams, motion.trust * total.score.weight)
 
     def _merge(self, problem: Problem, state: State, merged: LocalSteps) -> tuple[Weights, Motion]:
         """(Σ A_c)⁻¹ Σ A_c W_c, as a change of the weights that the tasks started from."""
         moves = [ridge_solve(c, a, 0.0) for c, a in zip(merged.moments, merged.grams, strict=True)]
         weights = tuple(w + move for w, move in zip(state.weights, moves, strict=True))
-        return weights, state.motion
+        # Every task starts from rest, but what it has learnt of overshooting is kept.
+        return weights, state.motion._replace(trust=merged.trust / merged.score.weight)
 
     def _refit(self, problem: Problem, state: State, step: Step) -> tuple[Weights, Motion]:
         """The least-squares weights of this step's own z, averaged with the current ones."""

@@ -12,7 +12,6 @@ from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Weights
 from daskalt.solvers.base import Problem, Rows
 from daskalt.statistics import Score
-from daskalt.weights import DampedGram
 
 __all__ = ["LocalSteps", "Motion", "Step", "View", "gradient_step", "newton_step", "weighted_gram"]
 
@@ -31,8 +30,8 @@ class View(NamedTuple):
     weights: Weights
     wanted: tuple[bool, ...]  # which Gram matrices this step gathers
     anneal: float
-    motion: Motion | None  # these two for local steps only
-    damped: tuple[DampedGram | None, ...] | None
+    motion: Any  # Motion and the DampedGrams, for local steps only
+    damped: Any
 
 
 class Step(NamedTuple):
@@ -44,7 +43,7 @@ class Step(NamedTuple):
 
     score: Score
     residuals: Any
-    grams: tuple[np.ndarray | None, ...]
+    grams: tuple[Any, ...]
 
 
 class LocalSteps(NamedTuple):
@@ -53,6 +52,7 @@ class LocalSteps(NamedTuple):
     score: Score
     moments: tuple[np.ndarray, ...]
     grams: tuple[np.ndarray, ...]
+    trust: float  # weighted by the rows
 
 
 def gradient_step(problem: Problem, weights: Weights, wanted: tuple[bool, ...], rows: Rows) -> Step:

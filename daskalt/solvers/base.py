@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 
 from daskalt.data.scaling import Scaling
 from daskalt.data.table import Block
-from daskalt.data.targets import RealTargets, Targets
+from daskalt.data.targets import ClassTargets, RealTargets, Targets
 from daskalt.kernels.scale import scale_rows
 from daskalt.kernels.workspace import Workspace
 from daskalt.network import Network, Weights
@@ -63,11 +63,13 @@ class Problem:
 
     def rows(self, block: Block) -> Rows:
         """Return a block with its targets encoded and its weights in floating point."""
+        assert block.y is not None
         y = self.targets.encode(block.y, self.dtype)
         weight = block.weight
         if weight is not None:
             weight = np.ascontiguousarray(weight.ravel(), dtype=self.dtype)
         if self.class_factors is not None:
+            assert isinstance(self.targets, ClassTargets)
             by_class = self.class_factors[self.targets.codes(block.y)].astype(self.dtype)
             weight = by_class if weight is None else weight * by_class
         return Rows(block.X, y, weight)
@@ -112,8 +114,11 @@ class Solver(BaseEstimator, ABC):
     """
 
     @abstractmethod
+    def check(self) -> None:
+        """Raise InputError if a parameter is out of its range; called before any data is read."""
+
     def validate(self, problem: Problem) -> None:
-        """Raise InputError if a parameter is wrong or the method cannot solve this problem."""
+        """Raise InputError if the method, as its parameters have it, cannot solve a problem."""
 
     @abstractmethod
     def start(self, problem: Problem, weights: Weights, budget: Budget) -> Any:

@@ -417,10 +417,9 @@ def test_no_hidden_layer_and_cross_entropy_is_logistic_regression(load):
     ],
 )
 def test_wrong_parameters_are_named_with_their_range(name, bad):
-    case = make_problem()
     message = f"parameter {name} of StochasticAltMin must be .*; got {re.escape(repr(bad))}"
     with pytest.raises(InputError, match=message):
-        StochasticAltMin(**{name: bad}).validate(case.problem)
+        StochasticAltMin(**{name: bad}).check()
 
 
 @pytest.mark.parametrize(
@@ -432,8 +431,12 @@ def test_wrong_parameters_are_named_with_their_range(name, bad):
     ],
 )
 def test_parameters_that_do_not_go_together(options, cure):
+    def validate(solver):
+        solver.check()
+        solver.validate(make_problem().problem)
+
     with pytest.raises(InputError, match=cure):
-        StochasticAltMin(**options).validate(make_problem().problem)
+        validate(StochasticAltMin(**options))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
