@@ -13,7 +13,7 @@ from dask.base import get_scheduler
 from dask.delayed import Delayed
 from dask.local import get_sync
 
-from daskalt.kernels.threads import one_blas_thread
+from daskalt.kernels.threads import one_blas_thread, stay_at_one_blas_thread
 
 __all__ = ["Graph", "Handle", "call", "fold", "in_this_process"]
 
@@ -101,5 +101,5 @@ def in_this_process() -> bool:
 
 
 def _held_to_one_thread(function: Callable, *arguments: Any) -> Any:
-    with one_blas_thread():
-        return function(*arguments)
+    stay_at_one_blas_thread()  # the client's own process is inside `one_blas_thread` meanwhile
+    return function(*arguments)

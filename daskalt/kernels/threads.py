@@ -8,7 +8,7 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["one_blas_thread"]
+__all__ = ["one_blas_thread", "stay_at_one_blas_thread"]
 
 _lock = threading.Lock()
 _inside = 0
@@ -20,6 +20,21 @@ def _controller() -> ThreadpoolController:
     import scipy.linalg  # noqa: F401  SciPy brings a BLAS of its own that must be limited too
 
     return ThreadpoolController()
+
+
+def stay_at_one_blas_thread() -> None:
+    """Limit BLAS to one thread for good, unless `one_blas_thread` limits it at the moment.
+
+    For the tasks of a worker process, which has no other work: to set and restore the limit around
+    each of them costs more than a small task.
+    """
+    if _inside == 0:
+        _limit_for_good()
+
+
+@cache
+def _limit_for_good() -> None:
+    _controller().limit(limits=1, user_api="blas")
 
 
 @contextmanager
