@@ -13,7 +13,8 @@ from pipelines.benchmark.tables import Table, at_most
 
 OVERHEAD = 1.10  # of the store over memory, and of the scheduler over a plain loop
 PROCESSES = 1.25  # of two worker processes over two threads
-STEP_SETTINGS = ((1_000, 1), (2_000, 1), (5_000, 1), (5_000, 5), (10_000, 5), (10_000, 10))
+# Rows of a step, local steps, tasks of a step.
+STEP_SETTINGS = ((1_000, 1, 2), (5_000, 1, 2), (5_000, 5, 2), (12_500, 1, 2))
 
 
 def check_storage(setting):
@@ -95,11 +96,11 @@ def check_processes(setting):
     return table
 
 
-def step_job(passes, client, batch_size, local_steps):
+def step_job(passes, client, batch_size, local_steps, tasks):
     """A job for `alternate`: (wall seconds, model) at this step."""
 
     def job(setting, seed):
-        solver = daskalt.StochasticAltMin(local_steps=local_steps)
+        solver = daskalt.StochasticAltMin(local_steps=local_steps, tasks=tasks)
         fit = ours.timed_fit(
             setting, seed, passes, client=client, batch_size=batch_size, solver=solver
         )
@@ -115,6 +116,7 @@ def step_row(setting, results, step):
     return {
         "rows_a_step": step[0],
         "local_steps": step[1],
+        "tasks": step[2],
         "seconds_on_threads": median_of(threads),
         "seconds_on_processes": median_of(processes),
         "ratio": paired_ratio(processes, threads),
