@@ -41,6 +41,7 @@ from daskalt.reduction import in_this_process
 from daskalt.scoring import score_table
 from daskalt.solvers import get_solver
 from daskalt.solvers.base import Budget, Problem
+from daskalt.solvers.loop import Reading
 from daskalt.statistics import Score
 
 __all__ = ["BaseMLP", "Goal"]
@@ -149,14 +150,7 @@ class BaseMLP(BaseEstimator):
             problem, weights = self._prepare(table, bounds, goal, seed, before)
             solver = get_solver(self.solver)
             solver.validate(problem)
-            reading = choose_reading(
-                table,
-                bounds,
-                problem.network,
-                self.batch_size,
-                getattr(solver, "tasks", "auto"),
-                seed if self.shuffle else None,
-            )
+            reading = self._reading(table, bounds, problem, solver, seed)
             if self.shuffle and not table.in_memory:
                 warn_if_sorted(goal.clustering, goal.targets.width, reading, table)
             passes = self.max_iter or choose_passes(count_rows(bounds))
@@ -202,14 +196,7 @@ class BaseMLP(BaseEstimator):
             # What follows has no end: a schedule that an earlier fit has run through is over.
             problem = before.problem
             state = before.state._replace(budget=Budget(None, None))
-        reading = choose_reading(
-            table,
-            bounds,
-            problem.network,
-            self.batch_size,
-            getattr(solver, "tasks", "auto"),
-            seed if self.shuffle else None,
-        )
+        reading = self._reading(table, bounds, problem, solver, seed)
         monitor = Monitor(0.0, 1 << 30, False)
         state = train(
             solver,
@@ -233,6 +220,19 @@ class BaseMLP(BaseEstimator):
         if self.shuffle == "global":
             return copy_to_scratch(table, self.scratch, seed)
         return copy_to_scratch(table, self.scratch, None) if table.in_memory else table
+
+    def _reading(
+        self, table: Table, bounds: np.ndarray, problem: Problem, solver: Any, seed: int
+    ) -> Reading:
+        """How the rows are read and dealt into steps."""
+        return choose_reading(
+            table,
+            bounds,
+            problem.network,
+            self.batch_size,
+            getattr(solver, "tasks", "auto"),
+            seed if self.shuffle else None,
+        )
 
     def _split(self, table: Table, eval_set: Any, seed: int) -> tuple[np.ndarray, Held | None]:
         """Blocks to train on, and the rows that are scored after every pass."""
