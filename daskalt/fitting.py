@@ -13,6 +13,7 @@ from daskalt.data.finite import check_block
 from daskalt.data.passes import Lane, read_lane
 from daskalt.data.table import Block, Table
 from daskalt.errors import DivergenceError, UnshuffledWarning
+from daskalt.kernels.workspace import release
 from daskalt.network import Network
 from daskalt.progress import listen
 from daskalt.reduction import Graph, Handle, call
@@ -42,8 +43,8 @@ TASK_FLOPS = 200e6  # a task of less work costs more to hand out than it saves
 
 
 def choose_passes(n_rows: int) -> int:
-    """Return the passes that a fit makes unless told: about 150,000 rows' worth, 3 to 20."""
-    return int(np.clip(round(150_000 / n_rows), 3, 20))
+    """Return the passes that a fit makes unless told: about 100,000 rows' worth, 2 to 20."""
+    return int(np.clip(round(100_000 / n_rows), 2, 20))
 
 
 def choose_reading(
@@ -145,7 +146,7 @@ def compile_step(solver: Solver, problem: Problem, state: Any, table: Table) -> 
     """
     rows = problem.rows(table.read(0, min(8, table.n_rows)))
     with suppress(DivergenceError):  # so few rows may not do
-        solver.update(problem, state, solver.map(problem, solver.view(state), rows))
+        solver.update(problem, state, solver.map(problem, state, rows))
 
 
 def sample_rows(table: Table, bounds: np.ndarray, seed: int) -> Block:
@@ -241,6 +242,7 @@ def train(
                 if verbose:
                     bar.write(f"Stopped after pass {result.number + 1}: {reason}.")
                 break
+    release()
     assert result is not None
     graph = Graph()
     return graph.compute(

@@ -1,7 +1,7 @@
 """Graphs of tasks, and map and combine as a fixed tree, on whichever Dask scheduler is active."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import reduce
 from typing import Any
 
@@ -15,7 +15,7 @@ from dask.local import get_sync
 
 from daskalt.kernels.threads import one_blas_thread, stay_at_one_blas_thread
 
-__all__ = ["Graph", "Handle", "call", "fold", "in_this_process"]
+__all__ = ["Graph", "Handle", "call", "fetch", "fold", "in_this_process", "on_cluster"]
 
 FAN_IN = 4  # children of a node: more would serialise the sums, fewer add latency
 
@@ -70,13 +70,14 @@ class Graph:
         """Return the combination of all parts."""
         return self.add(fold, combine, self.tree(combine, parts))
 
-    def persist(self, result: TaskRef) -> Handle:
-        """Run the graph and return a handle of the result; on a cluster the value stays there."""
+    def persist(self, *results: TaskRef) -> tuple[Handle, ...]:
+        """Run the graph and return handles of results; on a cluster the values stay there."""
         with one_blas_thread():
-            (handle,) = dask.persist(Delayed(result.key, self._tasks), optimize_graph=False)
-            if futures := distributed.futures_of(handle):
+            wanted = [Delayed(result.key, self._tasks) for result in results]
+            handles = dask.persist(*wanted, optimize_graph=False)
+            if futures := distributed.futures_of(handles):
                 distributed.wait(futures)
-        return handle
+        return handles
 
     def compute(self, result: TaskRef) -> Any:
         """Run the graph and return the value of the result."""
@@ -84,7 +85,13 @@ class Graph:
             return dask.compute(Delayed(result.key, self._tasks), optimize_graph=False)[0]
 
 
-def fold(combine: Callable[[Any, Any], Any], parts: Sequence[Any]) -> Any:
+def fetch(handle: Handle) -> Any:
+    """Return the value that a handle stands for."""
+    futures = distributed.futures_of(handle)
+    return futures[0].result() if futures else handle.compute(scheduler="sync")
+
+
+def fold(combine: Callable[[Any, Any], Any], parts: Iterable[Any]) -> Any:
     """Return the parts combined from left to right."""
     return reduce(combine, parts)
 
@@ -98,6 +105,11 @@ def call(function: Callable, *arguments: Any) -> Any:
 def in_this_process() -> bool:
     """Say whether the active scheduler runs its tasks in this process and its memory."""
     return get_scheduler(cls=Delayed) in (None, dask.threaded.get, get_sync)
+
+
+def on_cluster() -> bool:
+    """Say whether the active scheduler is that of a `distributed` cluster."""
+    return isinstance(getattr(get_scheduler(cls=Delayed), "__self__", None), distributed.Client)
 
 
 def _held_to_one_thread(function: Callable, *arguments: Any) -> Any:

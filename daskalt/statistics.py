@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from daskalt.kernels.workspace import recycled
+
 __all__ = ["Score", "combine"]
 
 
@@ -23,6 +25,8 @@ def combine(a: Any, b: Any) -> Any:
     if isinstance(a, tuple):
         parts = map(combine, a, b)
         return type(a)(*parts) if hasattr(a, "_fields") else tuple(parts)
+    if isinstance(a, np.ndarray):
+        return np.add(a, b, out=recycled(a.shape, np.result_type(a, b)))
     return a + b
 
 

@@ -89,7 +89,7 @@ def test_sums_have_the_same_bits_on_processes(request):
 
 def assert_handle_is_used():
     graph = Graph()
-    handle = graph.persist(graph.add(operator.add, 1, 2))
+    (handle,) = graph.persist(graph.add(operator.add, 1, 2))
     graph = Graph()
     assert graph.compute(graph.add(operator.mul, graph.constant(handle), 10)) == 30
     return handle

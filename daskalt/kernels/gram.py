@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from daskalt.jit import compiled
+from daskalt.kernels.workspace import recycled
 
 __all__ = ["cross", "gram"]
 
@@ -20,10 +21,10 @@ def gram(a: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     the matrix outgrows the cache; SciPy's syrk holds the interpreter's lock.
     """
     columns = a.shape[1]
+    if out is None:
+        out = recycled((columns, columns), a.dtype)
     if columns <= _STRIP:
         return np.matmul(a.T, a, out=out)
-    if out is None:
-        out = np.empty((columns, columns), a.dtype)
     for start in range(0, columns, _STRIP):
         strip = slice(start, min(start + _STRIP, columns))
         np.matmul(a[:, strip].T, a[:, : strip.stop], out=out[strip, : strip.stop])
@@ -33,6 +34,8 @@ def gram(a: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
 
 def cross(r: np.ndarray, a: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Return rᵀ a, (columns of r, columns of a): the moments of residuals and inputs."""
+    if out is None:
+        out = recycled((r.shape[1], a.shape[1]), a.dtype)
     return np.matmul(r.T, a, out=out)
 
 

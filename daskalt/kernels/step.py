@@ -3,6 +3,7 @@
 import numpy as np
 
 from daskalt.jit import compiled
+from daskalt.kernels.workspace import recycled
 
 __all__ = ["advance", "mean_gradient", "running_mean", "subtract_scaled"]
 
@@ -23,7 +24,9 @@ def running_mean(
     kind = total.dtype.type
     if old is None:
         return total * kind(1.0 / total_weight)
-    return _weighted_sum(old, kind(keep), total, kind((1.0 - keep) / total_weight))
+    out = recycled(total.shape, total.dtype)
+    _weighted_sum(old, kind(keep), total, kind((1.0 - keep) / total_weight), out)
+    return out
 
 
 def subtract_scaled(b: np.ndarray, x: np.ndarray, scale: float) -> np.ndarray:
@@ -40,7 +43,9 @@ def advance(
     v' = m v + (1 - m) s d, and w' = w + m v' + (1 - m) s d.
     """
     kind = w.dtype.type
-    return _advance(w, v, d, kind(momentum), kind((1.0 - momentum) * step))
+    new_w, new_v = recycled(w.shape, w.dtype), recycled(w.shape, w.dtype)
+    _advance(w, v, d, kind(momentum), kind((1.0 - momentum) * step), new_w, new_v)
+    return new_w, new_v
 
 
 @compiled
@@ -60,23 +65,18 @@ def _subtract_scaled(b, x, scale):
 
 
 @compiled
-def _advance(w, v, d, keep, take):
+def _advance(w, v, d, keep, take, new_w, new_v):
     rows, columns = w.shape
-    new_w = np.empty_like(w)
-    new_v = np.empty_like(w)
     for i in range(rows):
         for j in range(columns):
             change = take * d[i, j]
             velocity = keep * v[i, j] + change
             new_v[i, j] = velocity
             new_w[i, j] = w[i, j] + keep * velocity + change
-    return new_w, new_v
 
 
 @compiled
-def _weighted_sum(a, p, b, q):
-    out = np.empty_like(a)
+def _weighted_sum(a, p, b, q, out):
     for i in range(a.shape[0]):
         for j in range(a.shape[1]):
             out[i, j] = p * a[i, j] + q * b[i, j]
-    return out

@@ -1,19 +1,22 @@
-"""Scratch arrays that a thread reuses from block to block.
+"""Memory that is used again: scratch arrays of a thread, and results that nobody holds any more.
 
 A large fresh array costs a page fault for every 4 KiB; a block's activations would pay it at each
-step. Results that leave a task must not lie in a workspace, since the next task overwrites it.
+step. Results that leave a task must not lie in a workspace, since the next task overwrites it:
+they come from `recycled`, which takes memory up again only when the last reference is gone.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 import threading
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-__all__ = ["Workspace", "empty", "thread_workspace"]
+__all__ = ["Workspace", "empty", "recycled", "release", "thread_workspace"]
 
+RECYCLED_BYTES = 1 << 20  # smaller arrays are the allocator's business
 _ALIGNMENT = 64  # bytes: a cache line, and the widest SIMD register
 
 
@@ -32,7 +35,8 @@ class Workspace:
         size = math.prod(shape) * dtype.itemsize
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < size:
-            buffer = self._buffers[name] = _aligned(size)
+            owner = np.empty(size + _ALIGNMENT, np.uint8)
+            buffer = self._buffers[name] = _aligned(owner, size)
         return buffer[:size].view(dtype).reshape(shape)
 
     @property
@@ -63,10 +67,54 @@ def thread_workspace() -> Workspace:
         return _local.workspace
 
 
+def recycled(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+    """Return an uninitialised array in memory of its own, if possible that of a dropped result.
+
+    Worker processes need it most: `distributed` has their allocator give every large array back
+    to the system at once, so that making one anew took longer than filling it.
+    """
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    if size < RECYCLED_BYTES:
+        return np.empty(shape, dtype)
+    with _lock:
+        idle = _idle()
+        owner = next((b for b in idle if b.size == size + _ALIGNMENT), None)
+        if owner is None:
+            # Idle memory of other sizes will hardly be wanted again.
+            _drop(idle)
+            owner = np.empty(size + _ALIGNMENT, np.uint8)
+            _results.append(owner)
+        return _aligned(owner, size).view(dtype).reshape(shape)
+
+
+def release() -> None:
+    """Drop the memory of results that nobody refers to."""
+    with _lock:
+        _drop(_idle())
+
+
+def _idle() -> list[np.ndarray]:
+    """The kept memory that no array lies in."""
+    counts = _references(_results)
+    return [b for b, count in zip(_results, counts, strict=True) if count <= _UNUSED]
+
+
+def _drop(buffers: list[np.ndarray]) -> None:
+    gone = {id(b) for b in buffers}
+    _results[:] = [b for b in _results if id(b) not in gone]
+
+
+def _references(buffers: list[np.ndarray]) -> list[int]:
+    return [sys.getrefcount(b) for b in buffers]
+
+
+_UNUSED = _references([np.empty(0, np.uint8)])[0]  # of a buffer that only a list refers to
+_lock = threading.Lock()
+_results: list[np.ndarray] = []
 _local = threading.local()
 
 
-def _aligned(size: int) -> np.ndarray:
-    raw = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
-    return raw[start : start + size]
+def _aligned(owner: np.ndarray, size: int) -> np.ndarray:
+    start = -owner.ctypes.data % _ALIGNMENT
+    return owner[start : start + size]

@@ -15,7 +15,6 @@ from daskalt.solvers.altmin_map import (
     LocalSteps,
     Motion,
     Step,
-    View,
     gradient_step,
     newton_step,
     weighted_gram,
@@ -67,9 +66,9 @@ class StochasticAltMin(Solver):
 
     Parameters
     ----------
-    damping : float, default=5.0
+    damping : float, default=7.0
         Ridge on the Gram matrices, in units of their mean diagonal.
-    step_limit : float, default=20.0
+    step_limit : float, default=15.0
         Largest step along D, in units of `damping`.
     change_limit : float, default=0.25
         Bound on the change of a unit's z that a step predicts, as a root mean square over the
@@ -116,8 +115,8 @@ class StochasticAltMin(Solver):
     def __init__(
         self,
         *,
-        damping: float = 5.0,
-        step_limit: float = 20.0,
+        damping: float = 7.0,
+        step_limit: float = 15.0,
         change_limit: float = 0.25,
         momentum: float = 0.6,
         schedule: str = "linear",
@@ -199,27 +198,13 @@ class StochasticAltMin(Solver):
             score=Score(0.0, 0.0, 0.0),
         )
 
-    def view(self, state: State) -> View:
-        """Return the weights and what this step is to gather."""
-        early = state.step < 3 or state.damped[0] is None
-        hidden = early or self.z_step == "newton" or state.step % self.gram_every == 0
-        first = state.budget.first_pass
-        inputs = hidden and (first is None or state.step < first or self.z_step == "newton")
-        return View(
-            weights=state.weights,
-            wanted=(inputs,) + (hidden,) * (len(state.weights) - 1),
-            motion=state.motion if self.local_steps > 1 else None,
-            damped=state.damped if self.local_steps > 1 else None,
-            anneal=self._anneal(state),
-        )
-
-    def map(self, problem: Problem, view: View, rows: Rows) -> Any:
+    def map(self, problem: Problem, state: State, rows: Rows) -> Any:
         """Return the Step of some rows, or the LocalSteps of a task that updates on its own."""
         if self.z_step == "newton":
-            return newton_step(problem, view, rows, self._mu(problem), self.sweeps)
+            return newton_step(problem, state.weights, rows, self._mu(problem), self.sweeps)
         if self.local_steps > 1:
-            return self._local_steps(problem, view, rows)
-        return gradient_step(problem, view.weights, view.wanted, rows)
+            return self._local_steps(problem, state, rows)
+        return gradient_step(problem, state.weights, self._wanted(state), rows)
 
     def update(self, problem: Problem, state: State, statistics: Any) -> State:
         """Return the state after fitting W to the step's z."""
@@ -299,9 +284,16 @@ class StochasticAltMin(Solver):
         velocity = tuple(v for _, v in moved)
         return tuple(w for w, _ in moved), Motion(velocity, travelled, trust)
 
-    def _local_steps(self, problem: Problem, view: View, rows: Rows) -> LocalSteps:
+    def _wanted(self, state: State) -> tuple[bool, ...]:
+        """Which layers' input Gram matrices a step renews."""
+        hidden = state.damped[0] is None or state.step % self.gram_every == 0
+        first = state.budget.first_pass
+        inputs = hidden and (first is None or state.step < first)
+        return (inputs,) + (hidden,) * (len(state.weights) - 1)
+
+    def _local_steps(self, problem: Problem, state: State, rows: Rows) -> LocalSteps:
         """Several steps on one task's own rows, and the Gram matrices that weight their result."""
-        weights, motion = view.weights, view.motion
+        weights, motion, anneal = state.weights, state.motion, self._anneal(state)
         total: Any = None
         edges = np.linspace(0, len(rows.X), self.local_steps + 1).astype(int).tolist()
         for start, stop in pairwise(edges):
@@ -309,12 +301,14 @@ class StochasticAltMin(Solver):
                 continue
             part = gradient_step(problem, weights, (True,) * len(weights), rows.part(start, stop))
             total = combine(total, part._replace(residuals=None))
-            damped = view.damped
+            damped = state.damped
             if damped[0] is None:  # the very first step has no Gram matrices but its own
-                damped = [self._damp(g / g.dtype.type(part.score.weight), None) for g in part.grams]
-            weights, motion = self._descend(problem, weights, motion, damped, part, view.anneal)
+                damped = tuple(
+                    self._damp(g / g.dtype.type(part.score.weight), None) for g in part.grams
+                )
+            weights, motion = self._descend(problem, weights, motion, damped, part, anneal)
         moments = tuple(
-            (new - old) @ a for new, old, a in zip(weights, view.weights, total.grams, strict=True)
+            (new - old) @ a for new, old, a in zip(weights, state.weights, total.grams, strict=True)
         )
         return LocalSteps(total.score, moments, total.grams, motion.trust * total.score.weight)
 

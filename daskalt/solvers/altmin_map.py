@@ -13,7 +13,7 @@ from daskalt.network import Weights
 from daskalt.solvers.base import Problem, Rows
 from daskalt.statistics import Score
 
-__all__ = ["LocalSteps", "Motion", "Step", "View", "gradient_step", "newton_step", "weighted_gram"]
+__all__ = ["LocalSteps", "Motion", "Step", "gradient_step", "newton_step", "weighted_gram"]
 
 
 class Motion(NamedTuple):
@@ -22,16 +22,6 @@ class Motion(NamedTuple):
     velocity: Weights  # running mean of the steps
     length: float  # a bound on its length in the metric of the damped Gram matrices
     trust: float  # factor on the step limits, below 1 where steps have overshot
-
-
-class View(NamedTuple):
-    """What a map task needs of the state."""
-
-    weights: Weights
-    wanted: tuple[bool, ...]  # which Gram matrices this step gathers
-    anneal: float
-    motion: Any  # Motion and the DampedGrams, for local steps only
-    damped: Any
 
 
 class Step(NamedTuple):
@@ -72,14 +62,14 @@ def gradient_step(problem: Problem, weights: Weights, wanted: tuple[bool, ...], 
 
 
 def newton_step(
-    problem: Problem, view: View, rows: Rows, mu: tuple[float, ...], sweeps: int
+    problem: Problem, weights: Weights, rows: Rows, mu: tuple[float, ...], sweeps: int
 ) -> Step:
     """Return the statistics of z minimised by damped Newton, layer by layer from the output back.
 
     Each sweep updates z_L, then every hidden z_l between its prediction W_l ã_{l-1} and the layer
     above. The residual z_l - W_l ã_{l-1} is taken with the updated activations below.
     """
-    weights, network = view.weights, problem.network
+    network = problem.network
     phi, last = network.phi, network.n_layers - 1
     x = problem.inputs(rows.X)
     z = [x @ weights[0].T]

@@ -125,11 +125,7 @@ class Solver(BaseEstimator, ABC):
         """Return the state before the first step."""
 
     @abstractmethod
-    def view(self, state: Any) -> Any:
-        """Return the part of the state that `map` needs; it is what travels to the tasks."""
-
-    @abstractmethod
-    def map(self, problem: Problem, view: Any, rows: Rows) -> Any:
+    def map(self, problem: Problem, state: Any, rows: Rows) -> Any:
         """Return the statistics of one task's rows."""
 
     @abstractmethod

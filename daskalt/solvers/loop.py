@@ -1,8 +1,9 @@
-"""The one outer loop: passes over the data, each one Dask graph of map, combine and update."""
+"""The one outer loop: passes over the data, each a Dask graph of map, combine and update."""
 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ from daskalt.data.finite import check_block
 from daskalt.data.passes import Group, Lane, PassPlan, plan_pass, read_lane
 from daskalt.data.table import Table
 from daskalt.progress import report_step
-from daskalt.reduction import Graph, Handle, fold
+from daskalt.reduction import FAN_IN, Graph, Handle, fetch, fold, on_cluster
 from daskalt.solvers.base import Problem, Rows, Solver
 from daskalt.statistics import Score
 
 __all__ = ["Pass", "Reading", "run_passes"]
+
+GRAPH_TASKS = 4096  # of a graph; a task costs the scheduler some 5 KB while its graph runs
 
 
 @dataclass(frozen=True)
@@ -75,79 +78,157 @@ def run_passes(
 ) -> Iterator[Pass]:
     """Yield the result of each pass; the caller decides when to stop.
 
-    The steps of a pass are chained tasks of one graph. The state stays where the scheduler keeps
-    it: only the score comes back.
+    The steps of a pass are chained tasks of one graph; a long pass is several graphs in a row,
+    since what a scheduler keeps of a graph grows with its tasks. The state stays where the
+    scheduler keeps it: only the score comes back.
     """
-    handle = state
+    states = [state]
     survey = solver.surveys(state.budget)
     for number in numbers:
         began = time.perf_counter()
         plan = reading.plan(table, bounds, number)
         first = number == numbers.start
-        handle = _run_pass(plan, (solver, problem), table, handle, first, survey, progress)
-        graph = Graph()
-        score = graph.compute(graph.add(_score, graph.constant(handle)))
-        yield Pass(number, handle, score, time.perf_counter() - began, plan.steps)
+        states, score = _run_pass(plan, (solver, problem), table, states, first, survey, progress)
+        yield Pass(number, states[0], fetch(score), time.perf_counter() - began, plan.steps)
 
 
 def _run_pass(
     plan: PassPlan,
     method: tuple[Solver, Problem],
     table: Table,
-    state: Any,
+    states: list[Any],
     first: bool,
     survey: bool,
     progress: str | None,
-) -> Handle:
-    """Run a pass as one graph: reads gated by the steps before them, steps chained by the state."""
-    graph = Graph()
-    shared, rows = graph.constant(method), graph.constant(table)
-    node = graph.add(_begin, shared, graph.constant(state))
-    surveys = first and survey
-    gate, total = None, None
+) -> tuple[list[Handle], Handle]:
+    """Run a pass, graph by graph; return handles of the copies of the state, and of the score."""
+    score: Any = None
+    total: Any = None
+    parts = list(_graphs(plan))
+    for number, groups in enumerate(parts):
+        graph = _PassGraph(method, table, states, first, progress)
+        if number == 0:
+            graph.begin()
+        if first and survey:
+            graph.survey_into(total)
+        for group in groups:
+            graph.add_group(group)
+        if first and survey and number == len(parts) - 1:
+            graph.adopt()
+        states, score, total = graph.run()
+    return states, score
+
+
+def _graphs(plan: PassPlan) -> Iterator[list[Group]]:
+    """The groups of a pass, as many at a time as make a graph of at most GRAPH_TASKS tasks."""
+    groups: list[Group] = []
+    tasks = 0
     for group in plan.groups:
-        # A group is read while the one before it is in use, never earlier: memory is bounded.
-        lanes = [graph.add(_load, shared, rows, lane, first, gate) for lane in group.lanes]
-        gate = graph.add(_passed, node, total)
-        if surveys:
-            # These wait for nothing, and fill the time in which only an update runs.
-            parts = [graph.add(_survey, shared, *share) for share in _shares(group, lanes)]
-            total = graph.add(fold, Solver.combine, [total, *graph.tree(Solver.combine, parts)])
-        if len(lanes) == 1:
-            node = graph.add(_run_group, shared, node, lanes[0], group, progress)
-        else:
-            node = _add_steps(graph, group, shared, node, lanes, progress)
-    if surveys:
-        node = graph.add(_adopt, shared, node, total)
-    return graph.persist(node)
+        size = group.steps * (len(group.lanes) + 1)
+        if groups and tasks + size > GRAPH_TASKS:
+            yield groups
+            groups, tasks = [], 0
+        groups.append(group)
+        tasks += size
+    yield groups
 
 
-def _shares(group: Group, lanes: list[TaskRef]) -> Iterator[tuple[TaskRef, int, int]]:
-    """Each lane's rows of each step."""
-    for node, lane in zip(lanes, group.lanes, strict=True):
-        for start, stop in lane.shares(group.steps):
-            if start < stop:
-                yield node, start, stop
+class _PassGraph:
+    """A graph of steps: reads gated by the steps before them, steps chained by the state.
 
+    On a cluster every lane keeps a copy of the state and makes each update for itself. Then only
+    the statistics travel, once a step, where a state in one place would cost two more messages
+    each way and leave the other workers idle; the arithmetic, and so the bits, are the same.
+    """
 
-def _add_steps(
-    graph: Graph,
-    group: Group,
-    shared: TaskRef,
-    state: TaskRef,
-    lanes: list[TaskRef],
-    progress: str | None,
-) -> TaskRef:
-    shares = [lane.shares(group.steps) for lane in group.lanes]
-    for step in range(group.steps):
-        view = graph.add(_view, shared, state)
-        parts = [
-            graph.add(_map, shared, view, lane, *share[step])
-            for lane, share in zip(lanes, shares, strict=True)
-            if share[step][0] < share[step][1]
+    def __init__(
+        self,
+        method: tuple[Solver, Problem],
+        table: Table,
+        states: list[Any],
+        check: bool,
+        progress: str | None,
+    ) -> None:
+        self.graph = Graph()
+        self.shared, self.table = self.graph.constant(method), self.graph.constant(table)
+        self.states = [self.graph.constant(state) for state in states]
+        self.check, self.progress = check, progress
+        self.replicates = on_cluster()
+        self.surveys = False
+        self.total: Any = None
+        # What the reads of each lane wait for. Where the copies of the state lie already, rows are
+        # read beside them.
+        self.gates: list[Any] = self.states if len(self.states) > 1 else [None]
+
+    def begin(self) -> None:
+        self.states = [self.graph.add(_begin, self.shared, state) for state in self.states]
+
+    def survey_into(self, total: Any) -> None:
+        self.surveys = True
+        self.total = None if total is None else self.graph.constant(total)
+
+    def add_group(self, group: Group) -> None:
+        """Add the steps of a group; its rows are read while the group before it is in use."""
+        add, shared = self.graph.add, self.shared
+        before = self.total
+        lanes = [
+            add(_load, shared, self.table, lane, self.check, gate, before)
+            for lane, gate in zip(group.lanes, cycle(self.gates), strict=False)
         ]
-        state = graph.add(_update, shared, state, graph.tree(Solver.combine, parts), progress)
-    return state
+        self.gates = self.states
+        if self.surveys:
+            parts = [
+                self._survey(
+                    rows, [share for share in lane.shares(group.steps) if share[0] < share[1]]
+                )
+                for rows, lane in zip(lanes, group.lanes, strict=True)
+            ]
+            self.total = add(fold, Solver.combine, [self.total, *parts])
+        if len(self.states) < len(lanes) and self.replicates:
+            self.states = self.states + [self.states[0]] * (len(lanes) - len(self.states))
+        if len(lanes) == 1 and len(self.states) == 1:
+            self.states = [add(_run_group, shared, self.states[0], lanes[0], group, self.progress)]
+            return
+        shares = [lane.shares(group.steps) for lane in group.lanes]
+        for step in range(group.steps):
+            self._add_step(lanes, [share[step] for share in shares])
+
+    def _survey(self, rows: TaskRef, shares: list[tuple[int, int]]) -> TaskRef:
+        """The statistic of a lane's inputs, summed from the first step's rows to the last's."""
+        add, shared = self.graph.add, self.shared
+        if self.replicates:  # one task, which no worker is tempted to take from where its rows are
+            return add(_survey, shared, rows, shares)
+        # These wait for nothing, and fill the time in which only an update runs.
+        parts = [add(_survey, shared, rows, [share]) for share in shares]
+        total = parts[0]
+        for start in range(1, len(parts), FAN_IN):
+            total = add(fold, Solver.combine, [total, *parts[start : start + FAN_IN]])
+        return total
+
+    def _add_step(self, lanes: list[TaskRef], shares: list[tuple[int, int]]) -> None:
+        add, shared = self.graph.add, self.shared
+        parts = [
+            add(_map, shared, state, lane, start, stop)
+            for state, lane, (start, stop) in zip(cycle(self.states), lanes, shares, strict=False)
+            if start < stop
+        ]
+        parts = self.graph.tree(Solver.combine, parts)
+        self.states = [
+            add(_update, shared, state, parts, None if copy else self.progress)
+            for copy, state in enumerate(self.states)
+        ]
+
+    def adopt(self) -> None:
+        self.states = [
+            self.graph.add(_adopt, self.shared, state, self.total) for state in self.states
+        ]
+
+    def run(self) -> tuple[list[Handle], Handle, Handle | None]:
+        """Run the graph and return handles of the states, the score and what was surveyed."""
+        score = self.graph.add(_score, self.states[0])
+        survey = [] if self.total is None else [self.total]
+        handle, *rest = self.graph.persist(score, *survey, *self.states)
+        return rest[len(survey) :], handle, rest[0] if survey else None
 
 
 def _begin(shared: tuple, state: Any) -> Any:
@@ -158,26 +239,18 @@ def _score(state: Any) -> Score:
     return state.score
 
 
-def _passed(state: Any, total: Any) -> None:
-    """An edge of the graph without data."""
-
-
-def _survey(shared: tuple, rows: Rows, start: int, stop: int) -> Any:
+def _survey(shared: tuple, rows: Rows, shares: list[tuple[int, int]]) -> Any:
     solver, problem = shared
-    return solver.survey(problem, rows.part(start, stop))
+    return fold(solver.combine, (solver.survey(problem, rows.part(*share)) for share in shares))
 
 
 def _adopt(shared: tuple, state: Any, total: Any) -> Any:
     return shared[0].adopt(state, total)
 
 
-def _view(shared: tuple, state: Any) -> Any:
-    return shared[0].view(state)
-
-
-def _map(shared: tuple, view: Any, rows: Rows, start: int, stop: int) -> Any:
+def _map(shared: tuple, state: Any, rows: Rows, start: int, stop: int) -> Any:
     solver, problem = shared
-    return solver.map(problem, view, rows.part(start, stop))
+    return solver.map(problem, state, rows.part(start, stop))
 
 
 def _update(shared: tuple, state: Any, parts: list, progress: str | None) -> Any:
@@ -189,15 +262,14 @@ def _update(shared: tuple, state: Any, parts: list, progress: str | None) -> Any
 
 def _run_group(shared: tuple, state: Any, rows: Rows, group: Group, progress: str | None) -> Any:
     """All steps of a group that has one lane, without a task for each."""
-    solver = shared[0]
     for start, stop in group.lanes[0].shares(group.steps):
         if start < stop:
-            part = _map(shared, solver.view(state), rows, start, stop)
+            part = _map(shared, state, rows, start, stop)
             state = _update(shared, state, [part], progress)
     return state
 
 
-def _load(shared: tuple, table: Table, lane: Lane, check: bool, gate: None) -> Rows:
+def _load(shared: tuple, table: Table, lane: Lane, check: bool, *gate: Any) -> Rows:
     """Read a lane and encode its targets; the first pass also looks for unusable numbers."""
     problem: Problem = shared[1]
     return problem.rows(read_lane(table, lane, check_block if check else None))

@@ -54,9 +54,8 @@ def _plain(pool):
                 ]
                 sums.extend(part.result() for part in parts)
             for step in range(group.steps):
-                view = solver.view(state)
                 parts = [
-                    pool.submit(solver.map, problem, view, rows.part(*share[step]))
+                    pool.submit(solver.map, problem, state, rows.part(*share[step]))
                     for rows, share in zip(lanes, shares, strict=True)
                 ]
                 total = fold(combine, [part.result() for part in parts])

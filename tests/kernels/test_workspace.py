@@ -2,7 +2,15 @@ import threading
 
 import numpy as np
 
-from daskalt.kernels.workspace import Workspace, empty, thread_workspace
+from daskalt.kernels import workspace as memory
+from daskalt.kernels.workspace import (
+    RECYCLED_BYTES,
+    Workspace,
+    empty,
+    recycled,
+    release,
+    thread_workspace,
+)
 
 
 def test_take_reuses_the_buffer_of_a_name():
@@ -49,3 +57,32 @@ def test_each_thread_has_its_own():
     thread.join()
     assert thread_workspace() is thread_workspace()
     assert workspaces[0] is not thread_workspace()
+
+
+def test_memory_of_a_result_is_used_again_only_when_nobody_holds_it():
+    shape, dtype = (RECYCLED_BYTES // 4,), np.float32
+    first = recycled(shape, dtype)
+    address = first.ctypes.data
+    held = first[10:20]  # a view keeps the memory
+    del first
+    second = recycled(shape, dtype)
+    assert not np.shares_memory(held, second)
+    del held, second
+    third, fourth = recycled(shape, dtype), recycled((2, RECYCLED_BYTES // 8), dtype)
+    assert address in {third.ctypes.data, fourth.ctypes.data}
+    assert not np.shares_memory(third, fourth)
+    assert third.ctypes.data % 64 == 0
+
+
+def test_memory_of_other_sizes_and_all_of_it_on_release_is_dropped():
+    release()
+    kept = recycled((RECYCLED_BYTES,), np.uint8)
+    recycled((2 * RECYCLED_BYTES,), np.uint8)
+    recycled((3 * RECYCLED_BYTES,), np.uint8)
+    sizes = sorted(len(buffer) // RECYCLED_BYTES for buffer in memory._results)
+    assert sizes == [1, 3]
+    release()
+    assert len(memory._results) == 1
+    del kept
+    release()
+    assert memory._results == []

@@ -68,9 +68,8 @@ def one_step(solver, case, state=None, parts=1):
     """The state after a step whose rows are divided among tasks."""
     if state is None:
         state = solver.start(case.problem, case.weights, FOREVER)
-    view = solver.view(state)
     edges = np.linspace(0, len(case.rows.X), parts + 1).astype(int)
-    statistics = [solver.map(case.problem, view, case.rows.part(a, b)) for a, b in pairwise(edges)]
+    statistics = [solver.map(case.problem, state, case.rows.part(a, b)) for a, b in pairwise(edges)]
     return solver.update(case.problem, state, reduce(solver.combine, statistics))
 
 
@@ -204,17 +203,16 @@ def test_local_results_merge_weighted_by_their_gram_matrices():
     case = make_problem(n=120, hidden=(3,), penalty=0.0)
     solver = StochasticAltMin(**(PLAIN | {"local_steps": 3, "gram_every": 1}))
     state = one_step(solver, case, parts=2)
-    view = solver.view(state)
     moved, grams = [], []
     for start in (0, 60):
-        weights, motion = view.weights, view.motion
+        weights, motion = state.weights, state.motion
         sums = None
         for k in range(3):
             rows = case.rows.part(start + 20 * k, start + 20 * (k + 1))
             part = gradient_step(case.problem, weights, (True, True), rows)
             sums = combine(sums, part.grams)
             weights, motion = solver._descend(
-                case.problem, weights, motion, view.damped, part, view.anneal
+                case.problem, weights, motion, state.damped, part, solver._anneal(state)
             )
         moved.append(weights)
         grams.append(sums)
@@ -231,12 +229,11 @@ def test_one_task_keeps_its_own_local_result():
     case = make_problem(n=60, hidden=(3,))
     solver = StochasticAltMin(**(PLAIN | {"local_steps": 2}))
     state = one_step(solver, case)
-    view = solver.view(state)
-    weights, motion = view.weights, view.motion
+    weights, motion = state.weights, state.motion
     for start, stop in ((0, 30), (30, 60)):
         part = gradient_step(case.problem, weights, (True, True), case.rows.part(start, stop))
         weights, motion = solver._descend(
-            case.problem, weights, motion, view.damped, part, view.anneal
+            case.problem, weights, motion, state.damped, part, solver._anneal(state)
         )
     for a, b in zip(one_step(solver, case, state).weights, weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
@@ -258,14 +255,14 @@ def test_map_and_update_change_none_of_their_inputs(variant):
     case = make_problem(n=24, hidden=(12, 5), weighted=True)
     solver = StochasticAltMin(**(PLAIN | VARIANTS[variant]))
     state = one_step(solver, case)
-    view, half = solver.view(state), case.rows.part(0, 12)
-    inputs = (state, view, tuple(case.rows))
+    half = case.rows.part(0, 12)
+    inputs = (state, tuple(case.rows))
     before = copy.deepcopy(inputs)
-    first = solver.map(case.problem, view, half)
+    first = solver.map(case.problem, state, half)
     kept = copy.deepcopy(first)
-    second = solver.map(case.problem, view, case.rows.part(12, 24))
+    second = solver.map(case.problem, state, case.rows.part(12, 24))
     assert_same_bits(first, kept)  # nothing of it lies in the thread's workspace
-    assert_same_bits(solver.map(case.problem, view, half), kept)  # a retried task
+    assert_same_bits(solver.map(case.problem, state, half), kept)  # a retried task
 
     statistics = solver.combine(first, second)
     kept = copy.deepcopy(statistics)
@@ -284,7 +281,7 @@ def test_the_type_of_the_weights_stays(variant, dtype):
     solver = StochasticAltMin(**(PLAIN | VARIANTS[variant] | {"momentum": 0.5}))
     state = solver.start(case.problem, case.weights, Budget(8, 4))
     for _ in range(6):
-        statistics = solver.map(case.problem, solver.view(state), case.rows)
+        statistics = solver.map(case.problem, state, case.rows)
         assert {a.dtype for a in leaves(statistics)} == {np.dtype(dtype)}
         state = solver.update(case.problem, state, statistics)
         assert {a.dtype for a in leaves(state)} == {np.dtype(dtype)}
@@ -296,10 +293,10 @@ def test_state_and_statistics_travel(variant):
     solver = pickle.loads(pickle.dumps(StochasticAltMin(**(PLAIN | VARIANTS[variant]))))
     problem = pickle.loads(pickle.dumps(case.problem))
     state = one_step(solver, case)
-    view = pickle.loads(pickle.dumps(solver.view(state)))
-    here, there = (solver.map(p, solver.view(state), case.rows) for p in (case.problem, problem))
+    copied = pickle.loads(pickle.dumps(state))
+    here, there = (solver.map(p, state, case.rows) for p in (case.problem, problem))
     assert_same_bits(here, there)
-    assert_same_bits(solver.map(problem, view, case.rows), here)
+    assert_same_bits(solver.map(problem, copied, case.rows), here)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
@@ -325,7 +322,7 @@ def test_the_inputs_gram_matrix_is_that_of_all_rows_after_a_pass():
     total = None
     for k in range(8):
         rows = case.rows.part(5 * k, 5 * k + 5)
-        statistics = solver.map(case.problem, solver.view(state), rows)
+        statistics = solver.map(case.problem, state, rows)
         state = solver.update(case.problem, state, statistics)
         total = combine(total, solver.survey(case.problem, rows))
     state = solver.adopt(state, total)
@@ -334,7 +331,7 @@ def test_the_inputs_gram_matrix_is_that_of_all_rows_after_a_pass():
     b = np.random.default_rng(0).standard_normal((2, len(gram)))
     expected = np.linalg.solve(gram + ridge * np.eye(len(gram)), b.T).T
     np.testing.assert_allclose(state.damped[0].solve(b), expected, rtol=1e-8, atol=1e-10)
-    assert not solver.view(state).wanted[0]
+    assert not solver._wanted(state)[0]
 
 
 def test_flops_are_those_of_the_matrix_products():

@@ -127,6 +127,16 @@ def test_resumed_passes_are_uninterrupted_ones(case, table, options):
     assert_same((resumed, first + second), trained(case, table, options))
 
 
+def test_a_pass_cut_into_many_graphs_gives_the_same_bits(case, table, options, monkeypatch):
+    expected = trained(case, table, options)
+    runs = []
+    run = loop._PassGraph.run
+    monkeypatch.setattr(loop._PassGraph, "run", lambda graph: runs.append(1) or run(graph))
+    monkeypatch.setattr(loop, "GRAPH_TASKS", 1)
+    assert_same(trained(case, table, options), expected)
+    assert len(runs) == 4  # two groups in each of two passes
+
+
 def test_the_seed_decides(case, table):
     a = trained(case, table)[0]
     b = trained(case, table, reading=Reading(40, 3, 120, seed=6))[0]
@@ -227,11 +237,11 @@ def test_a_pass_reads_every_chunk_once(case):
 def test_building_a_pass_reads_and_computes_nothing(case, monkeypatch):
     log = []
     table = Table(Watched(case.rows.X, "X", log), MemorySource(case.rows.y, "y"))
-    monkeypatch.setattr(Graph, "persist", lambda graph, node: node)
+    monkeypatch.setattr(Graph, "persist", lambda graph, *nodes: nodes)
     solver = StochasticAltMin()
     state = solver.start(case.problem, case.weights, Budget(12, 6))
     plan = READING.plan(table, blocks_of(table), 0)
-    loop._run_pass(plan, (solver, case.problem), table, state, True, True, None)
+    loop._run_pass(plan, (solver, case.problem), table, [state], True, True, None)
     assert log == []
 
 
@@ -239,10 +249,11 @@ def test_weights_do_not_pass_through_the_client(case, table, cluster, monkeypatc
     """Between passes on a cluster only the score comes back."""
     cluster(1)
     gathered = []
-    compute = Graph.compute
+    fetch = loop.fetch
     monkeypatch.setattr(
-        Graph, "compute", lambda graph, node: gathered.append(compute(graph, node)) or gathered[-1]
+        loop, "fetch", lambda handle: gathered.append(fetch(handle)) or gathered[-1]
     )
+    monkeypatch.delattr(Graph, "compute")
     solver = StochasticAltMin()
     state = solver.start(case.problem, case.weights, Budget(12, 6))
     passes = run_passes(solver, case.problem, table, blocks_of(table), READING, state, range(2))
