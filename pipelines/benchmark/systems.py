@@ -14,7 +14,7 @@ from pipelines.benchmark.tables import Table, at_most
 OVERHEAD = 1.10  # of the store over memory, and of the scheduler over a plain loop
 PROCESSES = 1.25  # of two worker processes over two threads
 # Rows of a step, local steps, tasks of a step.
-STEP_SETTINGS = ((1_000, 1, 2), (5_000, 1, 2), (5_000, 5, 2), (12_500, 1, 2))
+STEP_SETTINGS = ((1_000, 1, 2), (5_000, 1, 2), (12_500, 1, 2), (12_500, 8, 2))
 
 
 def check_storage(setting):
