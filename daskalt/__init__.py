@@ -4,6 +4,14 @@ __version__ = "0.1.0"  # first: parts of the package write it into the files tha
 
 from daskalt.estimators import MLPClassifier, MLPRegressor
 from daskalt.model import load, save
-from daskalt.solvers import StochasticAltMin
+from daskalt.solvers import ADMM, BatchAltMin, StochasticAltMin
 
-__all__ = ["MLPClassifier", "MLPRegressor", "StochasticAltMin", "load", "save"]
+__all__ = [
+    "ADMM",
+    "BatchAltMin",
+    "MLPClassifier",
+    "MLPRegressor",
+    "StochasticAltMin",
+    "load",
+    "save",
+]

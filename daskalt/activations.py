@@ -53,6 +53,11 @@ class Activation:
     derivative: Callable[[Array], Array]
     second_derivative: Callable[[Array], Array]
 
+    @property
+    def bends(self) -> bool:
+        """Whether φ'' is not zero almost everywhere."""
+        return self.name not in ("identity", "relu")
+
     def __repr__(self) -> str:
         return f"ACTIVATIONS[{self.name!r}]"
 

@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     fit = _command(commands, "fit", _fit, "train as a YAML file says, and leave a run folder")
-    fit.usage = "daskalt fit CONF [--key value ...] [--output FOLDER] [--overwrite]"
+    fit.usage = "daskalt fit CONF [--key value ...] [--output FOLDER] [--overwrite] [--resume]"
     fit.epilog = (
         "Any key of the configuration can be given, before what the file says: "
         "--parameters.max_iter 5 --parameters.solver.damping 2 --data.seed 1 --workers 2 "
@@ -69,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("config", metavar="CONF", help="YAML file; see the folder conf")
     fit.add_argument("--output", metavar="FOLDER", help="run folder, instead of the file's")
     fit.add_argument("--overwrite", action="store_true", help="replace a finished run")
+    fit.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the last checkpoint of a fit that was cut short (solvers with a store)",
+    )
 
     predict = _command(commands, "predict", _predict, "write the predictions of a fitted model")
     predict.add_argument("model", metavar="MODEL", help="run folder or saved model")
@@ -121,7 +126,7 @@ def _fit(options: argparse.Namespace) -> None:
     if options.output is not None:
         overrides["output"] = options.output
     config = load_config(options.config, overrides)
-    report = run(config, overwrite=options.overwrite)
+    report = run(config, overwrite=options.overwrite, resume=options.resume)
     cost = report["cost"]
     print(f"Trained {cost['passes']} passes in {cost['seconds']:.1f} s.")
     if "held_out" in report:

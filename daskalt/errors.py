@@ -7,6 +7,7 @@ __all__ = [
     "ConfigError",
     "DaskaltError",
     "DivergenceError",
+    "DivergenceWarning",
     "InputError",
     "InputTypeError",
     "StorageError",
@@ -40,3 +41,7 @@ class DivergenceError(DaskaltError, ArithmeticError):
 
 class UnshuffledWarning(UserWarning):
     """The rows lie in an order that spoils stochastic steps, by label for instance."""
+
+
+class DivergenceWarning(UserWarning):
+    """A fit came apart and ended early with its best weights."""

@@ -2,7 +2,8 @@
 
 import time
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,21 +13,22 @@ from tqdm import tqdm
 from daskalt.data.finite import check_block
 from daskalt.data.passes import Lane, read_lane
 from daskalt.data.table import Block, Table
-from daskalt.errors import DivergenceError, UnshuffledWarning
+from daskalt.errors import DivergenceError, DivergenceWarning, UnshuffledWarning
 from daskalt.kernels.workspace import release
 from daskalt.network import Network
 from daskalt.progress import listen
-from daskalt.reduction import Graph, Handle, call
+from daskalt.reduction import call, fetch
 from daskalt.scoring import score_table
 from daskalt.solvers.base import Problem, Solver
-from daskalt.solvers.loop import Pass, Reading, run_passes
+from daskalt.solvers.loop import Pass, Reading, WholeBlocks, run_passes
 from daskalt.statistics import Score
 
 __all__ = [
     "Held",
     "Monitor",
+    "Training",
     "all_blocks",
-    "choose_passes",
+    "choose_blocks",
     "choose_reading",
     "compile_step",
     "count_rows",
@@ -39,12 +41,20 @@ __all__ = [
 SAMPLE_ROWS = 4096  # rows that the scaling and the initial weights are found on
 SAMPLE_BLOCKS = 16
 BUFFER_BYTES = 64 << 20  # rows mixed in memory
+BLOCK_BYTES = 16 << 20  # rows and z of a block of a full-batch method
 TASK_FLOPS = 200e6  # a task of less work costs more to hand out than it saves
 
 
-def choose_passes(n_rows: int) -> int:
-    """Return the passes that a fit makes unless told: about 100,000 rows' worth, 2 to 20."""
-    return int(np.clip(round(100_000 / n_rows), 2, 20))
+def choose_blocks(table: Table, bounds: np.ndarray, network: Network) -> WholeBlocks:
+    """Return how a full-batch method takes all rows: in blocks of at most 16 MiB.
+
+    There are at least 32 where that leaves 256 rows or more to each. Blocks are whole chunks where
+    chunks are smaller.
+    """
+    row_bytes = table.row_bytes + 4 * sum(network.widths)
+    rows = max(1, min(BLOCK_BYTES // row_bytes, max(256, -(-count_rows(bounds) // 32))))
+    chunk = table.X.chunk_rows or 1
+    return WholeBlocks(rows // chunk * chunk if rows > chunk else rows)
 
 
 def choose_reading(
@@ -180,53 +190,88 @@ class Monitor:
     """Keeps the history of a fit and says when to stop.
 
     What is watched is the loss of the forward pass: of the held-out rows if `early_stopping`,
-    else of the training rows as the passes met them.
+    else of the training rows as the passes met them. Where that is `divergence` times its best or
+    more, the fit has come apart: it ends, with the weights of the best pass.
     """
 
     tol: float
     patience: int
     early_stopping: bool
+    divergence: float = np.inf
+    before: Any = None  # the state that the next pass starts from
+    diverged: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
     best_loss: float = np.inf
-    best_state: Handle | None = None
+    best_state: Any = None
     stale: int = 0
+
+    def recall(self, history: list[dict[str, Any]]) -> None:
+        """Take in the passes of the fit that this one goes on from."""
+        for record in history:
+            self._judge(record)
 
     def see(self, result: Pass, record: dict[str, Any]) -> str | None:
         """Take in a pass; return the reason to stop, or None."""
-        self.history.append(record)
+        best = self._judge(record)
+        if best and self.early_stopping:
+            self.best_state = result.state
+        elif best and self.divergence < np.inf:
+            self.best_state = self.before  # the weights that the pass met
+        self.before = result.state
         loss = record["validation_loss" if self.early_stopping else "loss"]
-        self.stale = self.stale + 1 if loss > self.best_loss - self.tol else 0
-        if loss < self.best_loss:
-            self.best_loss = loss
-            self.best_state = result.state if self.early_stopping else None
+        if not loss < self.divergence * max(self.best_loss, 1e-300):
+            return self.fall_back(f"the forward loss rose from {self.best_loss:.3g} to {loss:.3g}")
         if self.stale >= self.patience:
             where = "validation" if self.early_stopping else "training"
             return f"{where} loss fell by less than tol={self.tol} for {self.stale} passes"
         return None
 
+    def fall_back(self, reason: str) -> str:
+        """Return why the fit ends with its best weights, and warn of it."""
+        self.diverged = True
+        reason = f"the method diverged: {reason}; the weights are those of the best pass"
+        warnings.warn(reason[0].upper() + reason[1:] + ".", DivergenceWarning, stacklevel=4)
+        return reason
 
-def train(
-    solver: Solver,
-    problem: Problem,
-    table: Table,
-    bounds: np.ndarray,
-    reading: Reading,
-    state: Any,
-    passes: range,
-    monitor: Monitor,
-    held: Held | None = None,
-    verbose: bool = False,
-) -> Any:
+    def _judge(self, record: dict[str, Any]) -> bool:
+        """Add a pass to the history; say whether it is the best so far."""
+        self.history.append(record)
+        loss = record["validation_loss" if self.early_stopping else "loss"]
+        self.stale = self.stale + 1 if loss > self.best_loss - self.tol else 0
+        best = loss < self.best_loss
+        if best:
+            self.best_loss = loss
+        return best
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained, on what, and how the rows are read."""
+
+    solver: Solver
+    problem: Problem
+    table: Table
+    bounds: np.ndarray
+    reading: Reading | WholeBlocks
+    held: Held | None = None
+    verbose: bool = False
+
+
+def train(job: Training, state: Any, passes: range, monitor: Monitor) -> Any:
     """Return the trained state: the last, or under early stopping the best."""
+    solver, problem, table, bounds = job.solver, job.problem, job.table, job.bounds
+    held, verbose = job.held, job.verbose
+    kept = getattr(getattr(state, "store", None), "kept", False)
     began = time.perf_counter()
-    steps = reading.plan(table, bounds, passes.start).steps
+    steps = job.reading.plan(table, bounds, passes.start).steps
     bar = tqdm(total=steps * len(passes), desc="daskalt", unit="step", disable=not verbose)
-    result: Pass | None = None
-    with bar, listen(bar.update) as topic:
+    monitor.before = state
+    with bar, _ended_by_divergence(monitor), listen(bar.update) as topic:
         for result in run_passes(
-            solver, problem, table, bounds, reading, state, passes, topic if verbose else None
+            solver, problem, table, bounds, job.reading, state, passes, topic if verbose else None
         ):
             record = {"pass": result.number + 1, **_quality(problem, result.score)}
+            record |= result.report
             record["seconds"] = result.seconds
             if held is not None:
                 score = score_table(problem, result.state, held.table, held.bounds)
@@ -237,17 +282,28 @@ def train(
             record["bytes_read"] = count_rows(bounds) * table.pass_bytes(again)
             bar.set_postfix({k: f"{v:.4g}" for k, v in record.items() if "loss" in k or "acc" in k})
             reason = monitor.see(result, record)
+            if kept:
+                solver.save(problem, fetch(result.state), monitor.history)
             if reason is not None:
                 bar.total = bar.n
                 if verbose:
                     bar.write(f"Stopped after pass {result.number + 1}: {reason}.")
                 break
     release()
-    assert result is not None
-    graph = Graph()
-    return graph.compute(
-        graph.constant(monitor.best_state if monitor.early_stopping else result.state)
-    )
+    kept_best = monitor.early_stopping or monitor.diverged
+    best = monitor.best_state if kept_best else None
+    return fetch(monitor.before if best is None else best)
+
+
+@contextmanager
+def _ended_by_divergence(monitor: Monitor) -> Iterator[None]:
+    """Let a fit that has weights to fall back on end where its numbers overflow."""
+    try:
+        yield
+    except DivergenceError as error:
+        if monitor.best_state is None:
+            raise
+        monitor.fall_back(str(error).split(":")[0].lower())
 
 
 def _quality(problem: Problem, score: Score) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -23,8 +24,9 @@ from daskalt.export import to_sklearn
 from daskalt.fitting import (
     Held,
     Monitor,
+    Training,
     all_blocks,
-    choose_passes,
+    choose_blocks,
     choose_reading,
     compile_step,
     count_rows,
@@ -41,7 +43,7 @@ from daskalt.reduction import in_this_process
 from daskalt.scoring import score_table
 from daskalt.solvers import get_solver
 from daskalt.solvers.base import Budget, Problem
-from daskalt.solvers.loop import Reading
+from daskalt.solvers.loop import Reading, WholeBlocks
 from daskalt.statistics import Score
 
 __all__ = ["BaseMLP", "Goal"]
@@ -110,6 +112,7 @@ class BaseMLP(BaseEstimator):
         *,
         eval_set: Any = None,
         client: Any = None,
+        resume: bool = False,
     ) -> Any:
         """Train on all rows and return the estimator.
 
@@ -126,6 +129,10 @@ class BaseMLP(BaseEstimator):
             Rows that are scored after every pass, for `history_` and for early stopping.
         client : distributed.Client, optional
             Cluster to train on; by default the active client, or threads where there is none.
+        resume : bool, default=False
+            Go on from the last checkpoint of the same fit, cut short, to the same bits; from the
+            start where there is none. For solvers that keep one, such as
+            ``BatchAltMin(store=...)``.
 
         Raises
         ------
@@ -151,29 +158,46 @@ class BaseMLP(BaseEstimator):
             solver = get_solver(self.solver)
             solver.validate(problem)
             reading = self._reading(table, bounds, problem, solver, seed)
-            if self.shuffle and not table.in_memory:
+            if self.shuffle and not table.in_memory and isinstance(reading, Reading):
                 warn_if_sorted(goal.clustering, goal.targets.width, reading, table)
-            passes = self.max_iter or choose_passes(count_rows(bounds))
+            passes = self.max_iter or solver.passes(count_rows(bounds))
             steps = reading.plan(table, bounds, 0).steps
-            state = solver.start(problem, weights, Budget(steps * passes, steps))
+            budget = Budget(steps * passes, steps)
             if not in_this_process():
-                compile_step(solver, problem, state, table)
-            monitor = Monitor(self.tol, self.n_iter_no_change, self.early_stopping)
-            state = train(
-                solver,
-                problem,
-                table,
-                bounds,
-                reading,
-                state,
-                range(passes),
-                monitor,
-                held,
-                bool(self.verbose),
+                compile_step(solver, problem, solver.start(problem, weights, budget), table)
+            job = Training(solver, problem, table, bounds, reading, held, bool(self.verbose))
+            monitor = Monitor(
+                self.tol, self.n_iter_no_change, self.early_stopping, solver.divergence
             )
+            with self._storage(job, resume) as storage:
+                state = solver.start(problem, weights, budget, storage)
+                if resume:
+                    state, past = solver.resume(problem, state)
+                    monitor.recall(past)
+                state = train(job, state, range(len(monitor.history), passes), monitor)
             self._finish(problem, state, monitor.history)
             self._charge(began, table, bounds, solver, problem)
         return self
+
+    @contextlib.contextmanager
+    def _storage(self, job: Training, resume: bool) -> Iterator[Any]:
+        """What the solver keeps for each row, laid out anew unless resumed."""
+        if not isinstance(job.reading, WholeBlocks):
+            yield None
+            return
+        storage = job.solver.allocate(
+            job.problem, count_rows(job.bounds), job.reading.block_rows, self.scratch
+        )
+        if storage is None:
+            yield None
+            return
+        if not (resume and storage.committed()):
+            storage.create()
+        try:
+            yield storage
+        finally:
+            if not storage.kept:
+                storage.remove()
 
     def _partial_fit(
         self, X: Any, y: Any, sample_weight: Any, classes: np.ndarray | None = None
@@ -198,17 +222,8 @@ class BaseMLP(BaseEstimator):
             state = before.state._replace(budget=Budget(None, None))
         reading = self._reading(table, bounds, problem, solver, seed)
         monitor = Monitor(0.0, 1 << 30, False)
-        state = train(
-            solver,
-            problem,
-            table,
-            bounds,
-            reading,
-            state,
-            range(passes, passes + 1),
-            monitor,
-            verbose=bool(self.verbose),
-        )
+        job = Training(solver, problem, table, bounds, reading, verbose=bool(self.verbose))
+        state = train(job, state, range(passes, passes + 1), monitor)
         history = [*getattr(self, "history_", []), *monitor.history] if before else monitor.history
         self._finish(problem, state, history)
         return self
@@ -223,8 +238,10 @@ class BaseMLP(BaseEstimator):
 
     def _reading(
         self, table: Table, bounds: np.ndarray, problem: Problem, solver: Any, seed: int
-    ) -> Reading:
+    ) -> Reading | WholeBlocks:
         """How the rows are read and dealt into steps."""
+        if solver.full_batch:
+            return choose_blocks(table, bounds, problem.network)
         return choose_reading(
             table,
             bounds,
@@ -317,6 +334,12 @@ class BaseMLP(BaseEstimator):
         self.best_loss_ = min(self.loss_curve_)
         self.n_iter_ = len(history)
         self._fitted = Fitted(problem, state, len(history))
+
+    @property
+    def solver_state_(self) -> Any:
+        """What the solver ended with; that of `BatchAltMin` has z as Dask arrays, if kept."""
+        check_is_fitted(self)
+        return self._fitted.state
 
     def _unfolded(self, problem: Problem) -> Weights:
         """The fitted weights in the units of another problem of the same shape."""

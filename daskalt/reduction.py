@@ -85,8 +85,10 @@ class Graph:
             return dask.compute(Delayed(result.key, self._tasks), optimize_graph=False)[0]
 
 
-def fetch(handle: Handle) -> Any:
-    """Return the value that a handle stands for."""
+def fetch(handle: Handle | Any) -> Any:
+    """Return the value that a handle stands for; a value stands for itself."""
+    if not isinstance(handle, Delayed):
+        return handle
     futures = distributed.futures_of(handle)
     return futures[0].result() if futures else handle.compute(scheduler="sync")
 

@@ -23,7 +23,7 @@ __all__ = ["open_rows", "run"]
 CONFIG, REPORT = "config.yaml", "report.json"
 
 
-def run(config: RunConfig, *, overwrite: bool = False) -> dict[str, Any]:
+def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> dict[str, Any]:
     """Train as configured, leave the run folder, and return its report.
 
     The folder holds ``config.yaml`` (every parameter, defaults too), ``metrics.csv`` (a row a
@@ -36,6 +36,8 @@ def run(config: RunConfig, *, overwrite: bool = False) -> dict[str, Any]:
         What to do; its estimator is fitted.
     overwrite : bool
         Whether a finished run in the same folder may be replaced.
+    resume : bool
+        Whether to go on from the solver's last checkpoint.
 
     Raises
     ------
@@ -46,18 +48,18 @@ def run(config: RunConfig, *, overwrite: bool = False) -> dict[str, Any]:
     tables = None if config.data.train is None else _own_tables(config.data)
     with whole_folder(config.output) as folder, _cluster(config):
         train, test = tables or _example_tables(config.data, folder)
-        report = _fit(config, train, test)
+        report = _fit(config, train, test, resume)
         with storage_errors(config.output):
             _write(config, report, folder)
     return report
 
 
-def _fit(config: RunConfig, train: Table, test: Table | None) -> dict[str, Any]:
+def _fit(config: RunConfig, train: Table, test: Table | None, resume: bool) -> dict[str, Any]:
     estimator = config.estimator
     # Rows that choose the weights cannot judge them: early stopping holds out rows of its own.
     watched = None if estimator.early_stopping else test
     began = time.time()
-    estimator.fit(train, eval_set=watched)
+    estimator.fit(train, eval_set=watched, resume=resume)
     report: dict[str, Any] = {
         "estimator": type(estimator).__name__,
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),

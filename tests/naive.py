@@ -199,7 +199,7 @@ def newton_step(z, objective, gradient, hessian):
 def auxiliary(weights, x, y, kinds, mu, sweeps):
     """The z of one row x (which ends in a one), moved by damped Newton from the output back."""
     activation, name, link_name = kinds
-    phi, slope = ACTIVATIONS[activation][:2]
+    phi, slope, bend = ACTIVATIONS[activation]
 
     def extended(z):
         return np.append(each(phi, z), 1.0)
@@ -223,13 +223,17 @@ def auxiliary(weights, x, y, kinds, mu, sweeps):
                 continue
             W, above, stiff = weights[layer + 1], z[layer + 1], mu[layer + 1]
             J = W[:, :-1] * each(slope, z[layer])
+            error = above - W @ extended(z[layer])
+            # φ'' is kept for the units whose diagonal it leaves at half of μ or more.
+            bends = -stiff * each(bend, z[layer]) * (W[:, :-1].T @ error)
+            bends[mu[layer] + bends < mu[layer] / 2] = 0
             z[layer] = newton_step(
                 z[layer],
                 lambda v, m=m, above=above, W=W, here=mu[layer], stiff=stiff: hidden_objective(
                     v, m, above, W, here, stiff, activation
                 ),
-                pull - 2 * stiff * J.T @ (above - W @ extended(z[layer])),
-                spring + 2 * stiff * J.T @ J,
+                pull - 2 * stiff * J.T @ error,
+                spring + 2 * np.diag(bends) + 2 * stiff * J.T @ J,
             )
     return z
 

@@ -14,13 +14,14 @@ ORDER = """
     errors parameters jit
     activations losses
     kernels.threads kernels.workspace kernels.scale kernels.step kernels.gram kernels.forward
-    kernels.backward kernels.newton kernels
+    kernels.backward kernels.newton kernels.sweep kernels.admm kernels
     statistics reduction
     data.readers data.checks data.graphs data.table data.finite data.store data.buckets
     data.staging data.sources data.files data.frames data.ingest data.opening
-    data.passes data.scaling data.targets data.survey data
+    data.passes data.zstore data.scaling data.targets data.survey data
     network weights progress
-    solvers.base solvers.altmin_map solvers.altmin solvers.loop solvers
+    solvers.base solvers.descent solvers.altmin_map solvers.altmin
+    solvers.batch_map solvers.batch solvers.admm solvers.loop solvers
     scoring fitting export predicting perceptron estimators
     folders model output examples config report running cli
 """

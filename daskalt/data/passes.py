@@ -16,7 +16,7 @@ import numpy as np
 
 from daskalt.data.table import Block, Table
 
-__all__ = ["Group", "Lane", "PassPlan", "in_order", "plan_pass", "read_lane"]
+__all__ = ["Group", "Lane", "PassPlan", "in_order", "plan_blocks", "plan_pass", "read_lane"]
 
 CHUNK_ROWS = 4096  # rows that a task of a reduction takes at the least
 
@@ -28,6 +28,7 @@ class Lane:
     starts: np.ndarray  # first row of each block
     stops: np.ndarray  # one past the last row of each block
     seed: tuple[int, ...] | None  # of the mixing; None keeps the order
+    place: int = 0  # of its first row, where the rows of a pass are numbered
 
     @property
     def rows(self) -> int:
@@ -46,6 +47,7 @@ class Group:
 
     lanes: tuple[Lane, ...]
     steps: int
+    whole: bool = False  # one step of more blocks than fit in memory: read where they are used
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,22 @@ def _joined(bounds: np.ndarray) -> np.ndarray:
     return np.stack(
         [bounds[np.r_[0, apart], 0], bounds[np.r_[apart - 1, len(bounds) - 1], 1]], axis=1
     )
+
+
+def plan_blocks(bounds: np.ndarray, rows: int) -> PassPlan:
+    """Return a pass of one step, whose lanes take ``rows`` rows each, in order and numbered."""
+    edges = np.concatenate([[0], np.cumsum(bounds[:, 1] - bounds[:, 0])])
+    lanes = []
+    for place in range(0, int(edges[-1]), rows):
+        end = min(place + rows, int(edges[-1]))
+        first = int(np.searchsorted(edges, place, side="right")) - 1
+        last = int(np.searchsorted(edges, end, side="left"))
+        part = bounds[first:last].copy()
+        part[0, 0] += place - edges[first]
+        part[-1, 1] -= edges[last] - end
+        part = _joined(part)
+        lanes.append(Lane(part[:, 0], part[:, 1], None, place))
+    return PassPlan((Group(tuple(lanes), 1, whole=True),))
 
 
 def in_order(bounds: np.ndarray) -> list[Lane]:

@@ -19,7 +19,16 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from daskalt.errors import DaskaltError, InputError, StorageError
 
-__all__ = ["NewGroup", "TemporaryStore", "check_space", "new_group", "refuse_existing"]
+__all__ = [
+    "NewGroup",
+    "TemporaryStore",
+    "check_space",
+    "filesystem_of",
+    "new_group",
+    "refuse_existing",
+    "remove",
+    "storage_errors",
+]
 
 
 class NewGroup:
@@ -123,16 +132,17 @@ def _new_local_group(filesystem: Any, path: str, destination: str) -> Iterator[N
 
 @contextmanager
 def _new_remote_group(filesystem: Any, path: str, destination: str) -> Iterator[NewGroup]:
-    _remove(filesystem, path)
+    remove(filesystem, path)
     with tempfile.TemporaryDirectory(prefix="daskalt-") as folder:
         try:
             yield NewGroup(destination.rstrip("/"), Path(folder))
         except BaseException:
-            _remove(filesystem, path)
+            remove(filesystem, path)
             raise
 
 
-def _remove(filesystem: Any, path: str) -> None:
+def remove(filesystem: Any, path: str) -> None:
+    """Remove a file or folder, if it is there."""
     with suppress(FileNotFoundError):
         filesystem.rm(path, recursive=True)
 
@@ -198,4 +208,4 @@ class TemporaryStore:
 def _discard(filesystem: Any, path: str, owner: int) -> None:
     if os.getpid() == owner:  # a forked child inherits the object, not the store
         with suppress(Exception):
-            _remove(filesystem, path)
+            remove(filesystem, path)

@@ -3,12 +3,18 @@
 from typing import Any
 
 from daskalt.errors import InputError
+from daskalt.solvers.admm import ADMM
 from daskalt.solvers.altmin import StochasticAltMin
 from daskalt.solvers.base import Solver
+from daskalt.solvers.batch import BatchAltMin
 
-__all__ = ["SOLVERS", "Solver", "StochasticAltMin", "get_solver"]
+__all__ = ["ADMM", "SOLVERS", "BatchAltMin", "Solver", "StochasticAltMin", "get_solver"]
 
-SOLVERS: dict[str, type[Solver]] = {"altmin": StochasticAltMin}
+SOLVERS: dict[str, type[Solver]] = {
+    "altmin": StochasticAltMin,
+    "batch-altmin": BatchAltMin,
+    "admm": ADMM,
+}
 
 
 def get_solver(solver: Any) -> Solver:

@@ -7,28 +7,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from daskalt.errors import DivergenceError, InputError
-from daskalt.kernels.step import advance, mean_gradient, running_mean
+from daskalt.kernels.step import running_mean
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, choice, integer, real
 from daskalt.solvers.altmin_map import (
     LocalSteps,
-    Motion,
     Step,
     gradient_step,
     newton_step,
     weighted_gram,
 )
 from daskalt.solvers.base import Budget, Problem, Rows, Solver
+from daskalt.solvers.descent import SCHEDULES, Limits, Motion, at_rest, descend
 from daskalt.statistics import Score, combine
 from daskalt.weights import DampedGram, damp, ridge_solve
 
 __all__ = ["StochasticAltMin"]
-
-
-# Where the new gradient points this far against the last move, steps overshoot; batch noise alone
-# leaves the cosine at a few hundredths either side of zero.
-OVERSHOOT = -0.15
 
 
 class InputGram(NamedTuple):
@@ -185,12 +180,14 @@ class StochasticAltMin(Solver):
                 f"{problem.network.n_layers} layers: give one number or one for each layer."
             )
 
-    def start(self, problem: Problem, weights: Weights, budget: Budget) -> State:
+    def start(
+        self, problem: Problem, weights: Weights, budget: Budget, storage: Any = None
+    ) -> State:
         """Return the state before the first step."""
         layers = problem.network.n_layers
         return State(
             weights=weights,
-            motion=Motion(tuple(np.zeros_like(w) for w in weights), 0.0, 1.0),
+            motion=at_rest(weights),
             grams=(None,) * layers,
             damped=(None,) * layers,
             step=0,
@@ -253,36 +250,14 @@ class StochasticAltMin(Solver):
         anneal: float,
     ) -> tuple[Weights, Motion]:
         """One bounded step from ``weights`` along the damped least-squares directions."""
-        workspace = thread_workspace()
-        means, directions = [], []
-        for layer, (total, w, a) in enumerate(zip(step.residuals, weights, damped, strict=True)):
-            g = workspace.take(f"mean{layer}", w.shape, w.dtype)
-            d = workspace.take(f"direction{layer}", w.shape, w.dtype)
-            means.append(mean_gradient(total, w, step.score.weight, problem.penalty, out=g))
-            directions.append(a.solve(g, out=d))
-        slope = _dot(directions, means)
-        if not np.isfinite(slope):
-            raise DivergenceError(
-                "The gradient is not finite: raise damping of the solver, and look for extreme "
-                "values in X."
-            )
-        length = np.sqrt(max(slope, 0.0))
-        trust = motion.trust
-        if motion.length * length > 0:
-            cosine = _dot(motion.velocity, means) / (motion.length * length)
-            trust = float(np.clip(trust * np.exp(cosine - OVERSHOOT), 1e-4, 1.0))
-        size = self.step_limit * self.damping * anneal
-        if slope > 0:
-            widest = max(len(w) for w in weights)
-            size = min(size, self.change_limit * np.sqrt(widest * anneal) / length)
-        size *= trust
-        moved = [
-            advance(w, v, d, self.momentum, size)
-            for w, v, d in zip(weights, motion.velocity, directions, strict=True)
-        ]
-        travelled = self.momentum * motion.length + (1 - self.momentum) * size * length
-        velocity = tuple(v for _, v in moved)
-        return tuple(w for w, _ in moved), Motion(velocity, travelled, trust)
+        widest = max(len(w) for w in weights)
+        limits = Limits(
+            self.step_limit * self.damping * anneal,
+            self.change_limit * np.sqrt(widest * anneal),
+            self.momentum,
+        )
+        divisors = (step.score.weight,) * len(weights)
+        return descend(weights, motion, damped, step.residuals, divisors, problem.penalty, limits)
 
     def _wanted(self, state: State) -> tuple[bool, ...]:
         """Which layers' input Gram matrices a step renews."""
@@ -374,15 +349,3 @@ class StochasticAltMin(Solver):
 
     def _mu(self, problem: Problem) -> tuple[float, ...]:
         return tuple(np.broadcast_to(self.mu, problem.network.n_layers).tolist())
-
-
-def _dot(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
-    """Inner product of two lists of matrices."""
-    return sum(float(np.dot(x.ravel(), y.ravel())) for x, y in zip(a, b, strict=True))
-
-
-SCHEDULES = {
-    "cosine": lambda t: 0.5 * (1.0 + np.cos(np.pi * t)),
-    "linear": lambda t: 1.0 - t,
-    "constant": lambda t: 1.0,
-}

@@ -7,21 +7,13 @@ import numpy as np
 from daskalt.kernels.backward import backward
 from daskalt.kernels.forward import forward
 from daskalt.kernels.gram import cross, gram
-from daskalt.kernels.newton import hidden_newton, output_newton
+from daskalt.kernels.sweep import activated, sweep
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Weights
 from daskalt.solvers.base import Problem, Rows
 from daskalt.statistics import Score
 
-__all__ = ["LocalSteps", "Motion", "Step", "gradient_step", "newton_step", "weighted_gram"]
-
-
-class Motion(NamedTuple):
-    """How the weights have been moving."""
-
-    velocity: Weights  # running mean of the steps
-    length: float  # a bound on its length in the metric of the damped Gram matrices
-    trust: float  # factor on the step limits, below 1 where steps have overshot
+__all__ = ["LocalSteps", "Step", "gradient_step", "newton_step", "score_rows", "weighted_gram"]
 
 
 class Step(NamedTuple):
@@ -55,7 +47,7 @@ def gradient_step(problem: Problem, weights: Weights, wanted: tuple[bool, ...], 
     grams = tuple(
         weighted_gram(a[layer], rows.weight) if want else None for layer, want in enumerate(wanted)
     )
-    score, r = _score(problem, a[-1], rows)
+    score, r = score_rows(problem, a[-1], rows)
     residuals = backward(weights, a, r, network.phi, workspace)
     crossed = tuple(cross(r, a[layer]) for layer, r in enumerate(residuals))
     return Step(score, crossed, grams)
@@ -70,35 +62,21 @@ def newton_step(
     above. The residual z_l - W_l ã_{l-1} is taken with the updated activations below.
     """
     network = problem.network
-    phi, last = network.phi, network.n_layers - 1
     x = problem.inputs(rows.X)
     z = [x @ weights[0].T]
-    for w in weights[1:]:
-        z.append(_activate(z[-1], phi) @ w.T)
-    score, _ = _score(problem, z[-1].copy(), rows)
+    for layer, w in enumerate(weights[1:], start=1):
+        z.append(activated(z[-1], network.phi, None, layer) @ w.T)
+    score, _ = score_rows(problem, z[-1].copy(), rows)
     for _ in range(sweeps):
-        for layer in range(last, -1, -1):
-            below = x if layer == 0 else _activate(z[layer - 1], phi)
-            m = below @ weights[layer].T
-            if layer == last:
-                z[layer] = output_newton(z[layer], m, rows.y, mu[layer], network.loss, 1)
-            else:
-                z[layer] = hidden_newton(
-                    z[layer], m, z[layer + 1], weights[layer + 1], mu[layer], mu[layer + 1], phi, 1
-                )
-    inputs = [x, *(_activate(each, phi) for each in z[:-1])]
-    residuals = []
-    for each, a, w in zip(z, inputs, weights, strict=True):
-        r = each - a @ w.T
-        if rows.weight is not None:
-            r *= rows.weight[:, None].astype(r.dtype)
-        residuals.append(cross(r, a))
-    grams = tuple(weighted_gram(a, rows.weight) for a in inputs)
-    return Step(score, tuple(residuals), grams)
+        z, inputs, residuals = sweep(weights, x, rows.y, z, mu, network.phi, network.loss)
+    if rows.weight is not None:
+        residuals = [r * rows.weight[:, None].astype(r.dtype) for r in residuals]
+    crossed = tuple(cross(r, a) for r, a in zip(residuals, inputs, strict=True))
+    return Step(score, crossed, tuple(weighted_gram(a, rows.weight) for a in inputs))
 
 
-def _score(problem: Problem, z: np.ndarray, rows: Rows) -> tuple[Score, np.ndarray]:
-    """The forward loss of the rows, and r = -∂ℓ/∂z, which overwrites z."""
+def score_rows(problem: Problem, z: np.ndarray, rows: Rows) -> tuple[Score, np.ndarray]:
+    """Return the forward loss of the rows, and r = -∂ℓ/∂z, which overwrites z."""
     loss = problem.network.loss
     correct = problem.correct(z, rows)
     r, loss_sum = loss.residual(z, rows.y, rows.weight, out=z)
@@ -110,11 +88,3 @@ def weighted_gram(a: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
     if weight is None:
         return gram(a)
     return gram(a * np.sqrt(weight, dtype=a.dtype)[:, None])
-
-
-def _activate(z: np.ndarray, phi: Any) -> np.ndarray:
-    """φ(z) with a last column of ones."""
-    a = np.ones((z.shape[0], z.shape[1] + 1), z.dtype)
-    a[:, :-1] = z
-    phi.apply(a[:, :-1])
-    return a

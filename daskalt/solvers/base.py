@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from daskalt.data.scaling import Scaling
 from daskalt.data.table import Block
 from daskalt.data.targets import ClassTargets, RealTargets, Targets
+from daskalt.errors import InputError
 from daskalt.kernels.scale import scale_rows
 from daskalt.kernels.workspace import Workspace
 from daskalt.network import Network, Weights
@@ -24,11 +25,12 @@ class Rows(NamedTuple):
     X: np.ndarray
     y: np.ndarray
     weight: np.ndarray | None
+    place: int = 0  # of the first row, in the order of a pass over whole blocks
 
     def part(self, start: int, stop: int) -> "Rows":
         """Return a view of some of the rows."""
         weight = None if self.weight is None else self.weight[start:stop]
-        return Rows(self.X[start:stop], self.y[start:stop], weight)
+        return Rows(self.X[start:stop], self.y[start:stop], weight, self.place + start)
 
     @property
     def total_weight(self) -> float:
@@ -113,6 +115,9 @@ class Solver(BaseEstimator, ABC):
     the sums of the forward loss over the steps since :meth:`begin_pass`.
     """
 
+    full_batch = False  # whether a step has all rows, in their order
+    divergence = np.inf  # a fit ends when the forward loss is this many times its best
+
     @abstractmethod
     def check(self) -> None:
         """Raise InputError if a parameter is out of its range; called before any data is read."""
@@ -120,8 +125,16 @@ class Solver(BaseEstimator, ABC):
     def validate(self, problem: Problem) -> None:
         """Raise InputError if the method, as its parameters have it, cannot solve a problem."""
 
+    def passes(self, n_rows: int) -> int:
+        """Return the passes that a fit makes unless told: about 100,000 rows' worth, 2 to 20."""
+        return int(np.clip(round(100_000 / n_rows), 2, 20))
+
+    def allocate(self, problem: Problem, rows: int, block_rows: int, scratch: Any) -> Any:
+        """Return the storage of what the solver keeps for each row; None if nothing."""
+        return None
+
     @abstractmethod
-    def start(self, problem: Problem, weights: Weights, budget: Budget) -> Any:
+    def start(self, problem: Problem, weights: Weights, budget: Budget, storage: Any = None) -> Any:
         """Return the state before the first step."""
 
     @abstractmethod
@@ -143,6 +156,20 @@ class Solver(BaseEstimator, ABC):
     def adopt(self, state: Any, total: Any) -> Any:
         """Return the state after the first pass with the sum of `survey` over all rows."""
         raise NotImplementedError
+
+    def report(self, state: Any) -> dict[str, Any]:
+        """Return what the solver has to tell of a pass, beside the forward score."""
+        return {}
+
+    def save(self, problem: Problem, state: Any, history: list[dict[str, Any]]) -> None:
+        """Put down what a fit could be resumed from, if the solver keeps such a thing."""
+
+    def resume(self, problem: Problem, state: Any) -> tuple[Any, list[dict[str, Any]]]:
+        """Return the saved state and history; as given and empty where nothing is saved."""
+        raise InputError(
+            f"resume=True: {type(self).__name__} keeps nothing to resume from. Leave it out; "
+            "warm_start=True continues from the weights of an estimator that has been fitted."
+        )
 
     @abstractmethod
     def flops(self, network: Network) -> float:

@@ -10,14 +10,14 @@ import numpy as np
 from dask._task_spec import TaskRef
 
 from daskalt.data.finite import check_block
-from daskalt.data.passes import Group, Lane, PassPlan, plan_pass, read_lane
+from daskalt.data.passes import Group, Lane, PassPlan, plan_blocks, plan_pass, read_lane
 from daskalt.data.table import Table
 from daskalt.progress import report_step
 from daskalt.reduction import FAN_IN, Graph, Handle, fetch, fold, on_cluster
 from daskalt.solvers.base import Problem, Rows, Solver
 from daskalt.statistics import Score
 
-__all__ = ["Pass", "Reading", "run_passes"]
+__all__ = ["Pass", "Reading", "WholeBlocks", "run_passes"]
 
 GRAPH_TASKS = 4096  # of a graph; a task costs the scheduler some 5 KB while its graph runs
 
@@ -56,12 +56,30 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class WholeBlocks:
+    """All rows in one step, a task for each block, always in the same order.
+
+    Attributes
+    ----------
+    block_rows : int
+        Rows of every block but the last.
+    """
+
+    block_rows: int
+
+    def plan(self, table: Table, bounds: np.ndarray, number: int) -> PassPlan:
+        """Return the plan of a pass over some blocks of a table."""
+        return plan_blocks(bounds, self.block_rows)
+
+
+@dataclass(frozen=True)
 class Pass:
     """What one pass left: a handle of the state, the forward score and what it cost."""
 
     number: int
     state: Handle
     score: Score
+    report: dict[str, Any]
     seconds: float
     steps: int
 
@@ -71,7 +89,7 @@ def run_passes(
     problem: Problem,
     table: Table,
     bounds: np.ndarray,
-    reading: Reading,
+    reading: Reading | WholeBlocks,
     state: Any,
     numbers: range,
     progress: str | None = None,
@@ -89,7 +107,9 @@ def run_passes(
         plan = reading.plan(table, bounds, number)
         first = number == numbers.start
         states, score = _run_pass(plan, (solver, problem), table, states, first, survey, progress)
-        yield Pass(number, states[0], fetch(score), time.perf_counter() - began, plan.steps)
+        result, report = fetch(score)
+        seconds = time.perf_counter() - began
+        yield Pass(number, states[0], result, report, seconds, plan.steps)
 
 
 def _run_pass(
@@ -169,6 +189,9 @@ class _PassGraph:
 
     def add_group(self, group: Group) -> None:
         """Add the steps of a group; its rows are read while the group before it is in use."""
+        if group.whole:
+            self._add_whole_step(group)
+            return
         add, shared = self.graph.add, self.shared
         before = self.total
         lanes = [
@@ -192,6 +215,16 @@ class _PassGraph:
         shares = [lane.shares(group.steps) for lane in group.lanes]
         for step in range(group.steps):
             self._add_step(lanes, [share[step] for share in shares])
+
+    def _add_whole_step(self, group: Group) -> None:
+        """Add a step of all rows: each task reads its own and lets go of them."""
+        add, shared, state = self.graph.add, self.shared, self.states[0]
+        parts = [
+            add(_load_and_map, shared, state, self.table, lane, self.check) for lane in group.lanes
+        ]
+        parts = self.graph.tree(Solver.combine, parts)
+        self.states = [add(_update, shared, state, parts, self.progress)]
+        self.gates = self.states
 
     def _survey(self, rows: TaskRef, shares: list[tuple[int, int]]) -> TaskRef:
         """The statistic of a lane's inputs, summed from the first step's rows to the last's."""
@@ -225,7 +258,7 @@ class _PassGraph:
 
     def run(self) -> tuple[list[Handle], Handle, Handle | None]:
         """Run the graph and return handles of the states, the score and what was surveyed."""
-        score = self.graph.add(_score, self.states[0])
+        score = self.graph.add(_score, self.shared, self.states[0])
         survey = [] if self.total is None else [self.total]
         handle, *rest = self.graph.persist(score, *survey, *self.states)
         return rest[len(survey) :], handle, rest[0] if survey else None
@@ -235,8 +268,8 @@ def _begin(shared: tuple, state: Any) -> Any:
     return shared[0].begin_pass(state)
 
 
-def _score(state: Any) -> Score:
-    return state.score
+def _score(shared: tuple, state: Any) -> tuple[Score, dict[str, Any]]:
+    return state.score, shared[0].report(state)
 
 
 def _survey(shared: tuple, rows: Rows, shares: list[tuple[int, int]]) -> Any:
@@ -272,4 +305,10 @@ def _run_group(shared: tuple, state: Any, rows: Rows, group: Group, progress: st
 def _load(shared: tuple, table: Table, lane: Lane, check: bool, *gate: Any) -> Rows:
     """Read a lane and encode its targets; the first pass also looks for unusable numbers."""
     problem: Problem = shared[1]
-    return problem.rows(read_lane(table, lane, check_block if check else None))
+    rows = problem.rows(read_lane(table, lane, check_block if check else None))
+    return rows._replace(place=lane.place)
+
+
+def _load_and_map(shared: tuple, state: Any, table: Table, lane: Lane, check: bool) -> Any:
+    rows = _load(shared, table, lane, check)
+    return shared[0].map(shared[1], state, rows)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from daskalt.activations import ACTIVATIONS
-from daskalt.kernels.newton import hidden_newton, output_newton
+from daskalt.kernels.newton import Coupling, hidden_newton, output_newton
 from daskalt.losses import LOSSES, get_loss
 from tests import naive
 
@@ -102,7 +102,9 @@ def test_hidden_newton_finds_a_minimum(activation, width, above):
     """From its own end, scipy cannot go lower."""
     z, m, z_next, W = hidden_problem(3, width, above, np.float64)
     mu, mu_next = 0.5, 0.3
-    result = hidden_newton(z, m, z_next, W, mu, mu_next, ACTIVATIONS[activation], sweeps=100)
+    result = hidden_newton(
+        z, m, z_next, Coupling(W, mu, mu_next, ACTIVATIONS[activation]), sweeps=100
+    )[0]
     for i in range(len(z)):
         args = (m[i], z_next[i], W, mu, mu_next, activation)
         best = minimize(naive.hidden_objective, result[i], args, options={"gtol": 1e-7})
@@ -114,7 +116,9 @@ def test_hidden_newton_finds_a_minimum(activation, width, above):
 def test_hidden_newton_solves_the_identity_in_closed_form():
     z, m, z_next, W = hidden_problem(5, 4, 3, np.float64)
     mu, mu_next = 0.5, 2.0
-    result = hidden_newton(z, m, z_next, W, mu, mu_next, ACTIVATIONS["identity"], sweeps=4)
+    result = hidden_newton(
+        z, m, z_next, Coupling(W, mu, mu_next, ACTIVATIONS["identity"]), sweeps=4
+    )[0]
     A, b = W[:, :-1], W[:, -1]
     expected = np.linalg.solve(
         mu * np.eye(4) + mu_next * A.T @ A, (mu * m + mu_next * (z_next - b) @ A).T
@@ -139,7 +143,9 @@ def test_hidden_newton_raises_no_objective(
 ):
     z, m, z_next, W = hidden_problem(4, width, above, dtype, seed, spread)
     start = z.copy()
-    result = hidden_newton(z, m, z_next, W, mu, mu_next, ACTIVATIONS[activation], sweeps)
+    result = hidden_newton(z, m, z_next, Coupling(W, mu, mu_next, ACTIVATIONS[activation]), sweeps)[
+        0
+    ]
     np.testing.assert_array_equal(z, start)
     assert result.dtype == dtype
     assert_none_rises(
@@ -150,18 +156,18 @@ def test_hidden_newton_raises_no_objective(
 def test_rows_are_independent():
     z, m, z_next, W = hidden_problem(6, 4, 3, np.float64)
     phi = ACTIVATIONS["tanh"]
-    together = hidden_newton(z, m, z_next, W, 0.5, 0.3, phi, sweeps=3)
+    together = hidden_newton(z, m, z_next, Coupling(W, 0.5, 0.3, phi), sweeps=3)[0]
     for i in range(len(z)):
         row = slice(i, i + 1)
-        alone = hidden_newton(z[row], m[row], z_next[row], W, 0.5, 0.3, phi, sweeps=3)
+        alone = hidden_newton(z[row], m[row], z_next[row], Coupling(W, 0.5, 0.3, phi), sweeps=3)[0]
         np.testing.assert_allclose(together[row], alone, rtol=1e-10)
 
 
 def test_a_bad_row_stays_and_spoils_no_other():
     z, m, z_next, W = hidden_problem(3, 4, 2, np.float64)
-    expected = hidden_newton(z, m, z_next, W, 0.5, 0.3, ACTIVATIONS["tanh"])
+    expected = hidden_newton(z, m, z_next, Coupling(W, 0.5, 0.3, ACTIVATIONS["tanh"]))[0]
     bad = m.copy()
     bad[1] = np.nan
-    result = hidden_newton(z, bad, z_next, W, 0.5, 0.3, ACTIVATIONS["tanh"])
+    result = hidden_newton(z, bad, z_next, Coupling(W, 0.5, 0.3, ACTIVATIONS["tanh"]))[0]
     np.testing.assert_array_equal(result[1], z[1])
     np.testing.assert_allclose(result[[0, 2]], expected[[0, 2]], rtol=1e-10)

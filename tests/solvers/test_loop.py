@@ -258,7 +258,7 @@ def test_weights_do_not_pass_through_the_client(case, table, cluster, monkeypatc
     state = solver.start(case.problem, case.weights, Budget(12, 6))
     passes = run_passes(solver, case.problem, table, blocks_of(table), READING, state, range(2))
     results = list(passes)
-    assert gathered == [result.score for result in results]
+    assert gathered == [(result.score, {}) for result in results]
 
 
 # ----------------------------------------------------------------------------- harm

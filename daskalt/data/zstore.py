@@ -1,0 +1,156 @@
+"""Per-sample variables on disk: generation g is read while g + 1 is written.
+
+A store is a Zarr group with two slots, for even and odd generations, each with one array a layer,
+in chunks of whole blocks of rows with a checksum. What makes a generation count is the checkpoint
+beside it, written last; until then the one before it is whole. So a task that is run again, or a
+process that dies, does no harm.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec
+
+from daskalt.data.store import filesystem_of, remove, storage_errors
+from daskalt.errors import StorageError
+
+__all__ = ["ZStore"]
+
+_SLOTS = ("even", "odd")
+
+
+@dataclass(frozen=True)
+class ZStore:
+    """Where the z of all rows lie; pickles as an address.
+
+    Attributes
+    ----------
+    location : str
+        Path or fsspec URL.
+    rows : int
+        Rows that have z.
+    names : tuple of str
+        Name of each array, such as "z1".
+    widths : tuple of int
+        Width of each array.
+    chunk_rows : int
+        Rows of a chunk: one block.
+    dtype : str
+        Type of z.
+    kept : bool
+        Whether the store outlives the fit.
+    """
+
+    location: str
+    rows: int
+    names: tuple[str, ...]
+    widths: tuple[int, ...]
+    chunk_rows: int
+    dtype: str
+    kept: bool = False
+    token: str = field(default_factory=lambda: uuid.uuid4().hex, compare=False)
+
+    @staticmethod
+    def place(scratch: Any) -> str:
+        """Return a new location under a folder or URL, by default the system's temporary one."""
+        parent = str(tempfile.gettempdir() if scratch is None else scratch).rstrip("/")
+        return f"{parent}/daskalt-z-{uuid.uuid4().hex[:12]}.zarr"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk of both generations, checksums aside."""
+        return 2 * self.rows * sum(self.widths) * np.dtype(self.dtype).itemsize
+
+    def create(self) -> ZStore:
+        """Lay out the arrays, in place of whatever is there, and return the store."""
+        with storage_errors(self.location):
+            remove(*filesystem_of(self.location))
+            zarr.create_group(self.location)
+            for slot in _SLOTS:
+                for name, width in zip(self.names, self.widths, strict=True):
+                    zarr.create_array(
+                        f"{self.location}/{slot}/{name}",
+                        shape=(self.rows, width),
+                        dtype=self.dtype,
+                        chunks=(self.chunk_rows, width),
+                        compressors=[Crc32cCodec()],
+                        config={"write_empty_chunks": True},
+                    )
+        return self
+
+    def read(self, generation: int, start: int, stop: int) -> list[np.ndarray]:
+        """Return every array's part for some rows."""
+        parts = []
+        for name in self.names:
+            try:
+                parts.append(np.asarray(self._array(generation, name)[start:stop]))
+            except Exception as error:
+                raise StorageError(
+                    f"{name}, rows {start} to {stop} of generation {generation} in "
+                    f"{self.location} cannot be read: {type(error).__name__}: {error}. The store "
+                    "is damaged or out of reach: fit again without resume."
+                ) from error
+        return parts
+
+    def write(self, generation: int, start: int, parts: Sequence[np.ndarray]) -> None:
+        """Write every array's part for a block, which is whole chunks."""
+        with storage_errors(self.location):
+            for name, values in zip(self.names, parts, strict=True):
+                self._array(generation, name)[start : start + len(values)] = values
+
+    def arrays(self, generation: int) -> list[da.Array]:
+        """Return all rows as Dask arrays."""
+        return [da.from_zarr(self._array(generation, name)) for name in self.names]
+
+    def commit(self, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        """Put down a checkpoint: the arrays first, then in one step the record that names them."""
+        filesystem, path = filesystem_of(self.location)
+        name = f"checkpoint-{record['generation'] % 2}.npz"
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **arrays)
+        with storage_errors(self.location):
+            filesystem.pipe_file(f"{path}/{name}", content.getvalue())
+            text = json.dumps(record | {"arrays": name}).encode()
+            filesystem.pipe_file(f"{path}/checkpoint.json.partial", text)
+            filesystem.mv(f"{path}/checkpoint.json.partial", f"{path}/checkpoint.json")
+
+    def committed(self) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+        """Return the record and the arrays of the last checkpoint, or None."""
+        filesystem, path = filesystem_of(self.location)
+        if not filesystem.exists(f"{path}/checkpoint.json"):
+            return None
+        try:
+            record = json.loads(filesystem.cat_file(f"{path}/checkpoint.json"))
+            content = io.BytesIO(filesystem.cat_file(f"{path}/{record['arrays']}"))
+            with np.load(content, allow_pickle=False) as file:
+                return record, dict(file)
+        except Exception as error:
+            raise StorageError(
+                f"The checkpoint in {self.location} cannot be read: {type(error).__name__}: "
+                f"{error}. Fit again without resume."
+            ) from error
+
+    def remove(self) -> None:
+        """Remove the store from disk."""
+        with storage_errors(self.location):
+            remove(*filesystem_of(self.location))
+
+    def _array(self, generation: int, name: str) -> zarr.Array:
+        path = f"{self.location}/{_SLOTS[generation % 2]}/{name}"
+        return _opened(path, self.token)
+
+
+@lru_cache(maxsize=256)
+def _opened(path: str, token: str) -> zarr.Array:
+    return zarr.open_array(path, mode="r+", config={"write_empty_chunks": True})

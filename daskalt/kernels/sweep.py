@@ -1,0 +1,102 @@
+"""One sweep of damped Newton steps over the auxiliary variables of a block, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from daskalt.activations import Activation
+from daskalt.kernels.newton import Coupling, hidden_newton, output_newton
+from daskalt.kernels.workspace import Workspace, empty
+from daskalt.losses import Loss
+
+__all__ = ["activated", "sweep"]
+
+Array = np.ndarray
+
+
+def sweep(
+    weights: Sequence[Array],
+    x: Array,
+    y: Array,
+    z: Sequence[Array],
+    mu: Sequence[float],
+    phi: Activation,
+    loss: Loss,
+    *,
+    first: Array | None = None,
+    iterations: int = 30,
+    workspace: Workspace | None = None,
+) -> tuple[list[Array], list[Array], list[Array]]:
+    """Return (z, inputs, residuals) after a Newton step of every layer, from the output back.
+
+    Parameters
+    ----------
+    weights : sequence of ndarray, (out, in + 1)
+        [W_l b_l] of each layer.
+    x : ndarray, (rows, features + 1)
+        Scaled inputs with their column of ones.
+    y : ndarray
+        Targets, as ``loss`` takes them.
+    z : sequence of ndarray, (rows, out)
+        Where to start; left as they are.
+    mu : sequence of float
+        Multiplier of each layer's coupling.
+    phi, loss : Activation, Loss
+        Of the network.
+    first : ndarray, (rows, out), optional
+        W_1 x̃, if it is there already.
+    iterations : int
+        Most iterations of conjugate gradients.
+    workspace : Workspace, optional
+        Holds all results until its next use; by default they are fresh.
+
+    Returns
+    -------
+    z : list of ndarray
+        The moved pre-activations.
+    inputs : list of ndarray, (rows, in + 1)
+        x, and φ(z_l) with a column of ones.
+    residuals : list of ndarray, (rows, out)
+        z_l - W_l ã_{l-1} with the moved z on both sides.
+    """
+    last = len(weights) - 1
+    z = list(z)
+    inputs, residuals = [x] * len(weights), [x] * len(weights)
+    for layer in range(last, -1, -1):
+        if layer == 0 and first is not None:
+            m = first
+        else:
+            below = x if layer == 0 else activated(z[layer - 1], phi, workspace, layer)
+            m = np.matmul(below, weights[layer].T, out=_take(workspace, f"m{layer}", z[layer]))
+        if layer == last:
+            z[layer] = output_newton(z[layer], m, y, mu[layer], loss)
+        else:
+            z[layer], residuals[layer + 1] = hidden_newton(
+                z[layer],
+                m,
+                z[layer + 1],
+                Coupling(weights[layer + 1], mu[layer], mu[layer + 1], phi),
+                iterations=iterations,
+                out=_take(workspace, f"moved{layer}", z[layer]),
+                residual=_take(workspace, f"residual{layer + 1}", z[layer + 1]),
+                workspace=workspace,
+            )
+            inputs[layer + 1] = activated(z[layer], phi, workspace, layer + 1)
+        if layer == 0:
+            residuals[0] = np.subtract(z[0], m, out=_take(workspace, "residual0", m))
+    return z, inputs, residuals
+
+
+def activated(z: Array, phi: Activation, workspace: Workspace | None, layer: int) -> Array:
+    """Return [φ(z), 1], the input of a layer."""
+    a = empty(workspace, f"input{layer}", (z.shape[0], z.shape[1] + 1), z.dtype)
+    a[:, :-1] = z
+    a[:, -1] = 1
+    phi.apply(a[:, :-1])
+    return a
+
+
+def _take(workspace: Workspace | None, name: str, like: Array) -> Array:
+    return empty(workspace, f"sweep {name}", like.shape, like.dtype)

@@ -1,0 +1,238 @@
+"""Three-block ADMM for neural networks, full batch, beside the methods that it is compared with."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from daskalt.data.zstore import ZStore
+from daskalt.errors import DivergenceError
+from daskalt.kernels.admm import fit_pre_activations
+from daskalt.kernels.gram import cross
+from daskalt.kernels.newton import output_newton, square_norms
+from daskalt.kernels.workspace import thread_workspace
+from daskalt.network import Network, Weights
+from daskalt.parameters import check_parameters, integer, real
+from daskalt.solvers.altmin_map import score_rows, weighted_gram
+from daskalt.solvers.base import Budget, Problem, Rows, Solver
+from daskalt.solvers.batch_map import forward_pass
+from daskalt.statistics import Score
+from daskalt.weights import ridge_solve
+
+__all__ = ["ADMM", "ADMMState"]
+
+
+class ADMMState(NamedTuple):
+    """Weights, and where the variables lie that belong to them."""
+
+    weights: Weights
+    step: int
+    budget: Budget
+    score: Score
+    couplings: tuple[float, ...]  # mean ‖z_l - W_l ã_{l-1}‖² of each layer
+    activations: tuple[float, ...]  # mean ‖a_l - φ(z_l)‖² of each hidden layer
+    dual: float  # mean ‖λ‖²
+    store: ZStore | None
+
+
+class ADMMStep(NamedTuple):
+    """Statistics of a block after its updates."""
+
+    score: Score
+    residuals: Any
+    grams: Any
+    couplings: np.ndarray
+    activations: np.ndarray
+    dual: float
+
+
+class ADMM(Solver):
+    """The alternating direction method of multipliers of Taylor et al. (2016), full batch.
+
+    Splits every layer by two constraints, z_l = W_l a_{l-1} + b_l and a_l = φ(z_l), both with
+    quadratic penalties, and gives only the last a Lagrange multiplier λ. One iteration is one pass:
+    for each row and hidden layer
+
+        a_l = (β W_{l+1}ᵀ W_{l+1} + γ I)⁻¹ (β W_{l+1}ᵀ (z_{l+1} - b_{l+1}) + γ φ(z_l)),
+        z_l = argmin γ (a_l - φ(z))² + β (z - W_l ã_{l-1})²    entry by entry,
+
+    at the output z_L = argmin ℓ(z, y) + λᵀ z + β ‖z - W_L ã_{L-1}‖² and λ += β (z_L - W_L ã_{L-1}),
+    then all W_l = (Σ z_l ãᵀ)(Σ ã ãᵀ)⁻¹. The method has no guarantee to converge and often does not:
+    a fit stops with the best weights when the forward loss leaves its best far behind.
+
+    Parameters
+    ----------
+    beta : float, default=1.0
+        Penalty weight of z_l = W_l ã_{l-1}.
+    gamma : float, default=10.0
+        Penalty weight of a_l = φ(z_l).
+    warm_up : int, default=10
+        Iterations before the multiplier moves.
+    divergence : float, default=3.0
+        A fit ends when the forward loss is this many times its best.
+
+    References
+    ----------
+    Taylor, Burmeister, Xu, Singh, Patel, Goldstein: Training Neural Networks Without Gradients:
+    A Scalable ADMM Approach. ICML 2016, algorithm 1.
+    """
+
+    full_batch = True
+
+    def __init__(
+        self,
+        *,
+        beta: float = 1.0,
+        gamma: float = 10.0,
+        warm_up: int = 10,
+        divergence: float = 3.0,
+    ) -> None:
+        self.beta = beta
+        self.gamma = gamma
+        self.warm_up = warm_up
+        self.divergence = divergence
+
+    def check(self) -> None:
+        """Raise InputError if a parameter is out of its range."""
+        check_parameters(
+            self,
+            beta=real(above=0),
+            gamma=real(above=0),
+            warm_up=integer(at_least=0),
+            divergence=real(above=1),
+        )
+
+    def passes(self, n_rows: int) -> int:
+        """Return the iterations that a fit makes unless told."""
+        return 30
+
+    def allocate(self, problem: Problem, rows: int, block_rows: int, scratch: Any) -> ZStore:
+        """Return the store of z, a and λ, which is not laid out yet."""
+        widths = problem.network.widths[1:]
+        hidden = range(1, len(widths))
+        return ZStore(
+            location=ZStore.place(scratch),
+            rows=rows,
+            names=(
+                *(f"z{layer + 1}" for layer in range(len(widths))),
+                *(f"a{layer}" for layer in hidden),
+                "dual",
+            ),
+            widths=(*widths, *widths),
+            chunk_rows=block_rows,
+            dtype=np.dtype(problem.dtype).name,
+        )
+
+    def start(
+        self, problem: Problem, weights: Weights, budget: Budget, storage: ZStore | None = None
+    ) -> ADMMState:
+        """Return the state before the first iteration."""
+        layers = problem.network.n_layers
+        return ADMMState(
+            weights=weights,
+            step=0,
+            budget=budget,
+            score=Score(0.0, 0.0, 0.0),
+            couplings=(0.0,) * layers,
+            activations=(0.0,) * (layers - 1),
+            dual=0.0,
+            store=storage,
+        )
+
+    def map(self, problem: Problem, state: ADMMState, rows: Rows) -> ADMMStep:
+        """Update z, a and λ of some rows and return their statistics."""
+        network, workspace = problem.network, thread_workspace()
+        weights, layers = state.weights, network.n_layers
+        x = problem.inputs(rows.X, workspace)
+        ahead = forward_pass(problem, weights, x, workspace)
+        score, _ = score_rows(problem, ahead[-1].copy(), rows)
+        if state.step == 0 or state.store is None:
+            z = ahead
+            a = [network.phi.value(each) for each in z[:-1]]
+            dual = np.zeros_like(z[-1])
+        else:
+            parts = state.store.read(state.step, rows.place, rows.place + len(x))
+            z, a, dual = parts[:layers], parts[layers:-1], parts[-1]
+        below, inputs, residuals, splits = x, [], [], []
+        for layer, w in enumerate(weights[:-1]):
+            m = below @ w.T
+            a[layer] = self._activations(z[layer + 1], network.phi.value(z[layer]), weights, layer)
+            z[layer] = fit_pre_activations(a[layer], m, self.gamma, self.beta, network.phi)
+            inputs.append(below)
+            residuals.append(z[layer] - m)
+            splits.append(a[layer] - network.phi.value(z[layer]))
+            below = with_ones(a[layer])
+        m = below @ weights[-1].T
+        centre = m - dual / dual.dtype.type(2 * self.beta)
+        z[-1] = output_newton(z[-1], centre, rows.y, self.beta, network.loss, 3)
+        inputs.append(below)
+        residuals.append(z[-1] - m)
+        if state.step >= self.warm_up:
+            dual = dual + dual.dtype.type(self.beta) * residuals[-1]
+        if state.store is not None:
+            state.store.write(state.step + 1, rows.place, [*z, *a, dual])
+        weight = np.ones(len(x)) if rows.weight is None else rows.weight.astype(np.float64)
+        couplings = np.array([weight @ square_norms(r) for r in residuals])
+        if rows.weight is not None:
+            residuals = [r * rows.weight[:, None] for r in residuals]
+        return ADMMStep(
+            score,
+            tuple(cross(r, each) for r, each in zip(residuals, inputs, strict=True)),
+            tuple(weighted_gram(each, rows.weight) for each in inputs),
+            couplings,
+            np.array([weight @ square_norms(split) for split in splits]),
+            float(weight @ square_norms(dual)),
+        )
+
+    def update(self, problem: Problem, state: ADMMState, statistics: ADMMStep) -> ADMMState:
+        """Return the state with the least-squares weights of all z."""
+        score = statistics.score
+        n = score.weight
+        weights = []
+        for w, r, a in zip(state.weights, statistics.residuals, statistics.grams, strict=True):
+            fitted = ridge_solve(r + w @ a, a, n * problem.penalty / (2 * self.beta))
+            weights.append(fitted)
+        if not np.isfinite(score.loss) or not all(np.isfinite(w).all() for w in weights):
+            raise DivergenceError(
+                f"ADMM's numbers are not finite at iteration {state.step + 1}: raise gamma or "
+                "warm_up, or use solver='batch-altmin'."
+            )
+        return state._replace(
+            weights=tuple(weights),
+            step=state.step + 1,
+            score=score,
+            couplings=tuple((statistics.couplings / n).tolist()),
+            activations=tuple((statistics.activations / n).tolist()),
+            dual=statistics.dual / n,
+        )
+
+    def report(self, state: ADMMState) -> dict[str, Any]:
+        """Return the mean squares of both kinds of coupling, and of the multiplier."""
+        return {
+            "couplings": list(state.couplings),
+            "activation_couplings": list(state.activations),
+            "dual": state.dual,
+        }
+
+    def flops(self, network: Network) -> float:
+        """Return the operations of a pass for each row: all matrix products."""
+        grams = sum((w + 1) ** 2 for w in network.widths[:-1])
+        return 5 * network.flops + grams
+
+    def _activations(
+        self, z_next: np.ndarray, target: np.ndarray, weights: Weights, layer: int
+    ) -> np.ndarray:
+        """The closed form of a_l, by a system of the narrower of the two layers."""
+        w, b = weights[layer + 1][:, :-1], weights[layer + 1][:, -1]
+        ratio = w.dtype.type(self.gamma / self.beta)
+        pulled = (z_next - b) @ w + ratio * target
+        if len(w) < w.shape[1]:  # Woodbury
+            small = np.linalg.inv(ratio * np.eye(len(w), dtype=w.dtype) + w @ w.T)
+            return (pulled - ((pulled @ w.T) @ small) @ w) / ratio
+        return pulled @ np.linalg.inv(w.T @ w + ratio * np.eye(w.shape[1], dtype=w.dtype))
+
+
+def with_ones(a: np.ndarray) -> np.ndarray:
+    """Return [a, 1]."""
+    return np.concatenate([a, np.ones((len(a), 1), a.dtype)], axis=1)

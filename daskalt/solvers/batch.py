@@ -1,0 +1,390 @@
+"""Full-batch alternating minimisation: every row keeps its own z for the whole fit, on disk."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import dask.array as da
+import numpy as np
+
+from daskalt.data.zstore import ZStore
+from daskalt.errors import DivergenceError, InputError
+from daskalt.kernels.step import mean_gradient
+from daskalt.network import Network, Weights
+from daskalt.parameters import check_parameters, choice, integer, real
+from daskalt.solvers.base import Budget, Problem, Rows, Solver
+from daskalt.solvers.batch_map import BatchStep, batch_step
+from daskalt.solvers.descent import SCHEDULES, Limits, Motion, at_rest, descend
+from daskalt.statistics import Score
+from daskalt.weights import damp
+
+__all__ = ["BatchAltMin", "BatchState"]
+
+
+class BatchState(NamedTuple):
+    """Weights, how they move, and where the z lie that belong to them."""
+
+    weights: Weights
+    motion: Motion
+    grams: tuple[np.ndarray | None, ...]  # mean Gram matrix of each layer's inputs
+    step: int  # iterations made, and the generation of z
+    budget: Budget
+    score: Score
+    objective: float  # of the last z-step, a mean over the rows
+    couplings: tuple[float, ...]  # mean ‖z_l - W_l ã_{l-1}‖² of each layer after it
+    restarted: float  # share of the rows whose z started from the forward pass
+    store: ZStore | None
+
+    @property
+    def z(self) -> list[da.Array]:
+        """Auxiliary variables of all rows as Dask arrays, one a layer, if they were kept."""
+        if self.store is None or not self.store.kept:
+            raise AttributeError(
+                "z is removed after a fit. Give the solver a place to keep it: "
+                "BatchAltMin(store='path/of/z.zarr')."
+            )
+        saved = self.store.committed()
+        if saved is None or saved[0]["generation"] != self.step:
+            raise AttributeError(
+                f"{self.store.location} has no z of iteration {self.step}: the fit has gone on, or "
+                "another has taken its place."
+            )
+        return self.store.arrays(self.step)
+
+
+class BatchAltMin(Solver):
+    """Full-batch alternating minimisation with an L2 relaxation.
+
+    Minimises, over the weights and over auxiliary variables z of every row and layer,
+
+        (1/n) Σ_k ℓ(z_L^k, y_k) + (1/n) Σ_k Σ_l μ_l ‖z_l^k - W_l ã_{l-1}^k‖² + penalty / 2 Σ ‖W_l‖².
+
+    An iteration is one pass over the rows, which are independent of each other. In each, z moves by
+    damped Newton steps, layer by layer from the output back; its objective never rises. Then W
+    moves towards the least-squares fit to all z, from Gram matrices summed over the rows. There
+    is no sampling, so the result depends on no order and no seed but that of the initial weights.
+
+    Parameters
+    ----------
+    mu : float or sequence of float, default=10.0
+        Weight of each layer's coupling. A small one lets z move far from what the weights predict.
+    mu_growth : float, default=1.0
+        Factor on mu from one iteration to the next.
+    sweeps : int, default=1
+        Newton steps of each layer's z in an iteration.
+    restart : bool, default=True
+        Whether each row starts an iteration from the forward pass of the current weights where that
+        has a lower objective than its own z. It lets the weights take long steps.
+    acceleration : {"momentum", None}, default="momentum"
+        How W moves. "momentum" takes bounded, extrapolated steps along the damped least-squares
+        directions, as `StochasticAltMin` does, falls back to rest when the objective rises, and is
+        much the faster. None fits W exactly, and the objective never rises.
+    damping : float, default=3.0
+        Ridge around the current weights, in units of the Gram matrices' mean diagonal.
+    step_limit : float, default=150.0
+        Largest accelerated step, in units of `damping`.
+    change_limit : float, default=0.7
+        Bound on the change of a unit's z that an accelerated step predicts, as a root mean square
+        over the rows and the units of the widest layer.
+    momentum : float, default=0.8
+        Weight of earlier steps in an accelerated step.
+    schedule : {"linear", "cosine", "constant"}, default="linear"
+        How the two limits fall from the first iteration to the last.
+    gram_every : int, default=1
+        Iterations between renewals of the hidden layers' Gram matrices under acceleration.
+    cg_iterations : int, default=3
+        Most iterations of conjugate gradients in a Newton step of a hidden layer. They are used
+        where neither the layer nor the next has 16 units or fewer; elsewhere steps are exact.
+    store : str, Path or None, default=None
+        Path or fsspec URL where z and, after every iteration, a checkpoint are kept, so that
+        ``fit(..., resume=True)`` goes on from there. By default z lies under the estimator's
+        `scratch` and is removed after the fit.
+    """
+
+    full_batch = True
+
+    def __init__(
+        self,
+        *,
+        mu: float | tuple[float, ...] = 10.0,
+        mu_growth: float = 1.0,
+        sweeps: int = 1,
+        restart: bool = True,
+        acceleration: str | None = "momentum",
+        damping: float = 3.0,
+        step_limit: float = 150.0,
+        change_limit: float = 0.7,
+        momentum: float = 0.8,
+        schedule: str = "linear",
+        gram_every: int = 1,
+        cg_iterations: int = 3,
+        store: str | None = None,
+    ) -> None:
+        self.mu = mu
+        self.mu_growth = mu_growth
+        self.sweeps = sweeps
+        self.restart = restart
+        self.acceleration = acceleration
+        self.damping = damping
+        self.step_limit = step_limit
+        self.change_limit = change_limit
+        self.momentum = momentum
+        self.schedule = schedule
+        self.gram_every = gram_every
+        self.cg_iterations = cg_iterations
+        self.store = store
+
+    def check(self) -> None:
+        """Raise InputError if a parameter is out of its range."""
+        check_parameters(
+            self,
+            mu=real(above=0, or_sequence=True),
+            mu_growth=real(above=0),
+            sweeps=integer(at_least=1),
+            restart=choice(True, False),
+            acceleration=choice("momentum", None),
+            damping=real(above=0),
+            step_limit=real(above=0),
+            change_limit=real(above=0),
+            momentum=real(at_least=0, below=1),
+            schedule=choice(*SCHEDULES),
+            gram_every=integer(at_least=1),
+            cg_iterations=integer(at_least=1),
+        )
+
+    def validate(self, problem: Problem) -> None:
+        """Raise InputError unless there is one mu, or one for each layer."""
+        if np.ndim(self.mu) and np.size(self.mu) != problem.network.n_layers:
+            raise InputError(
+                f"mu has {np.size(self.mu)} values, but the network has "
+                f"{problem.network.n_layers} layers: give one number or one for each layer."
+            )
+
+    def allocate(self, problem: Problem, rows: int, block_rows: int, scratch: Any) -> ZStore:
+        """Return the store of z, which is not laid out yet."""
+        return ZStore(
+            location=ZStore.place(scratch) if self.store is None else str(self.store),
+            rows=rows,
+            names=tuple(f"z{layer + 1}" for layer in range(problem.network.n_layers)),
+            widths=problem.network.widths[1:],
+            chunk_rows=block_rows,
+            dtype=np.dtype(problem.dtype).name,
+            kept=self.store is not None,
+        )
+
+    def passes(self, n_rows: int) -> int:
+        """Return the iterations that a fit makes unless told."""
+        return 30
+
+    def start(
+        self, problem: Problem, weights: Weights, budget: Budget, storage: ZStore | None = None
+    ) -> BatchState:
+        """Return the state before the first iteration. Without storage z are not kept at all."""
+        layers = problem.network.n_layers
+        return BatchState(
+            weights=weights,
+            motion=at_rest(weights),
+            grams=(None,) * layers,
+            step=0,
+            budget=budget,
+            score=Score(0.0, 0.0, 0.0),
+            objective=np.inf,
+            couplings=(0.0,) * layers,
+            restarted=1.0,
+            store=storage,
+        )
+
+    def map(self, problem: Problem, state: BatchState, rows: Rows) -> BatchStep:
+        """Move the z of some rows by a generation and return their statistics."""
+        z, store = None, state.store
+        if store is not None and state.step > 0:
+            z = store.read(state.step, rows.place, rows.place + len(rows.X))
+        z, statistics = batch_step(
+            problem,
+            state.weights,
+            rows,
+            z,
+            self._mu(problem, state.step),
+            wanted=self._wanted(state),
+            sweeps=self.sweeps,
+            iterations=self.cg_iterations,
+            restart=self.restart,
+        )
+        if store is not None:
+            store.write(state.step + 1, rows.place, z)
+        return statistics
+
+    def update(self, problem: Problem, state: BatchState, statistics: BatchStep) -> BatchState:
+        """Return the state after fitting W to the z of all rows."""
+        score = statistics.score
+        n = score.weight
+        if not np.isfinite(score.loss) or not np.isfinite(statistics.objective):
+            raise DivergenceError(
+                f"The loss is not finite at iteration {state.step + 1}: lower step_limit or "
+                "change_limit, or raise damping, of the solver; and look for extreme values in X."
+            )
+        grams = tuple(
+            old if total is None else total * total.dtype.type(1.0 / n)
+            for old, total in zip(state.grams, statistics.grams, strict=True)
+        )
+        mu = self._mu(problem, state.step)
+        squares = sum(float(np.vdot(w[:, :-1], w[:, :-1])) for w in state.weights)
+        objective = statistics.objective / n + problem.penalty / 2 * squares
+        divisors = [n / (2 * m) for m in mu]
+        if self.acceleration is None:
+            weights, motion = self._fit(problem, state.weights, statistics, grams, mu, n), None
+        else:
+            motion = state.motion
+            if objective > state.objective:
+                motion = at_rest(state.weights)._replace(trust=0.5 * motion.trust)
+            weights, motion = descend(
+                state.weights,
+                motion,
+                [damp(a, self.damping) for a in grams if a is not None],
+                statistics.residuals,
+                divisors,
+                problem.penalty,
+                self._limits(state),
+            )
+        return state._replace(
+            weights=weights,
+            motion=motion or state.motion,
+            grams=grams,
+            step=state.step + 1,
+            score=score,
+            objective=objective,
+            couplings=tuple((statistics.couplings / n).tolist()),
+            restarted=statistics.restarted / n,
+        )
+
+    def report(self, state: BatchState) -> dict[str, Any]:
+        """Return the objective, the mean square of each coupling, and the share of restarts."""
+        return {
+            "objective": state.objective,
+            "couplings": list(state.couplings),
+            "restarted": state.restarted,
+        }
+
+    def save(self, problem: Problem, state: BatchState, history: list[dict[str, Any]]) -> None:
+        """Put the state down beside z, as the checkpoint of its generation."""
+        assert state.store is not None
+        arrays = {f"weights{i}": w for i, w in enumerate(state.weights)}
+        arrays |= {f"velocity{i}": v for i, v in enumerate(state.motion.velocity)}
+        arrays |= {f"gram{i}": a for i, a in enumerate(state.grams) if a is not None}
+        score = state.score._asdict()
+        record = {
+            "generation": state.step,
+            "fit": self._fingerprint(problem, state),
+            "motion": [state.motion.length, state.motion.trust],
+            "score": {name: score[name] for name in ("weight", "loss", "correct")},
+            "objective": state.objective,
+            "couplings": list(state.couplings),
+            "restarted": state.restarted,
+            "history": history,
+        }
+        state.store.commit(record, arrays)
+
+    def resume(
+        self, problem: Problem, state: BatchState
+    ) -> tuple[BatchState, list[dict[str, Any]]]:
+        """Return the state and history of the last checkpoint; as given where there is none.
+
+        Raises
+        ------
+        InputError
+            If there is no store, or its checkpoint is of another fit.
+        """
+        if state.store is None or not state.store.kept:
+            raise InputError(
+                "resume=True needs the place of the checkpoints: "
+                "BatchAltMin(store='path/of/z.zarr')."
+            )
+        saved = state.store.committed()
+        if saved is None:
+            return state, []
+        record, arrays = saved
+        for name, value in self._fingerprint(problem, state).items():
+            if record["fit"].get(name) != value:
+                raise InputError(
+                    f"resume=True: the checkpoint in {state.store.location} is of another fit, "
+                    f"with {name} {record['fit'].get(name)!r}, not {value!r}. Restore that, or "
+                    "leave resume out to start anew."
+                )
+        layers = range(len(state.weights))
+        length, trust = record["motion"]
+        return state._replace(
+            weights=tuple(arrays[f"weights{i}"] for i in layers),
+            motion=Motion(tuple(arrays[f"velocity{i}"] for i in layers), length, trust),
+            grams=tuple(arrays.get(f"gram{i}") for i in layers),
+            step=record["generation"],
+            score=Score(**record["score"]),
+            objective=record["objective"],
+            couplings=tuple(record["couplings"]),
+            restarted=record["restarted"],
+        ), record["history"]
+
+    def _fingerprint(self, problem: Problem, state: BatchState) -> dict[str, Any]:
+        """What a fit must have in common with the one that it goes on from."""
+        store = state.store
+        assert store is not None
+        facts = {
+            "rows": store.rows,
+            "block_rows": store.chunk_rows,
+            "widths": list(problem.network.widths),
+            "activation": problem.network.activation,
+            "loss": f"{problem.network.loss.name} on {problem.network.loss.link_name}",
+            "penalty": problem.penalty,
+            "scaling": [float(np.sum(part)) for part in problem.scaling],
+            "dtype": store.dtype,
+            "iterations": state.budget.steps,
+        }
+        own = {name: value for name, value in self.get_params().items() if name != "store"}
+        return json.loads(json.dumps(facts | own, default=float))
+
+    def flops(self, network: Network) -> float:
+        """Return the operations of a pass for each row: all matrix products."""
+        grams = sum((w + 1) ** 2 for w in network.widths[1:-1])
+        inner = network.flops - 2 * (network.widths[0] + 1) * network.widths[1]
+        return 2 * network.flops + grams / self.gram_every + (2 + 2 * self.sweeps) * inner
+
+    def _fit(
+        self,
+        problem: Problem,
+        weights: Weights,
+        statistics: BatchStep,
+        grams: tuple[np.ndarray | None, ...],
+        mu: tuple[float, ...],
+        n: float,
+    ) -> Weights:
+        """The least-squares weights, with the ridge centred on the current ones."""
+        fitted = []
+        for w, total, a, m in zip(weights, statistics.residuals, grams, mu, strict=True):
+            assert a is not None
+            g = mean_gradient(total, w, n / (2 * m), problem.penalty, out=np.empty_like(w))
+            # The penalty's own curvature, in the units of the Gram matrix.
+            mean_diagonal = float(np.trace(a, dtype=np.float64)) / len(a) or 1.0
+            ridge = self.damping + problem.penalty / (2 * m) / mean_diagonal
+            fitted.append(w + damp(a, ridge).solve(g) * w.dtype.type(1 / (2 * m)))
+        return tuple(fitted)
+
+    def _limits(self, state: BatchState) -> Limits:
+        total = state.budget.steps
+        share = 0.0 if total is None else min(state.step / total, 1.0)
+        anneal = SCHEDULES[self.schedule](share)
+        widest = max(len(w) for w in state.weights)
+        return Limits(
+            self.step_limit * self.damping * anneal,
+            self.change_limit * np.sqrt(widest * anneal),
+            self.momentum,
+        )
+
+    def _wanted(self, state: BatchState) -> tuple[bool, ...]:
+        """Which Gram matrices this iteration gathers; that of the inputs never changes."""
+        exact = self.acceleration is None
+        hidden = exact or state.grams[0] is None or state.step % self.gram_every == 0
+        return (state.grams[0] is None,) + (hidden,) * (len(state.weights) - 1)
+
+    def _mu(self, problem: Problem, step: int) -> tuple[float, ...]:
+        mu = np.broadcast_to(self.mu, problem.network.n_layers) * self.mu_growth**step
+        return tuple(mu.tolist())

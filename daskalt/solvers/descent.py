@@ -1,0 +1,113 @@
+"""A step of all weights along damped least-squares directions, bounded, with momentum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from daskalt.errors import DivergenceError
+from daskalt.kernels.step import advance, mean_gradient
+from daskalt.kernels.workspace import thread_workspace
+from daskalt.network import Weights
+from daskalt.weights import DampedGram
+
+__all__ = ["SCHEDULES", "Limits", "Motion", "at_rest", "descend"]
+
+# Where the new gradient points this far against the last move, steps overshoot; batch noise alone
+# leaves the cosine at a few hundredths either side of zero.
+OVERSHOOT = -0.15
+
+SCHEDULES = {
+    "cosine": lambda t: 0.5 * (1.0 + np.cos(np.pi * t)),
+    "linear": lambda t: 1.0 - t,
+    "constant": lambda t: 1.0,
+}
+
+
+class Motion(NamedTuple):
+    """How the weights have been moving."""
+
+    velocity: Weights  # running mean of the steps
+    length: float  # a bound on its length in the metric of the damped Gram matrices
+    trust: float  # factor on the step limits, below 1 where steps have overshot
+
+
+class Limits(NamedTuple):
+    """What bounds a step."""
+
+    step: float  # largest multiple of the direction
+    change: float  # of z, as a root mean square over rows of its norm
+    momentum: float
+
+
+def at_rest(weights: Weights) -> Motion:
+    """Return the motion of weights that have not moved."""
+    return Motion(tuple(np.zeros_like(w) for w in weights), 0.0, 1.0)
+
+
+def descend(
+    weights: Weights,
+    motion: Motion,
+    damped: Sequence[DampedGram],
+    totals: Sequence[np.ndarray],
+    divisors: Sequence[float],
+    penalty: float,
+    limits: Limits,
+) -> tuple[Weights, Motion]:
+    """Return weights and motion after one bounded step along D_l = G_l (A_l + d I)⁻¹.
+
+    Parameters
+    ----------
+    weights, motion : Weights, Motion
+        Where the step starts; left as they are.
+    damped : sequence of DampedGram
+        A_l + d I of each layer.
+    totals, divisors : sequence of ndarray, sequence of float
+        G_l is totals[l] / divisors[l] less the gradient of the penalty.
+    penalty : float
+        The objective holds ``penalty / 2`` times the squared weights, biases excepted.
+    limits : Limits
+        Bounds of the step.
+
+    Raises
+    ------
+    DivergenceError
+        If the gradient is not finite.
+    """
+    workspace = thread_workspace()
+    means, directions = [], []
+    parts = zip(totals, divisors, weights, damped, strict=True)
+    for layer, (total, divisor, w, a) in enumerate(parts):
+        g = workspace.take(f"mean{layer}", w.shape, w.dtype)
+        d = workspace.take(f"direction{layer}", w.shape, w.dtype)
+        means.append(mean_gradient(total, w, divisor, penalty, out=g))
+        directions.append(a.solve(g, out=d))
+    slope = _dot(directions, means)
+    if not np.isfinite(slope):
+        raise DivergenceError(
+            "The gradient is not finite: raise damping of the solver, and look for extreme "
+            "values in X."
+        )
+    length = np.sqrt(max(slope, 0.0))
+    trust = motion.trust
+    if motion.length * length > 0:
+        cosine = _dot(motion.velocity, means) / (motion.length * length)
+        trust = float(np.clip(trust * np.exp(cosine - OVERSHOOT), 1e-4, 1.0))
+    size = limits.step
+    if slope > 0:
+        size = min(size, limits.change / length)
+    size *= trust
+    moved = [
+        advance(w, v, d, limits.momentum, size)
+        for w, v, d in zip(weights, motion.velocity, directions, strict=True)
+    ]
+    travelled = limits.momentum * motion.length + (1 - limits.momentum) * size * length
+    velocity = tuple(v for _, v in moved)
+    return tuple(w for w, _ in moved), Motion(velocity, travelled, trust)
+
+
+def _dot(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
+    """Inner product of two lists of matrices."""
+    return sum(float(np.dot(x.ravel(), y.ravel())) for x, y in zip(a, b, strict=True))

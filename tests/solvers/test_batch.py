@@ -1,0 +1,351 @@
+"""Full-batch alternating minimisation: a monotone objective, known answers, the same bits."""
+
+import json
+from itertools import pairwise
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from sklearn.datasets import load_digits, make_classification, make_regression
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from daskalt import BatchAltMin, MLPClassifier, MLPRegressor
+from daskalt.activations import ACTIVATIONS
+from daskalt.data.zstore import ZStore
+from daskalt.errors import InputError, StorageError
+from daskalt.losses import LOSSES
+from daskalt.solvers.base import Budget
+from daskalt.solvers.batch_map import batch_step
+from tests import naive
+from tests.solvers.problems import make_problem
+
+CONVEX = [pair for pair in sorted(LOSSES) if pair[0] == "cross_entropy" or pair[1] == "identity"]
+OPTIONS = {"wanted": (True, True), "sweeps": 1, "iterations": 50, "restart": True}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return X[:600].astype(np.uint8), y[:600]
+
+
+def network(**options):
+    passes = options.pop("max_iter", 6)
+    return MLPClassifier(
+        (16,), solver=BatchAltMin(**options), max_iter=passes, random_state=0, tol=0
+    )
+
+
+def assert_same_weights(a, b):
+    for x, y in zip(a.coefs_ + a.intercepts_, b.coefs_ + b.intercepts_, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def history_of(model):
+    timed = ("seconds", "total_seconds", "bytes_read")
+    return [{k: v for k, v in entry.items() if k not in timed} for entry in model.history_]
+
+
+# ------------------------------------------------------------------------------ z-step
+
+
+def row_objective(case, weights, x, y, z, mu):
+    """ℓ(z_L, y) + Σ μ ‖z_l - W_l ã_{l-1}‖² of one row, slowly."""
+    activation, *pair = case.kinds
+    phi = naive.ACTIVATIONS[activation][0]
+    value, below = naive.loss(*pair, z[-1], y), x
+    for w, own, m in zip(weights, z, mu, strict=True):
+        value += m * float(np.sum((own - w @ below) ** 2))
+        below = np.append(naive.each(phi, own), 1.0)
+    return value
+
+
+@pytest.mark.parametrize("activation", [name for name in sorted(ACTIVATIONS) if name != "relu"])
+@pytest.mark.parametrize("pair", CONVEX, ids="-".join)
+@pytest.mark.parametrize("hidden", [(3,), (20, 18)], ids=str)
+def test_many_sweeps_end_at_a_minimum_of_each_row(activation, pair, hidden):
+    """From there SciPy finds nothing lower in all z of the row together."""
+    case = make_problem(pair, activation, hidden=hidden, n=3)
+    mu = (0.7, 0.4, 0.9)[: len(hidden) + 1]
+    options = OPTIONS | {"wanted": (False,) * len(mu), "sweeps": 150}
+    z, _ = batch_step(case.problem, case.weights, case.rows, None, mu, **options)
+    widths = case.problem.network.widths[1:]
+    edges = np.cumsum([0, *widths])
+    for i in range(3):
+
+        def objective(flat, i=i):
+            own = [flat[a:b] for a, b in pairwise(edges)]
+            return row_objective(case, case.weights, case.x[i], case.rows.y[i], own, mu)
+
+        start = np.concatenate([layer[i] for layer in z])
+        best = minimize(objective, start, options={"gtol": 1e-6, "maxiter": 50})
+        assert objective(start) <= best.fun * (1 + 1e-6) + 1e-9
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_statistics_are_their_sums(weighted):
+    case = make_problem(hidden=(5,), n=12, weighted=weighted)
+    mu = (0.5, 2.0)
+    z, step = batch_step(case.problem, case.weights, case.rows, None, mu, **OPTIONS)
+    a = np.column_stack([np.tanh(z[0]), np.ones(12)])
+    residuals = [z[0] - case.x @ case.weights[0].T, z[1] - a @ case.weights[1].T]
+    for r, inputs, total, gram, norm in zip(
+        residuals, (case.x, a), step.residuals, step.grams, step.couplings, strict=True
+    ):
+        weight = case.row_weight[:, None]
+        np.testing.assert_allclose(total, (weight * r).T @ inputs, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(gram, (weight * inputs).T @ inputs, rtol=1e-9)
+        np.testing.assert_allclose(norm, np.sum(weight * r**2), rtol=1e-9)
+    rows = [
+        row_objective(case, case.weights, case.x[i], case.rows.y[i], [layer[i] for layer in z], mu)
+        for i in range(12)
+    ]
+    np.testing.assert_allclose(step.objective, case.row_weight @ rows, rtol=1e-9)
+
+
+def test_a_row_starts_from_the_better_of_its_z_and_the_forward_pass():
+    case = make_problem(hidden=(5,), n=8)
+    mu = (1.0, 1.0)
+    forward, _ = batch_step(case.problem, case.weights, case.rows, None, mu, **OPTIONS)
+    far = [layer.copy() for layer in forward]
+    for layer in far:
+        layer[:4] += 50  # a z that no row would want
+    z, step = batch_step(case.problem, case.weights, case.rows, far, mu, **OPTIONS)
+    assert step.restarted >= 4
+    for layer, expected in zip(z, forward, strict=True):
+        np.testing.assert_allclose(layer[:4], expected[:4], rtol=1e-9)
+
+
+# -------------------------------------------------------------------------- objective
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    pair=st.sampled_from(CONVEX),
+    activation=st.sampled_from(sorted(ACTIVATIONS)),
+    hidden=st.sampled_from([(), (3,), (4, 2), (18, 17)]),
+    mu=st.floats(1e-2, 1e2),
+    restart=st.booleans(),
+    rows=st.integers(1, 40),
+    parts=st.integers(1, 4),
+    seed=st.integers(0, 1000),
+)
+def test_the_objective_never_rises_without_acceleration(
+    tmp_path_factory, pair, activation, hidden, mu, restart, rows, parts, seed
+):
+    case = make_problem(pair, activation, hidden=hidden, n=rows, seed=seed, weighted=True)
+    solver = BatchAltMin(acceleration=None, damping=0.1, mu=mu, restart=restart)
+    size = -(-rows // parts)
+    place = tmp_path_factory.mktemp("z") / "z.zarr"
+    widths = case.problem.network.widths[1:]
+    names = tuple(f"z{layer + 1}" for layer in range(len(widths)))
+    store = ZStore(str(place), rows, names, widths, size, "float64").create()
+    state = solver.start(case.problem, case.weights, Budget(5, 1), store)
+    objectives = []
+    for _ in range(5):
+        total = None
+        for start in range(0, rows, size):
+            step = solver.map(case.problem, state, case.rows.part(start, start + size))
+            total = solver.combine(total, step)
+        state = solver.update(case.problem, state, total)
+        objectives.append(state.objective)
+    for before, after in pairwise(objectives):
+        assert after <= before * (1 + 1e-9) + 1e-12
+
+
+# ----------------------------------------------------------------------- known answers
+
+
+def test_without_hidden_layer_squared_loss_is_ridge_regression():
+    X, y = make_regression(80, 6, noise=5, random_state=0)
+    mu, alpha = 0.5, 3.0
+    model = MLPRegressor(
+        (),
+        solver=BatchAltMin(acceleration=None, damping=1e-4, mu=mu),
+        alpha=alpha,
+        scale="none",
+        max_iter=200,
+        tol=0,
+        random_state=0,
+    ).fit(X, y)
+    # Over z, ½ (z - y)² + μ (z - m)² is κ/2 (y - m)² with this κ.
+    kappa = 2 * mu / (1 + 2 * mu)
+    ridge = Ridge(alpha=alpha / kappa).fit(X, y)
+    np.testing.assert_allclose(model.coefs_[0][:, 0], ridge.coef_, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(model.intercepts_[0], ridge.intercept_, atol=0.05)
+
+
+def test_without_hidden_layer_cross_entropy_tends_to_logistic_regression():
+    X, y = make_classification(200, 5, n_informative=4, n_redundant=0, random_state=1)
+    alpha = 5.0
+    model = MLPClassifier(
+        (),
+        solver=BatchAltMin(mu=100.0, schedule="constant", damping=0.5, step_limit=2.0),
+        alpha=alpha,
+        scale="none",
+        max_iter=300,
+        tol=0,
+        n_iter_no_change=300,
+        random_state=0,
+    ).fit(X, y)
+    logistic = LogisticRegression(C=1 / alpha, tol=1e-8, max_iter=1000).fit(X, y)
+    ours = model.predict_proba(X)
+    np.testing.assert_allclose(ours, logistic.predict_proba(X), atol=0.02)
+
+
+# --------------------------------------------------------------------------- same bits
+
+
+@pytest.mark.parametrize("acceleration", ["momentum", None])
+def test_schedulers_and_workers_change_no_bit(digits, store, cluster, acceleration):
+    path = store(*digits, chunk_rows=50)
+    with dask.config.set(scheduler="sync"):
+        expected = network(acceleration=acceleration).fit(path)
+    with dask.config.set(scheduler="threads", num_workers=3):
+        assert_same_weights(network(acceleration=acceleration).fit(path), expected)
+    cluster(2)
+    assert_same_weights(network(acceleration=acceleration).fit(path), expected)
+
+
+def test_arrays_in_memory_and_stored_blocks_of_the_same_size_agree(digits, store):
+    X, y = digits
+    stored = network().fit(store(X, y, chunk_rows=64))  # blocks of 256 rows
+    memory = network().fit(X, y)
+    assert_same_weights(stored, memory)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5])
+@pytest.mark.parametrize("acceleration", ["momentum", None])
+def test_a_resumed_fit_ends_in_the_bits_of_an_uninterrupted_one(
+    digits, tmp_path, monkeypatch, cut, acceleration
+):
+    X, y = digits
+    options = {"acceleration": acceleration, "gram_every": 2}
+    whole = network(**options, store=tmp_path / "whole.zarr").fit(X, y)
+    place = tmp_path / "z.zarr"
+    update = BatchAltMin.update
+
+    def failing(self, problem, state, statistics):
+        if state.step == cut:
+            raise KeyboardInterrupt
+        return update(self, problem, state, statistics)
+
+    monkeypatch.setattr(BatchAltMin, "update", failing)
+    with pytest.raises(KeyboardInterrupt), dask.config.set(scheduler="sync"):
+        network(**options, store=place).fit(X, y)
+    monkeypatch.setattr(BatchAltMin, "update", update)
+    resumed = network(**options, store=place).fit(X, y, resume=True)
+    assert_same_weights(resumed, whole)
+    assert history_of(resumed) == history_of(whole)
+    for a, b in zip(resumed.solver_state_.z, whole.solver_state_.z, strict=True):
+        np.testing.assert_array_equal(a.compute(), b.compute())
+
+
+def test_resume_starts_where_there_is_nothing_yet_and_repeats_nothing_at_the_end(digits, tmp_path):
+    X, y = digits
+    place = tmp_path / "z.zarr"
+    first = network(store=place).fit(X, y, resume=True)
+    again = network(store=place).fit(X, y, resume=True)
+    assert_same_weights(first, again)
+    assert again.n_iter_ == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"mu": 2.0}, "mu 10.0"), ({"max_iter": 7}, "iterations 6"), ({"sweeps": 2}, "sweeps 1")],
+)
+def test_resume_refuses_the_checkpoint_of_another_fit(digits, tmp_path, change, named):
+    place = tmp_path / "z.zarr"
+    network(store=place).fit(*digits)
+    with pytest.raises(InputError, match=named):
+        network(**change, store=place).fit(*digits, resume=True)
+
+
+def test_resume_without_a_place_says_what_it_needs(digits):
+    with pytest.raises(InputError, match="store="):
+        network().fit(*digits, resume=True)
+    with pytest.raises(InputError, match="StochasticAltMin keeps nothing"):
+        MLPClassifier((4,), max_iter=1).fit(*digits, resume=True)
+
+
+def test_a_broken_checkpoint_is_named(digits, tmp_path):
+    place = tmp_path / "z.zarr"
+    network(store=place).fit(*digits)
+    (place / "checkpoint.json").write_text("{")
+    with pytest.raises(StorageError, match="checkpoint in"):
+        network(store=place).fit(*digits, resume=True)
+
+
+def test_a_bit_flipped_in_z_is_found(digits, tmp_path):
+    place = tmp_path / "z.zarr"
+    network(store=place, max_iter=2).fit(*digits)
+    record = json.loads((place / "checkpoint.json").read_text())
+    record["generation"] = 1  # go on from the first, whose z is damaged
+    record["history"] = record["history"][:1]
+    (place / "checkpoint.json").write_text(json.dumps(record))
+    chunk = place / "odd" / "z1" / "c" / "0" / "0"
+    data = bytearray(chunk.read_bytes())
+    data[7] ^= 1
+    chunk.write_bytes(bytes(data))
+    with pytest.raises(StorageError, match="z1, rows 0"):
+        network(store=place, max_iter=2).fit(*digits, resume=True)
+
+
+# ----------------------------------------------------------------------------- z on disk
+
+
+def test_z_can_be_seen_as_dask_arrays(digits, tmp_path):
+    model = network(mu=0.1, store=tmp_path / "z.zarr").fit(*digits)
+    z = model.solver_state_.z
+    assert [array.shape for array in z] == [(600, 16), (600, 10)]
+    assert all(isinstance(array, da.Array) for array in z)
+    hits = np.mean(z[-1].compute().argmax(axis=1) == digits[1])
+    assert hits > 0.95  # z_L is pulled towards the labels
+    size = sum(p.stat().st_size for p in (tmp_path / "z.zarr").rglob("c/*/*"))
+    planned = model.solver_state_.store.nbytes
+    assert planned <= size <= 1.05 * planned
+
+
+def test_z_is_removed_after_the_fit_unless_it_has_a_place(digits, tmp_path):
+    model = network(max_iter=2).set_params(scratch=str(tmp_path)).fit(*digits)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(AttributeError, match="store="):
+        _ = model.solver_state_.z
+
+
+def test_z_is_removed_after_a_failure_too(digits, tmp_path, monkeypatch):
+    def failing(self, problem, state, statistics):
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(BatchAltMin, "update", failing)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        network().set_params(scratch=str(tmp_path)).fit(*digits)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_z_store_on_an_object_store(digits):
+    model = network(store="memory://batch-z.zarr", max_iter=2)
+    with dask.config.set(scheduler="threads"):
+        model.fit(*digits)
+    assert zarr.open_group("memory://batch-z.zarr", mode="r")["even/z1"].shape == (600, 16)
+    assert len(model.solver_state_.z) == 2
+
+
+def test_early_stopping_and_row_weights(digits):
+    X, y = digits
+    model = network(max_iter=20).set_params(early_stopping=True)
+    weight = np.where(np.arange(600) % 5 == 0, 0.0, 1.0)
+    model.fit(X, y, weight)
+    assert {"validation_loss", "objective", "couplings", "restarted"} <= set(model.history_[0])
+    assert model.score(X, y) > 0.8
+
+
+@pytest.mark.parametrize("mu", [(1.0,), (1.0, 1.0, 1.0)])
+def test_a_mu_for_each_layer(digits, mu):
+    with pytest.raises(InputError, match="mu has"):
+        network(mu=mu).fit(*digits)
