@@ -42,6 +42,7 @@ SAMPLE_ROWS = 4096  # rows that the scaling and the initial weights are found on
 SAMPLE_BLOCKS = 16
 BUFFER_BYTES = 64 << 20  # rows mixed in memory
 BLOCK_BYTES = 16 << 20  # rows and z of a block of a full-batch method
+_compiled: set[tuple] = set()  # what this process has compiled, or loaded, already
 TASK_FLOPS = 200e6  # a task of less work costs more to hand out than it saves
 
 
@@ -154,6 +155,11 @@ def compile_step(solver: Solver, problem: Problem, state: Any, table: Table) -> 
     Workers on this machine then load them from Numba's cache on disk. Compiling the same kernels
     at the same time, they could read what another is still writing.
     """
+    network = problem.network
+    kinds = (repr(solver), network.activation, network.loss, problem.dtype, table.X.dtype)
+    if kinds in _compiled:
+        return
+    _compiled.add(kinds)
     rows = problem.rows(table.read(0, min(8, table.n_rows)))
     with suppress(DivergenceError):  # so few rows may not do
         solver.update(problem, state, solver.map(problem, state, rows))

@@ -69,8 +69,9 @@ class ZStore:
 
     @property
     def nbytes(self) -> int:
-        """Bytes on disk of both generations, checksums aside."""
-        return 2 * self.rows * sum(self.widths) * np.dtype(self.dtype).itemsize
+        """Bytes on disk of both generations, which is whole chunks, checksums aside."""
+        rows = -(-self.rows // self.chunk_rows) * self.chunk_rows
+        return 2 * rows * sum(self.widths) * np.dtype(self.dtype).itemsize
 
     def create(self) -> ZStore:
         """Lay out the arrays, in place of whatever is there, and return the store."""
