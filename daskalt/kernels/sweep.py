@@ -26,6 +26,7 @@ def sweep(
     loss: Loss,
     *,
     first: Array | None = None,
+    shifts: Sequence[Array] | None = None,
     iterations: int = 30,
     workspace: Workspace | None = None,
 ) -> tuple[list[Array], list[Array], list[Array]]:
@@ -47,6 +48,8 @@ def sweep(
         Of the network.
     first : ndarray, (rows, out), optional
         W_1 x̃, if it is there already.
+    shifts : sequence of ndarray, (rows, out), optional
+        Added to each prediction: the couplings are ‖z_l - W_l ã_{l-1} - shift_l‖².
     iterations : int
         Most iterations of conjugate gradients.
     workspace : Workspace, optional
@@ -59,7 +62,7 @@ def sweep(
     inputs : list of ndarray, (rows, in + 1)
         x, and φ(z_l) with a column of ones.
     residuals : list of ndarray, (rows, out)
-        z_l - W_l ã_{l-1} with the moved z on both sides.
+        z_l - W_l ã_{l-1}, less the shift, with the moved z on both sides.
     """
     last = len(weights) - 1
     z = list(z)
@@ -70,13 +73,17 @@ def sweep(
         else:
             below = x if layer == 0 else activated(z[layer - 1], phi, workspace, layer)
             m = np.matmul(below, weights[layer].T, out=_take(workspace, f"m{layer}", z[layer]))
+        above = z[layer + 1] if layer < last else z[layer]
+        if shifts is not None:
+            m = m + shifts[layer]
+            above = above - shifts[min(layer + 1, last)]
         if layer == last:
             z[layer] = output_newton(z[layer], m, y, mu[layer], loss)
         else:
             z[layer], residuals[layer + 1] = hidden_newton(
                 z[layer],
                 m,
-                z[layer + 1],
+                above,
                 Coupling(weights[layer + 1], mu[layer], mu[layer + 1], phi),
                 iterations=iterations,
                 out=_take(workspace, f"moved{layer}", z[layer]),

@@ -209,11 +209,9 @@ class ADMM(Solver):
 
     def report(self, state: ADMMState) -> dict[str, Any]:
         """Return the mean squares of both kinds of coupling, and of the multiplier."""
-        return {
-            "couplings": list(state.couplings),
-            "activation_couplings": list(state.activations),
-            "dual": state.dual,
-        }
+        couplings = {f"coupling_{i}": value for i, value in enumerate(state.couplings, start=1)}
+        splits = {f"activation_{i}": value for i, value in enumerate(state.activations, start=1)}
+        return {"dual": state.dual, **couplings, **splits}
 
     def flops(self, network: Network) -> float:
         """Return the operations of a pass for each row: all matrix products."""

@@ -14,7 +14,7 @@ from daskalt.kernels.step import mean_gradient
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, choice, integer, real
 from daskalt.solvers.base import Budget, Problem, Rows, Solver
-from daskalt.solvers.batch_map import BatchStep, batch_step
+from daskalt.solvers.batch_map import BatchStep, Split, batch_step
 from daskalt.solvers.descent import SCHEDULES, Limits, Motion, at_rest, descend
 from daskalt.statistics import Score
 from daskalt.weights import damp
@@ -50,11 +50,11 @@ class BatchState(NamedTuple):
                 f"{self.store.location} has no z of iteration {self.step}: the fit has gone on, or "
                 "another has taken its place."
             )
-        return self.store.arrays(self.step)
+        return self.store.arrays(self.step)[: len(self.weights)]
 
 
 class BatchAltMin(Solver):
-    """Full-batch alternating minimisation with an L2 relaxation.
+    """Full-batch alternating minimisation with an L2 or an L1 relaxation.
 
     Minimises, over the weights and over auxiliary variables z of every row and layer,
 
@@ -69,6 +69,12 @@ class BatchAltMin(Solver):
     ----------
     mu : float or sequence of float, default=10.0
         Weight of each layer's coupling. A small one lets z move far from what the weights predict.
+    coupling : {"l2", "l1"}, default="l2"
+        "l1" takes μ_l ‖z_l - W_l ã_{l-1}‖₁ instead of the square, which leaves gross outliers
+        behind rather than bend the weights to them. Each residual is then a variable of its own
+        with a scaled dual, and both lie beside z.
+    rho : float, default=1.0
+        Weight of the quadratic penalty that ties such a residual to its variable.
     mu_growth : float, default=1.0
         Factor on mu from one iteration to the next.
     sweeps : int, default=1
@@ -108,6 +114,8 @@ class BatchAltMin(Solver):
         self,
         *,
         mu: float | tuple[float, ...] = 10.0,
+        coupling: str = "l2",
+        rho: float = 1.0,
         mu_growth: float = 1.0,
         sweeps: int = 1,
         restart: bool = True,
@@ -122,6 +130,8 @@ class BatchAltMin(Solver):
         store: str | None = None,
     ) -> None:
         self.mu = mu
+        self.coupling = coupling
+        self.rho = rho
         self.mu_growth = mu_growth
         self.sweeps = sweeps
         self.restart = restart
@@ -140,6 +150,8 @@ class BatchAltMin(Solver):
         check_parameters(
             self,
             mu=real(above=0, or_sequence=True),
+            coupling=choice("l2", "l1"),
+            rho=real(above=0),
             mu_growth=real(above=0),
             sweeps=integer(at_least=1),
             restart=choice(True, False),
@@ -163,11 +175,13 @@ class BatchAltMin(Solver):
 
     def allocate(self, problem: Problem, rows: int, block_rows: int, scratch: Any) -> ZStore:
         """Return the store of z, which is not laid out yet."""
+        kinds = ("z",) if self.coupling == "l2" else ("z", "residual", "dual")
+        widths = problem.network.widths[1:]
         return ZStore(
             location=ZStore.place(scratch) if self.store is None else str(self.store),
             rows=rows,
-            names=tuple(f"z{layer + 1}" for layer in range(problem.network.n_layers)),
-            widths=problem.network.widths[1:],
+            names=tuple(f"{kind}{i}" for kind in kinds for i in range(1, len(widths) + 1)),
+            widths=widths * len(kinds),
             chunk_rows=block_rows,
             dtype=np.dtype(problem.dtype).name,
             kept=self.store is not None,
@@ -197,22 +211,26 @@ class BatchAltMin(Solver):
 
     def map(self, problem: Problem, state: BatchState, rows: Rows) -> BatchStep:
         """Move the z of some rows by a generation and return their statistics."""
-        z, store = None, state.store
+        z, r, u, store = None, None, None, state.store
         if store is not None and state.step > 0:
-            z = store.read(state.step, rows.place, rows.place + len(rows.X))
-        z, statistics = batch_step(
+            parts = store.read(state.step, rows.place, rows.place + len(rows.X))
+            layers = problem.network.n_layers
+            z, r, u = parts[:layers], parts[layers : 2 * layers], parts[2 * layers :]
+        own = self._weights_of(problem, self.mu, state.step)
+        parts, statistics = batch_step(
             problem,
             state.weights,
             rows,
             z,
             self._mu(problem, state.step),
+            split=None if self.coupling == "l2" else Split(own, r, u),
             wanted=self._wanted(state),
             sweeps=self.sweeps,
             iterations=self.cg_iterations,
             restart=self.restart,
         )
         if store is not None:
-            store.write(state.step + 1, rows.place, z)
+            store.write(state.step + 1, rows.place, parts)
         return statistics
 
     def update(self, problem: Problem, state: BatchState, statistics: BatchStep) -> BatchState:
@@ -260,11 +278,8 @@ class BatchAltMin(Solver):
 
     def report(self, state: BatchState) -> dict[str, Any]:
         """Return the objective, the mean square of each coupling, and the share of restarts."""
-        return {
-            "objective": state.objective,
-            "couplings": list(state.couplings),
-            "restarted": state.restarted,
-        }
+        couplings = {f"coupling_{i}": value for i, value in enumerate(state.couplings, start=1)}
+        return {"objective": state.objective, "restarted": state.restarted, **couplings}
 
     def save(self, problem: Problem, state: BatchState, history: list[dict[str, Any]]) -> None:
         """Put the state down beside z, as the checkpoint of its generation."""
@@ -386,5 +401,11 @@ class BatchAltMin(Solver):
         return (state.grams[0] is None,) + (hidden,) * (len(state.weights) - 1)
 
     def _mu(self, problem: Problem, step: int) -> tuple[float, ...]:
-        mu = np.broadcast_to(self.mu, problem.network.n_layers) * self.mu_growth**step
-        return tuple(mu.tolist())
+        """The weights of the quadratic couplings that z is moved by and W fitted to."""
+        if self.coupling == "l1":
+            return (self.rho / 2,) * problem.network.n_layers
+        return self._weights_of(problem, self.mu, step)
+
+    def _weights_of(self, problem: Problem, mu: Any, step: int) -> tuple[float, ...]:
+        grown = np.broadcast_to(mu, problem.network.n_layers) * self.mu_growth**step
+        return tuple(grown.tolist())

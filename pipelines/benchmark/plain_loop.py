@@ -39,9 +39,9 @@ def plain_loop_seconds(setting, seed, passes, batch_size):
 def _plain(pool):
     """A stand-in for the loop's pass that calls the same functions in a row."""
 
-    def run_pass(plan, method, table, state, first, survey, progress):
+    def run_pass(plan, method, table, states, first, survey, progress):
         solver, problem = method
-        state, sums = solver.begin_pass(state), []
+        state, sums = solver.begin_pass(states[0]), []
         for group in plan.groups:
             read = [pool.submit(read_lane, table, lane) for lane in group.lanes]
             lanes = [problem.rows(future.result()) for future in read]
@@ -62,6 +62,6 @@ def _plain(pool):
                 state = solver.update(problem, state, total)
         if sums:
             state = solver.adopt(state, fold(combine, sums))
-        return state
+        return [state], (state.score, solver.report(state))
 
     return run_pass

@@ -2,12 +2,15 @@
 
 import json
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import zarr
 
+from daskalt.errors import DivergenceWarning
+from pipelines import compare_methods
 from pipelines.benchmark import alternate as alternation
 from pipelines.benchmark.curves import (
     Curve,
@@ -21,7 +24,7 @@ from pipelines.benchmark.memory import write_generated
 from pipelines.benchmark.picture import draw
 from pipelines.benchmark.quality import mean_and_error, small_row
 from pipelines.benchmark.speed import LONGER, check_accuracy
-from pipelines.benchmark.systems import recommended
+from pipelines.benchmark.systems import check_scheduler, recommended
 from pipelines.benchmark.tables import Table, at_least, at_most, markdown, write
 from pipelines.benchmark_mnist import CHECKS, main
 from pipelines.peers import DASK_ML, SKLEARN, TORCH_ADAM, TORCH_EXPERT, Peer, run_peer
@@ -237,6 +240,22 @@ def test_the_accuracy_check_holds_daskalt_and_every_installed_peer_to_a_target(s
     assert [row.cells["method"] for row in table.rows] == installed
     assert [row.cells["method"] for row in table.rows if not row.target] == [LONGER]
     assert len(table.curves[0].seconds) == setting.passes(3)
+
+
+def test_the_scheduler_check_compares_with_a_plain_loop(setting):
+    table = check_scheduler(setting)
+    assert [row.cells["run"] for row in table.rows] == ["plain loop", "Dask threads"]
+    assert table.rows[1].target.met == (table.rows[1].cells["ratio"] <= 1.1)
+
+
+def test_methods_are_compared(tmp_path):
+    arguments = ["--data", "synthetic", "--quick", "--seeds", "1", "--out", str(tmp_path)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DivergenceWarning)  # two passes are too few for ADMM
+        assert compare_methods.main(arguments) == 0
+    rows = json.loads((tmp_path / "methods.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["cells"]["method"] for row in rows][:2] == ["altmin", "batch-altmin"]
+    assert (tmp_path / "accuracy.png").stat().st_size > 0
 
 
 def test_a_check_that_breaks_does_not_lose_the_others(tmp_path, monkeypatch, capsys):

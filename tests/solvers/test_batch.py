@@ -198,6 +198,41 @@ def test_without_hidden_layer_cross_entropy_tends_to_logistic_regression():
     np.testing.assert_allclose(ours, logistic.predict_proba(X), atol=0.02)
 
 
+def test_an_l1_coupling_is_huber_regression_and_leaves_outliers_behind():
+    """Over z, ½ (z - y)² + μ |z - m| is Huber's function of y - m with the threshold μ."""
+    X, y = make_regression(120, 4, noise=3, random_state=0)
+    y = (y - y.mean()) / y.std()
+    clean = Ridge(alpha=1e-6).fit(X, y)
+    rng = np.random.default_rng(0)
+    spoiled = y + np.where(rng.random(120) < 0.1, 30.0, 0.0)
+
+    def fit(**options):
+        solver = BatchAltMin(
+            acceleration=None, damping=1e-4, mu=0.5 / spoiled.std(), restart=False, **options
+        )
+        return MLPRegressor(
+            (),
+            solver=solver,
+            alpha=0.0,
+            scale="none",
+            max_iter=100,
+            tol=0,
+            n_iter_no_change=100,
+            random_state=0,
+        ).fit(X, spoiled)
+
+    robust = fit(coupling="l1").coefs_[0][:, 0]
+
+    def huber(w):
+        errors = np.abs(spoiled - X @ w[:-1] - w[-1])
+        return np.sum(np.where(errors < 0.5, 0.5 * errors**2, 0.5 * errors - 0.125))
+
+    best = minimize(huber, np.zeros(5), options={"gtol": 1e-8})
+    np.testing.assert_allclose(robust, best.x[:-1], atol=1e-4)
+    error = np.linalg.norm(robust - clean.coef_)
+    assert error < 0.2 * np.linalg.norm(fit().coefs_[0][:, 0] - clean.coef_)
+
+
 # --------------------------------------------------------------------------- same bits
 
 
@@ -341,7 +376,7 @@ def test_early_stopping_and_row_weights(digits):
     model = network(max_iter=20).set_params(early_stopping=True)
     weight = np.where(np.arange(600) % 5 == 0, 0.0, 1.0)
     model.fit(X, y, weight)
-    assert {"validation_loss", "objective", "couplings", "restarted"} <= set(model.history_[0])
+    assert {"validation_loss", "objective", "coupling_2", "restarted"} <= set(model.history_[0])
     assert model.score(X, y) > 0.8
 
 
