@@ -276,6 +276,7 @@ def test_bad_numbers_are_found_in_the_first_pass(case, store, scheduler):
         trained(case, table)
 
 
+@pytest.mark.filterwarnings("ignore:.*in matmul")  # NumPy 2.1: errstate stays in its thread
 def test_divergence_names_the_step_and_the_cure(case, table):
     big = make_problem(n=ROWS, features=6, hidden=(20, 5), dtype="float32", activation="relu")
     big.weights = tuple(w * np.float32(1e25) for w in big.weights)
