@@ -89,9 +89,9 @@ def recycled(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
 
 
 def release() -> None:
-    """Drop the memory of results that nobody refers to."""
+    """Keep no memory of results any longer: what is in use goes when its last reference does."""
     with _lock:
-        _drop(_idle())
+        _results.clear()
 
 
 def _idle() -> list[np.ndarray]:
