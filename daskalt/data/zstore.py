@@ -15,19 +15,20 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import zarr
-from zarr.codecs import Crc32cCodec
 
-from daskalt.data.store import filesystem_of, remove, storage_errors
-from daskalt.errors import StorageError
+from daskalt.data.store import NewGroup, filesystem_of, remove, storage_errors
+from daskalt.errors import InputError, StorageError
 
 __all__ = ["ZStore"]
 
 _SLOTS = ("even", "odd")
+_MARK = "daskalt_z"  # attribute of a group that may be replaced
 
 
 @dataclass(frozen=True)
@@ -70,25 +71,40 @@ class ZStore:
     @property
     def nbytes(self) -> int:
         """Bytes on disk of both generations, which is whole chunks, checksums aside."""
-        rows = -(-self.rows // self.chunk_rows) * self.chunk_rows
+        chunk = min(self.chunk_rows, self.rows)
+        rows = -(-self.rows // chunk) * chunk
         return 2 * rows * sum(self.widths) * np.dtype(self.dtype).itemsize
 
     def create(self) -> ZStore:
-        """Lay out the arrays, in place of whatever is there, and return the store."""
+        """Lay out the arrays, in place of an older store, and return the store.
+
+        Raises
+        ------
+        InputError
+            If something else is there, which is never removed.
+        """
+        filesystem, path = filesystem_of(self.location)
+        if filesystem.exists(path) and not self._is_ours():
+            raise InputError(
+                f"store: {self.location} exists and is no store of z, so it is not replaced. Name "
+                "another place, or remove it yourself."
+            )
         with storage_errors(self.location):
-            remove(*filesystem_of(self.location))
-            zarr.create_group(self.location)
+            remove(filesystem, path)
+            zarr.create_group(self.location, attributes={_MARK: 1})
+            group = NewGroup(self.location, Path(path))
             for slot in _SLOTS:
                 for name, width in zip(self.names, self.widths, strict=True):
-                    zarr.create_array(
-                        f"{self.location}/{slot}/{name}",
-                        shape=(self.rows, width),
-                        dtype=self.dtype,
-                        chunks=(self.chunk_rows, width),
-                        compressors=[Crc32cCodec()],
-                        config={"write_empty_chunks": True},
+                    group.create(
+                        f"{slot}/{name}", (self.rows, width), np.dtype(self.dtype), self.chunk_rows
                     )
         return self
+
+    def _is_ours(self) -> bool:
+        try:
+            return _MARK in zarr.open_group(self.location, mode="r").attrs
+        except Exception:  # no group at all
+            return False
 
     def read(self, generation: int, start: int, stop: int) -> list[np.ndarray]:
         """Return every array's part for some rows."""

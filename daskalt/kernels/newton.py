@@ -193,7 +193,7 @@ class _Piece:
             _add_curvature(h, c.phi.second_derivative(self.z), back, c.mu, c.mu_next)
         g = back  # becomes -gradient / 2
         _downhill(self.z, self.m, slope, g, c.mu, c.mu_next)
-        # No step lowers a row's objective by more than this, since h ≥ μ / 2.
+        # By its model no step lowers a row's objective by more than this, since h ≥ μ / 2.
         most = 2 / c.mu * square_norms(g)
         p = self._take("p")
         if pairs is not None:

@@ -14,9 +14,8 @@ from daskalt.kernels.newton import output_newton, square_norms
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, integer, real
-from daskalt.solvers.altmin_map import score_rows, weighted_gram
+from daskalt.solvers.altmin_map import forward_pass, score_rows, weighted_gram
 from daskalt.solvers.base import Budget, Problem, Rows, Solver
-from daskalt.solvers.batch_map import forward_pass
 from daskalt.statistics import Score
 from daskalt.weights import ridge_solve
 
@@ -162,7 +161,7 @@ class ADMM(Solver):
             inputs.append(below)
             residuals.append(z[layer] - m)
             splits.append(a[layer] - network.phi.value(z[layer]))
-            below = with_ones(a[layer])
+            below = _with_ones(a[layer])
         m = below @ weights[-1].T
         centre = m - dual / dual.dtype.type(2 * self.beta)
         z[-1] = output_newton(z[-1], centre, rows.y, self.beta, network.loss, 3)
@@ -231,6 +230,6 @@ class ADMM(Solver):
         return pulled @ np.linalg.inv(w.T @ w + ratio * np.eye(w.shape[1], dtype=w.dtype))
 
 
-def with_ones(a: np.ndarray) -> np.ndarray:
+def _with_ones(a: np.ndarray) -> np.ndarray:
     """Return [a, 1]."""
     return np.concatenate([a, np.ones((len(a), 1), a.dtype)], axis=1)

@@ -8,12 +8,20 @@ from daskalt.kernels.backward import backward
 from daskalt.kernels.forward import forward
 from daskalt.kernels.gram import cross, gram
 from daskalt.kernels.sweep import activated, sweep
-from daskalt.kernels.workspace import thread_workspace
+from daskalt.kernels.workspace import Workspace, empty, thread_workspace
 from daskalt.network import Weights
 from daskalt.solvers.base import Problem, Rows
 from daskalt.statistics import Score
 
-__all__ = ["LocalSteps", "Step", "gradient_step", "newton_step", "score_rows", "weighted_gram"]
+__all__ = [
+    "LocalSteps",
+    "Step",
+    "forward_pass",
+    "gradient_step",
+    "newton_step",
+    "score_rows",
+    "weighted_gram",
+]
 
 
 class Step(NamedTuple):
@@ -63,9 +71,7 @@ def newton_step(
     """
     network = problem.network
     x = problem.inputs(rows.X)
-    z = [x @ weights[0].T]
-    for layer, w in enumerate(weights[1:], start=1):
-        z.append(activated(z[-1], network.phi, None, layer) @ w.T)
+    z = forward_pass(problem, weights, x)
     score, _ = score_rows(problem, z[-1].copy(), rows)
     for _ in range(sweeps):
         z, inputs, residuals = sweep(weights, x, rows.y, z, mu, network.phi, network.loss)
@@ -73,6 +79,18 @@ def newton_step(
         residuals = [r * rows.weight[:, None].astype(r.dtype) for r in residuals]
     crossed = tuple(cross(r, a) for r, a in zip(residuals, inputs, strict=True))
     return Step(score, crossed, tuple(weighted_gram(a, rows.weight) for a in inputs))
+
+
+def forward_pass(
+    problem: Problem, weights: Weights, x: np.ndarray, workspace: Workspace | None = None
+) -> list[np.ndarray]:
+    """Return the pre-activations of every layer, held by the workspace if there is one."""
+    z: list[np.ndarray] = []
+    for layer, w in enumerate(weights):
+        a = x if layer == 0 else activated(z[-1], problem.network.phi, workspace, layer)
+        out = empty(workspace, f"forward{layer}", (len(x), len(w)), x.dtype)
+        z.append(np.matmul(a, w.T, out=out))
+    return z
 
 
 def score_rows(problem: Problem, z: np.ndarray, rows: Rows) -> tuple[Score, np.ndarray]:

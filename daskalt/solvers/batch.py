@@ -216,7 +216,7 @@ class BatchAltMin(Solver):
             parts = store.read(state.step, rows.place, rows.place + len(rows.X))
             layers = problem.network.n_layers
             z, r, u = parts[:layers], parts[layers : 2 * layers], parts[2 * layers :]
-        own = self._weights_of(problem, self.mu, state.step)
+        own = self._own_mu(problem, state.step)
         parts, statistics = batch_step(
             problem,
             state.weights,
@@ -404,8 +404,9 @@ class BatchAltMin(Solver):
         """The weights of the quadratic couplings that z is moved by and W fitted to."""
         if self.coupling == "l1":
             return (self.rho / 2,) * problem.network.n_layers
-        return self._weights_of(problem, self.mu, step)
+        return self._own_mu(problem, step)
 
-    def _weights_of(self, problem: Problem, mu: Any, step: int) -> tuple[float, ...]:
-        grown = np.broadcast_to(mu, problem.network.n_layers) * self.mu_growth**step
+    def _own_mu(self, problem: Problem, step: int) -> tuple[float, ...]:
+        """mu of each layer, as it has grown."""
+        grown = np.broadcast_to(self.mu, problem.network.n_layers) * self.mu_growth**step
         return tuple(grown.tolist())

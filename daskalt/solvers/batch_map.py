@@ -13,11 +13,11 @@ from daskalt.kernels.newton import square_norms
 from daskalt.kernels.sweep import activated, sweep
 from daskalt.kernels.workspace import Workspace, thread_workspace
 from daskalt.network import Weights
-from daskalt.solvers.altmin_map import score_rows, weighted_gram
+from daskalt.solvers.altmin_map import forward_pass, score_rows, weighted_gram
 from daskalt.solvers.base import Problem, Rows
 from daskalt.statistics import Score
 
-__all__ = ["BatchStep", "Split", "batch_step", "forward_pass"]
+__all__ = ["BatchStep", "Split", "batch_step"]
 
 
 class BatchStep(NamedTuple):
@@ -131,18 +131,6 @@ def batch_step(
     return [*z, *(r or ()), *(u or ())], BatchStep(
         score, crossed, grams, objective, couplings, restarted
     )
-
-
-def forward_pass(
-    problem: Problem, weights: Weights, x: np.ndarray, workspace: Workspace
-) -> list[np.ndarray]:
-    """Return the pre-activations of every layer."""
-    z: list[np.ndarray] = []
-    for layer, w in enumerate(weights):
-        a = x if layer == 0 else activated(z[-1], problem.network.phi, workspace, layer)
-        out = workspace.take(f"forward{layer}", (len(x), len(w)), x.dtype)
-        z.append(np.matmul(a, w.T, out=out))
-    return z
 
 
 def _residuals(

@@ -353,6 +353,20 @@ def test_z_is_removed_after_the_fit_unless_it_has_a_place(digits, tmp_path):
         _ = model.solver_state_.z
 
 
+def test_what_is_no_store_of_z_is_never_replaced(digits, tmp_path):
+    (tmp_path / "precious.txt").write_text("mine")
+    zarr.save_group(str(tmp_path / "data.zarr"), X=digits[0])
+    for place in (tmp_path, tmp_path / "data.zarr"):
+        for resume in (False, True):
+            with pytest.raises(InputError, match="is no store of z"):
+                network(store=str(place)).fit(*digits, resume=resume)
+    assert (tmp_path / "precious.txt").read_text() == "mine"
+    assert zarr.open_array(str(tmp_path / "data.zarr" / "X")).shape == (600, 64)
+    own = network(store=str(tmp_path / "z.zarr"), max_iter=1)
+    own.fit(*digits)
+    own.fit(*digits)  # a new fit takes the place of the old
+
+
 def test_z_is_removed_after_a_failure_too(digits, tmp_path, monkeypatch):
     def failing(self, problem, state, statistics):
         raise RuntimeError("on purpose")
