@@ -14,7 +14,8 @@ ORDER = """
     errors parameters jit
     activations losses
     kernels.threads kernels.workspace kernels.scale kernels.step kernels.gram kernels.forward
-    kernels.backward kernels.newton kernels.sweep kernels.admm kernels
+    kernels.backward kernels.rowwise kernels.systems kernels.newton kernels.sweep kernels.joint
+    kernels.admm kernels
     statistics reduction
     data.readers data.checks data.graphs data.table data.finite data.store data.buckets
     data.staging data.sources data.files data.frames data.ingest data.opening

@@ -2,7 +2,7 @@
 
     ℓ(z_L, y) + Σ_l μ_l ‖z_l - W_l a_{l-1} - b_l‖².
 
-Rows are independent. A row moves only where its own objective does not rise: its step is halved
+Rows are independent. A row moves only where its own objective does not rise: its step is shortened
 until then, and a row that no step improves stays where it is. Row sums are in float64.
 
 The steps of a hidden layer solve one small system a row, by what is cheapest: by the Woodbury
@@ -12,7 +12,6 @@ gradients, whose products are of whole blocks.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,17 +19,21 @@ import numpy as np
 
 from daskalt.activations import Activation
 from daskalt.jit import compiled
+from daskalt.kernels.rowwise import square_norms
+from daskalt.kernels.systems import (
+    conjugate_gradients,
+    solve_diagonal_less_rank_one,
+    solve_directly,
+    solve_packed,
+)
 from daskalt.kernels.workspace import Workspace, empty
 from daskalt.losses import Loss
 
-__all__ = ["Coupling", "hidden_newton", "output_newton", "square_norms"]
+__all__ = ["Coupling", "hidden_newton", "output_newton"]
 
 Array = np.ndarray
 
-_HALVINGS = 20
-# Conjugate gradients end where a row's residual is this part of its gradient. A direction that is
-# not yet exact is a descent direction all the same.
-_TOLERANCE = 1e-4
+_TRIALS, _SHORTER = 6, 0.25  # step lengths of a row: 1, 1/4, ... 1/1024
 _NARROW = 16  # a row's system of so many unknowns is solved directly
 _PIECE = 1 << 18  # entries of a piece of rows, so that its arrays stay in cache
 _CURVATURE = 0.5  # least part of μ that φ'' may leave on the diagonal
@@ -65,7 +68,7 @@ def output_newton(z: Array, m: Array, y: Array, mu: float, loss: Loss, sweeps: i
         z = z.astype(np.float64)
         gradient = loss.gradient(z, y) + 2 * mu * (z - m)
         d, u = loss.hessian(z, y)
-        return _solve_diagonal_less_rank_one(d + 2 * mu, u, -gradient)
+        return solve_diagonal_less_rank_one(d + 2 * mu, u, -gradient)
 
     return _descend(z, objective, direction, sweeps)
 
@@ -107,8 +110,10 @@ def hidden_newton(
     sweeps: int = 1,
     *,
     iterations: int = 30,
+    m_next: Array | None = None,
     out: Array | None = None,
     residual: Array | None = None,
+    activation: Array | None = None,
     workspace: Workspace | None = None,
 ) -> tuple[Array, Array]:
     """Return z after damped Newton steps on a hidden layer's objective in each row,
@@ -138,52 +143,103 @@ def hidden_newton(
         Number of Newton steps.
     iterations : int
         Most iterations of conjugate gradients for a step, where they are used.
+    m_next : ndarray, (rows, next width), optional
+        W' φ(z) + b' for the z given, if it is known.
     out : ndarray, (rows, width), optional
         Receives z.
     residual : ndarray, (rows, next width), optional
         Receives the residual.
+    activation : ndarray, (rows, width), optional
+        Receives φ of the z returned; it may be part of a wider array.
     workspace : Workspace, optional
         Holds what is needed for the moment.
     """
     out = np.empty_like(z) if out is None else out
     residual = np.empty_like(z_next) if residual is None else residual
+    activation = np.empty_like(z) if activation is None else activation
     pairs = _outer_products(coupling.W) if _takes_woodbury(coupling.W) else None
     size = max(16, _PIECE // z.shape[1])
     for start in range(0, len(z), size):
         rows = slice(start, start + size)
+        out[rows] = z[rows]
         piece = _Piece(
-            z[rows], m[rows], z_next[rows], coupling, out[rows], residual[rows], workspace
+            coupling,
+            z=out[rows],
+            a=activation[rows],
+            errors=residual[rows],
+            m=m[rows],
+            z_next=z_next[rows],
+            workspace=workspace,
         )
+        piece.begin(None if m_next is None else m_next[rows])
         for _ in range(sweeps):
             piece.step(pairs, iterations)
     return out, residual
 
 
+@dataclass(frozen=True)
 class _Piece:
-    """Some rows of a block while their z moves in ``out``; ``errors`` are always those of out."""
+    """Some rows of a block while their z moves; ``a`` and ``errors`` always belong to z."""
 
-    def __init__(
-        self,
-        z: Array,
-        m: Array,
-        z_next: Array,
-        coupling: Coupling,
-        out: Array,
-        errors: Array,
-        workspace: Workspace | None,
-    ) -> None:
-        self.z, self.m, self.z_next, self.coupling = out, m, z_next, coupling
-        self.errors, self.workspace = errors, workspace
-        if out is not z:
-            out[:] = z
-        self.a = self._take("a")
-        self._activate(out)
-        coupling.errors(z_next, self.a, out=errors)
+    coupling: Coupling
+    z: Array
+    a: Array
+    errors: Array
+    m: Array
+    z_next: Array
+    workspace: Workspace | None
+
+    def begin(self, m_next: Array | None) -> None:
+        """Fill a and errors."""
+        np.copyto(self.a, self.z)
+        self.coupling.phi.apply(self.a)
+        if m_next is None:
+            self.coupling.errors(self.z_next, self.a, out=self.errors)
+        else:
+            np.subtract(self.z_next, m_next, out=self.errors)
 
     def step(self, pairs: Array | None, iterations: int) -> None:
-        """One damped Newton step of every row."""
+        """One damped Newton step of every row that has something to gain."""
         c = self.coupling
         back = np.matmul(self.errors, c.W[:, :-1], out=self._take("back"))
+        g = back  # becomes -gradient / 2
+        if c.phi.bends:
+            g = self._take("g")
+            np.copyto(g, back)
+        c.phi.backpropagate(g, self.a)
+        _downhill(self.z, self.m, g, c.mu, c.mu_next)
+        before = c.objective(self.z, self.m, self.errors)
+        # Rounding of the errors: what is less than this is no fall.
+        targets = square_norms(self.z_next)
+        margin = 8 * np.finfo(g.dtype).eps * (before + c.mu_next * targets)
+        # By its model no step lowers a row's objective by more than |g|² over the least of h.
+        most = square_norms(g) / (c.mu * (_CURVATURE if c.phi.bends else 1))
+        rows = np.flatnonzero(most > margin)
+        goals = before[rows] - margin[rows]
+        if len(rows) == len(g):
+            self._move(self._direction(g, back, pairs, iterations), goals)
+        elif len(rows):
+            part = self._gather(rows)
+            g = np.take(g, rows, axis=0)
+            back = np.take(back, rows, axis=0) if c.phi.bends else g
+            part._move(part._direction(g, back, pairs, iterations), goals)
+            self.z[rows], self.a[rows], self.errors[rows] = part.z, part.a, part.errors
+
+    def _gather(self, rows: Array) -> _Piece:
+        """A copy of some rows."""
+        return _Piece(
+            self.coupling,
+            z=self.z[rows],
+            a=self.a[rows],
+            errors=self.errors[rows],
+            m=self.m[rows],
+            z_next=self.z_next[rows],
+            workspace=self.workspace,
+        )
+
+    def _direction(self, g: Array, back: Array, pairs: Array | None, iterations: int) -> Array:
+        """The Newton step; ``back`` is W'ᵀ e, and g is overwritten."""
+        c = self.coupling
         slope = self._take("slope")
         slope.fill(1)
         c.phi.backpropagate(slope, self.a)
@@ -191,19 +247,15 @@ class _Piece:
         h.fill(c.mu)
         if c.phi.bends:
             _add_curvature(h, c.phi.second_derivative(self.z), back, c.mu, c.mu_next)
-        g = back  # becomes -gradient / 2
-        _downhill(self.z, self.m, slope, g, c.mu, c.mu_next)
-        # By its model no step lowers a row's objective by more than this, since h ≥ μ / 2.
-        most = 2 / c.mu * square_norms(g)
         p = self._take("p")
         if pairs is not None:
             self._solve_by_woodbury(slope, h, g, pairs, p)
         elif self.z.shape[1] <= _NARROW:
             W = np.ascontiguousarray(c.W[:, :-1])
-            _solve_directly(W.T @ W, slope, h, g, c.mu_next, p)
+            solve_directly(W.T @ W, slope, h, g, c.mu_next, p)
         else:
             self._solve_by_gradients(slope, h, g, iterations, p)
-        self._move(p, most)
+        return p
 
     def _solve_by_woodbury(self, slope: Array, h: Array, g: Array, pairs: Array, p: Array) -> None:
         """p = (diag(h) + μ' D WᵀW D)⁻¹ g by a system of the next layer's width."""
@@ -212,7 +264,7 @@ class _Piece:
         _divide(slope, h, g, s, p, q)  # s = slope²/h, p = g/h, q = slope ∘ p
         systems = s @ pairs.T
         y = q @ W.T
-        _solve_packed(systems, 1.0 / self.coupling.mu_next, y)
+        solve_packed(systems, 1.0 / self.coupling.mu_next, y)
         np.matmul(y, W, out=q)
         _subtract_product(p, slope, h, q)
 
@@ -228,36 +280,22 @@ class _Piece:
             _add_diagonal(image, slope, h, v, mu_next)
             return image
 
-        _conjugate_gradients(apply, g, iterations, p)
+        conjugate_gradients(apply, g, iterations, p)
 
-    def _move(self, p: Array, most: Array) -> None:
-        """Take the steps p, each halved until it does no harm."""
-        c = self.coupling
-        before = c.objective(self.z, self.m, self.errors)
-        # Rounding of the errors: what is less than this is no fall.
-        targets = square_norms(self.z_next)
-        margin = 8 * np.finfo(self.z.dtype).eps * (before + c.mu_next * targets)
-        before -= margin
-        trial = np.add(self.z, p, out=self._take("s"))
-        self._activate(trial)
-        errors = c.errors(self.z_next, self.a)
-        good = c.objective(trial, self.m, errors) <= before
-        _copy_rows(good, trial, self.z)
-        _copy_rows(good, errors, self.errors)
-        rows = np.flatnonzero(~good & (most > margin))
-        for halving in range(1, _HALVINGS):
+    def _move(self, p: Array, goals: Array) -> None:
+        """Take the steps p, each shortened until the row's objective is no more than its goal."""
+        rows, share = np.arange(len(p)), 1.0
+        for _ in range(_TRIALS):
+            z = self.z[rows] + p[rows] * p.dtype.type(share)
+            a = self.coupling.phi.value(z)
+            errors = self.coupling.errors(self.z_next[rows], a)
+            good = self.coupling.objective(z, self.m[rows], errors) <= goals[rows]
+            chosen = rows[good]
+            self.z[chosen], self.a[chosen], self.errors[chosen] = z[good], a[good], errors[good]
+            rows = rows[~good]
             if not len(rows):
                 break
-            z = (self.z[rows] + 0.5**halving * p[rows]).astype(self.z.dtype, copy=False)
-            errors = c.errors(self.z_next[rows], c.phi.value(z))
-            good = c.objective(z, self.m[rows], errors) <= before[rows]
-            self.z[rows[good]], self.errors[rows[good]] = z[good], errors[good]
-            rows = rows[~good]
-        self._activate(self.z)
-
-    def _activate(self, z: Array) -> None:
-        np.copyto(self.a, z)
-        self.coupling.phi.apply(self.a)
+            share *= _SHORTER
 
     def _take(self, name: str) -> Array:
         return empty(self.workspace, f"newton {name}", self.m.shape, self.m.dtype)
@@ -280,110 +318,37 @@ def _descend(
     direction: Callable[[Array], Array],
     sweeps: int,
 ) -> Array:
-    """Return z after steps along `direction`, each halved in every row until it does no harm.
+    """Return z after steps along `direction`, each shortened in every row until it does no harm.
 
     ``objective(z, rows)`` takes the float64 pre-activations of some rows, given by number.
     """
     z = z.copy()
     for _ in range(sweeps):
         p = direction(z)
-        rows = np.arange(len(z))
+        rows, share = np.arange(len(z)), 1.0
         best = objective(z.astype(np.float64), rows)
-        for halving in range(_HALVINGS):
-            trial = (z[rows] + 0.5**halving * p[rows]).astype(z.dtype, copy=False)
+        for _ in range(_TRIALS):
+            trial = (z[rows] + share * p[rows]).astype(z.dtype, copy=False)
             # Written so that a row whose objective becomes NaN is not accepted.
             better = objective(trial.astype(np.float64), rows) <= best[rows]
             z[rows[better]] = trial[better]
             rows = rows[~better]
             if not len(rows):
                 break
+            share *= _SHORTER
     return z
-
-
-def _solve_diagonal_less_rank_one(d: Array, u: Array | None, g: Array) -> Array:
-    """Return the solution p of (diag(d) - u uᵀ) p = g in each row."""
-    if u is None:
-        return g / d
-    scaled = u / d
-    capacity = 1 - np.sum(scaled * u, axis=1, keepdims=True)
-    return g / d + scaled * (np.sum(scaled * g, axis=1, keepdims=True) / capacity)
-
-
-def _conjugate_gradients(
-    apply: Callable[[Array], Array], g: Array, iterations: int, p: Array
-) -> None:
-    """Fill p with apply(p) ≈ g for every row at once, `apply` being positive definite in each.
-
-    The products are of whole blocks, the step sizes of single rows; a row that has converged
-    takes steps of size zero. g is overwritten.
-    """
-    p.fill(0)
-    r = g
-    q = r.copy()
-    rr = square_norms(r)
-    goal = _TOLERANCE**2 * rr
-    for _ in range(min(iterations, g.shape[1] + 1)):
-        active = rr > goal
-        if not active.any():
-            break
-        Aq = apply(q)
-        alpha = _ratio(rr, _dots(q, Aq), active).astype(g.dtype)
-        _add_scaled(p, alpha, q)
-        _add_scaled(r, -alpha, Aq)
-        rr_new = square_norms(r)
-        _scale_and_add(q, _ratio(rr_new, rr, active).astype(g.dtype), r)
-        rr = np.where(active, rr_new, rr)
-
-
-def _ratio(a: Array, b: Array, where: Array) -> Array:
-    return np.divide(a, b, out=np.zeros_like(a), where=where)
-
-
-def _dots(a: Array, b: Array) -> Array:
-    return np.einsum("ij,ij->i", a, b, dtype=np.float64)
-
-
-def square_norms(a: Array, b: Array | None = None) -> Array:
-    """Return ‖a‖² of each row, or ‖a - b‖², in float64."""
-    out = np.empty(len(a))
-    _squares(a, b, out)
-    return out
 
 
 # The element-wise passes. Constants take the type of the arrays, or float32 would be promoted.
 
 
 @compiled
-def _squares(a, b, out):
-    # Four sums, which do not wait for each other.
-    for i in range(a.shape[0]):
-        s0 = s1 = s2 = s3 = 0.0
-        whole = a.shape[1] // 4 * 4
-        for j in range(0, whole, 4):
-            d0, d1, d2, d3 = a[i, j], a[i, j + 1], a[i, j + 2], a[i, j + 3]
-            if b is not None:
-                d0 -= b[i, j]
-                d1 -= b[i, j + 1]
-                d2 -= b[i, j + 2]
-                d3 -= b[i, j + 3]
-            s0 += np.float64(d0) * d0
-            s1 += np.float64(d1) * d1
-            s2 += np.float64(d2) * d2
-            s3 += np.float64(d3) * d3
-        for j in range(whole, a.shape[1]):
-            d0 = a[i, j]
-            if b is not None:
-                d0 -= b[i, j]
-            s0 += np.float64(d0) * d0
-        out[i] = (s0 + s1) + (s2 + s3)
-
-
-@compiled
-def _downhill(z, m, slope, back, mu, mu_next):
+def _downhill(z, m, g, mu, mu_next):
+    """g = mu_next g - mu (z - m)."""
     ours, theirs = z.dtype.type(mu), z.dtype.type(mu_next)
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
-            back[i, j] = theirs * slope[i, j] * back[i, j] - ours * (z[i, j] - m[i, j])
+            g[i, j] = theirs * g[i, j] - ours * (z[i, j] - m[i, j])
 
 
 @compiled
@@ -419,83 +384,3 @@ def _add_diagonal(image, slope, h, v, mu_next):
     for i in range(v.shape[0]):
         for j in range(v.shape[1]):
             image[i, j] = h[i, j] * v[i, j] + theirs * slope[i, j] * image[i, j]
-
-
-@compiled
-def _add_scaled(p, alpha, q):
-    for i in range(p.shape[0]):
-        for j in range(p.shape[1]):
-            p[i, j] += alpha[i] * q[i, j]
-
-
-@compiled
-def _scale_and_add(q, beta, r):
-    for i in range(q.shape[0]):
-        for j in range(q.shape[1]):
-            q[i, j] = beta[i] * q[i, j] + r[i, j]
-
-
-@compiled
-def _copy_rows(chosen, source, target):
-    for i in range(target.shape[0]):
-        if chosen[i]:
-            for j in range(target.shape[1]):
-                target[i, j] = source[i, j]
-
-
-@compiled
-def _cholesky_solve(c, y):
-    """Overwrite c by its lower Cholesky factor and y by the solution of c x = y."""
-    n = len(y)
-    for j in range(n):
-        for i in range(j, n):
-            total = c[i, j]
-            for k in range(j):
-                total -= c[i, k] * c[j, k]
-            c[i, j] = math.sqrt(total) if i == j else total / c[j, j]
-    for i in range(n):
-        total = y[i]
-        for k in range(i):
-            total -= c[i, k] * y[k]
-        y[i] = total / c[i, i]
-    for i in range(n - 1, -1, -1):
-        total = y[i]
-        for k in range(i + 1, n):
-            total -= c[k, i] * y[k]
-        y[i] = total / c[i, i]
-
-
-@compiled
-def _solve_packed(systems, ridge, y):
-    """Overwrite each row of y by the solution of its system, lower triangle packed, plus ridge."""
-    n = y.shape[1]
-    c = np.empty((n, n))
-    x = np.empty(n)
-    for row in range(y.shape[0]):
-        k = 0
-        for i in range(n):
-            for j in range(i + 1):
-                c[i, j] = systems[row, k]
-                k += 1
-            c[i, i] += ridge
-            x[i] = y[row, i]
-        _cholesky_solve(c, x)
-        for i in range(n):
-            y[row, i] = x[i]
-
-
-@compiled
-def _solve_directly(gram, slope, h, g, mu_next, p):
-    """p = (diag(h) + μ' D gram D)⁻¹ g in each row."""
-    n = g.shape[1]
-    c = np.empty((n, n))
-    x = np.empty(n)
-    for row in range(g.shape[0]):
-        for i in range(n):
-            for j in range(i + 1):
-                c[i, j] = mu_next * slope[row, i] * gram[i, j] * slope[row, j]
-            c[i, i] += h[row, i]
-            x[i] = g[row, i]
-        _cholesky_solve(c, x)
-        for i in range(n):
-            p[row, i] = x[i]

@@ -11,7 +11,7 @@ from daskalt.kernels.newton import Coupling, hidden_newton, output_newton
 from daskalt.kernels.workspace import Workspace, empty
 from daskalt.losses import Loss
 
-__all__ = ["activated", "sweep"]
+__all__ = ["activated", "predict_layers", "sweep"]
 
 Array = np.ndarray
 
@@ -25,7 +25,7 @@ def sweep(
     phi: Activation,
     loss: Loss,
     *,
-    first: Array | None = None,
+    predictions: Sequence[Array] | None = None,
     shifts: Sequence[Array] | None = None,
     iterations: int = 30,
     workspace: Workspace | None = None,
@@ -46,8 +46,8 @@ def sweep(
         Multiplier of each layer's coupling.
     phi, loss : Activation, Loss
         Of the network.
-    first : ndarray, (rows, out), optional
-        W_1 x̃, if it is there already.
+    predictions : sequence of ndarray, (rows, out), optional
+        W_l ã_{l-1} at the given z, if they are known.
     shifts : sequence of ndarray, (rows, out), optional
         Added to each prediction: the couplings are ‖z_l - W_l ã_{l-1} - shift_l‖².
     iterations : int
@@ -65,43 +65,70 @@ def sweep(
         z_l - W_l ã_{l-1}, less the shift, with the moved z on both sides.
     """
     last = len(weights) - 1
+    if predictions is None:
+        predictions = predict_layers(weights, x, z, phi, workspace)
     z = list(z)
     inputs, residuals = [x] * len(weights), [x] * len(weights)
     for layer in range(last, -1, -1):
-        if layer == 0 and first is not None:
-            m = first
-        else:
-            below = x if layer == 0 else activated(z[layer - 1], phi, workspace, layer)
-            m = np.matmul(below, weights[layer].T, out=_take(workspace, f"m{layer}", z[layer]))
-        above = z[layer + 1] if layer < last else z[layer]
+        m, above = predictions[layer], z[layer]
+        if layer < last:
+            above = z[layer + 1]
         if shifts is not None:
             m = m + shifts[layer]
             above = above - shifts[min(layer + 1, last)]
         if layer == last:
             z[layer] = output_newton(z[layer], m, y, mu[layer], loss)
         else:
+            a = inputs[layer + 1] = _input(z[layer], workspace, layer + 1)
             z[layer], residuals[layer + 1] = hidden_newton(
                 z[layer],
                 m,
                 above,
                 Coupling(weights[layer + 1], mu[layer], mu[layer + 1], phi),
                 iterations=iterations,
+                m_next=predictions[layer + 1],
                 out=_take(workspace, f"moved{layer}", z[layer]),
                 residual=_take(workspace, f"residual{layer + 1}", z[layer + 1]),
+                activation=a[:, :-1],
                 workspace=workspace,
             )
-            inputs[layer + 1] = activated(z[layer], phi, workspace, layer + 1)
         if layer == 0:
             residuals[0] = np.subtract(z[0], m, out=_take(workspace, "residual0", m))
     return z, inputs, residuals
 
 
+def predict_layers(
+    weights: Sequence[Array],
+    x: Array,
+    z: Sequence[Array],
+    phi: Activation,
+    workspace: Workspace | None = None,
+    first: Array | None = None,
+) -> list[Array]:
+    """Return W_l ã_{l-1} of each layer, from the z below it; ``first`` is W_1 x̃ if it is known."""
+    predictions = []
+    for layer, w in enumerate(weights):
+        if layer == 0 and first is not None:
+            predictions.append(first)
+            continue
+        below = x if layer == 0 else activated(z[layer - 1], phi, workspace, layer)
+        out = _take(workspace, f"prediction{layer}", z[layer])
+        predictions.append(np.matmul(below, w.T, out=out))
+    return predictions
+
+
 def activated(z: Array, phi: Activation, workspace: Workspace | None, layer: int) -> Array:
     """Return [φ(z), 1], the input of a layer."""
-    a = empty(workspace, f"input{layer}", (z.shape[0], z.shape[1] + 1), z.dtype)
+    a = _input(z, workspace, layer)
     a[:, :-1] = z
-    a[:, -1] = 1
     phi.apply(a[:, :-1])
+    return a
+
+
+def _input(z: Array, workspace: Workspace | None, layer: int) -> Array:
+    """Room for [φ(z), 1], its last column filled."""
+    a = empty(workspace, f"input{layer}", (z.shape[0], z.shape[1] + 1), z.dtype)
+    a[:, -1] = 1
     return a
 
 

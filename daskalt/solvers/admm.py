@@ -10,7 +10,8 @@ from daskalt.data.zstore import ZStore
 from daskalt.errors import DivergenceError
 from daskalt.kernels.admm import fit_pre_activations
 from daskalt.kernels.gram import cross
-from daskalt.kernels.newton import output_newton, square_norms
+from daskalt.kernels.newton import output_newton
+from daskalt.kernels.rowwise import square_norms
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, integer, real
@@ -144,7 +145,7 @@ class ADMM(Solver):
         network, workspace = problem.network, thread_workspace()
         weights, layers = state.weights, network.n_layers
         x = problem.inputs(rows.X, workspace)
-        ahead = forward_pass(problem, weights, x, workspace)
+        ahead, _ = forward_pass(problem, weights, x, workspace)
         score, _ = score_rows(problem, ahead[-1].copy(), rows)
         if state.step == 0 or state.store is None:
             z = ahead

@@ -71,7 +71,7 @@ def newton_step(
     """
     network = problem.network
     x = problem.inputs(rows.X)
-    z = forward_pass(problem, weights, x)
+    z, _ = forward_pass(problem, weights, x)
     score, _ = score_rows(problem, z[-1].copy(), rows)
     for _ in range(sweeps):
         z, inputs, residuals = sweep(weights, x, rows.y, z, mu, network.phi, network.loss)
@@ -83,14 +83,19 @@ def newton_step(
 
 def forward_pass(
     problem: Problem, weights: Weights, x: np.ndarray, workspace: Workspace | None = None
-) -> list[np.ndarray]:
-    """Return the pre-activations of every layer, held by the workspace if there is one."""
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return the pre-activations z_l and inputs ã_{l-1} of every layer.
+
+    A workspace holds them, if there is one: the inputs under the names that `activated` uses.
+    """
     z: list[np.ndarray] = []
+    inputs = [x]
     for layer, w in enumerate(weights):
-        a = x if layer == 0 else activated(z[-1], problem.network.phi, workspace, layer)
+        if layer:
+            inputs.append(activated(z[-1], problem.network.phi, workspace, layer))
         out = empty(workspace, f"forward{layer}", (len(x), len(w)), x.dtype)
-        z.append(np.matmul(a, w.T, out=out))
-    return z
+        z.append(np.matmul(inputs[-1], w.T, out=out))
+    return z, inputs
 
 
 def score_rows(problem: Problem, z: np.ndarray, rows: Rows) -> tuple[Score, np.ndarray]:

@@ -14,7 +14,7 @@ from daskalt.kernels.step import mean_gradient
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, choice, integer, real
 from daskalt.solvers.base import Budget, Problem, Rows, Solver
-from daskalt.solvers.batch_map import BatchStep, Split, batch_step
+from daskalt.solvers.batch_map import BatchStep, Split, ZStep, batch_step
 from daskalt.solvers.descent import SCHEDULES, Limits, Motion, at_rest, descend
 from daskalt.statistics import Score
 from daskalt.weights import damp
@@ -222,12 +222,9 @@ class BatchAltMin(Solver):
             state.weights,
             rows,
             z,
-            self._mu(problem, state.step),
-            split=None if self.coupling == "l2" else Split(own, r, u),
+            ZStep(self._mu(problem, state.step), self.sweeps, self.cg_iterations, self.restart),
             wanted=self._wanted(state),
-            sweeps=self.sweeps,
-            iterations=self.cg_iterations,
-            restart=self.restart,
+            split=None if self.coupling == "l2" else Split(own, r, u),
         )
         if store is not None:
             store.write(state.step + 1, rows.place, parts)

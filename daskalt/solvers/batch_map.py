@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from daskalt.jit import compiled
 from daskalt.kernels.gram import cross
-from daskalt.kernels.newton import square_norms
-from daskalt.kernels.sweep import activated, sweep
-from daskalt.kernels.workspace import Workspace, thread_workspace
+from daskalt.kernels.joint import joint_step
+from daskalt.kernels.rowwise import copy_rows, square_norms
+from daskalt.kernels.sweep import predict_layers, sweep
+from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Weights
 from daskalt.solvers.altmin_map import forward_pass, score_rows, weighted_gram
 from daskalt.solvers.base import Problem, Rows
 from daskalt.statistics import Score
 
-__all__ = ["BatchStep", "Split", "batch_step"]
+__all__ = ["BatchStep", "Split", "ZStep", "batch_step"]
 
 
 class BatchStep(NamedTuple):
@@ -49,109 +50,153 @@ class Split(NamedTuple):
     u: list[np.ndarray] | None = None
 
 
+class ZStep(NamedTuple):
+    """How z is moved.
+
+    Attributes
+    ----------
+    mu : sequence of float
+        Weights of the quadratic couplings.
+    sweeps : int
+        Newton steps of each layer.
+    iterations : int
+        Most iterations of conjugate gradients in one.
+    restart : bool
+        Whether each row starts from its own z or anew from the forward pass of the weights,
+        whichever has the lower objective.
+    """
+
+    mu: Sequence[float]
+    sweeps: int = 1
+    iterations: int = 30
+    restart: bool = True
+
+
 def batch_step(
     problem: Problem,
     weights: Weights,
     rows: Rows,
     z: list[np.ndarray] | None,
-    mu: Sequence[float],
+    how: ZStep,
     *,
     wanted: tuple[bool, ...],
-    sweeps: int,
-    iterations: int,
-    restart: bool,
     split: Split | None = None,
 ) -> tuple[list[np.ndarray], BatchStep]:
     """Return the moved z of some rows, then r and u of a split, and the statistics of them.
 
-    With ``restart`` every row starts from its own z or from the forward pass of the weights,
-    whichever has the lower objective; ``z`` of None stands for the forward pass. The arrays of z
-    are overwritten.
+    Without any ``z`` all rows start anew. ``wanted`` says which layers' Gram matrices to gather.
     """
-    network, workspace = problem.network, thread_workspace()
+    phi, loss, workspace = problem.network.phi, problem.network.loss, thread_workspace()
     x = problem.inputs(rows.X, workspace)
-    ahead = forward_pass(problem, weights, x, workspace)
-    score, _ = score_rows(problem, ahead[-1].copy(), rows)
-    importance = np.ones(len(x)) if rows.weight is None else rows.weight.astype(np.float64)
-    restarted = float(importance.sum())
+    start = _start(problem, weights, rows, x, z, how, split)
+    z, predictions = start.z, start.predictions
     r = u = shifts = None
     if split is not None:
-        r = [np.zeros_like(f) for f in ahead] if split.r is None else split.r
-        u = [np.zeros_like(f) for f in ahead] if split.u is None else split.u
-    if z is None:
-        z = ahead
-    elif restart:
-        value = network.loss.value(z[-1], rows.y)
-        for layer, v in enumerate(_residuals(problem, weights, z, ahead[0], workspace)):
-            value += _norm(v, layer, mu, split)
-        better = network.loss.value(ahead[-1], rows.y) < value
-        for own, forward in zip(z, ahead, strict=True):
-            own[better] = forward[better]
-        for own in [*(r or ()), *(u or ())]:
-            own[better] = 0
-        restarted = float(importance[better].sum())
-    else:
-        restarted = 0.0
-    if r is not None and u is not None:
+        r = [np.zeros_like(own) for own in z] if split.r is None else split.r
+        u = [np.zeros_like(own) for own in z] if split.u is None else split.u
+        for own in [*r, *u]:
+            own[start.anew] = 0
         shifts = [a - b for a, b in zip(r, u, strict=True)]
-    for _ in range(sweeps):
+    for _ in range(how.sweeps):
         z, inputs, residuals = sweep(
             weights,
             x,
             rows.y,
             z,
-            mu,
-            network.phi,
-            network.loss,
-            first=ahead[0],
+            how.mu,
+            phi,
+            loss,
+            predictions=predictions,
             shifts=shifts,
-            iterations=iterations,
+            iterations=how.iterations,
             workspace=workspace,
         )
-    value = network.loss.value(z[-1], rows.y)
+        predictions = None
+    importance = np.ones(len(x)) if rows.weight is None else rows.weight.astype(np.float64)
+    value = loss.value(z[-1], rows.y)
     couplings = np.zeros(len(z))
     for layer, v in enumerate(residuals):
         if split is not None and shifts is not None and r is not None and u is not None:
             v += shifts[layer]
-            value += _norm(v, layer, mu, split)
+            value += _norms(v, layer, how, split)
             couplings[layer] = importance @ square_norms(v)
-            _shrink(v, r[layer], u[layer], split.mu[layer] / (2 * mu[layer]))
+            _shrink(v, r[layer], u[layer], split.mu[layer] / (2 * how.mu[layer]))
         else:
             norms = square_norms(v)
-            value += mu[layer] * norms
+            value += how.mu[layer] * norms
             couplings[layer] = importance @ norms
         if rows.weight is not None:
             v *= rows.weight[:, None]
-    objective = float(importance @ value)
-    crossed = tuple(cross(r, a) for r, a in zip(residuals, inputs, strict=True))
-    grams = tuple(
-        weighted_gram(a, rows.weight) if want else None
-        for a, want in zip(inputs, wanted, strict=True)
-    )
     return [*z, *(r or ()), *(u or ())], BatchStep(
-        score, crossed, grams, objective, couplings, restarted
+        start.score,
+        tuple(cross(v, a) for v, a in zip(residuals, inputs, strict=True)),
+        tuple(
+            weighted_gram(a, rows.weight) if want else None
+            for a, want in zip(inputs, wanted, strict=True)
+        ),
+        float(importance @ value),
+        couplings,
+        float(importance[start.anew].sum()),
     )
 
 
-def _residuals(
+class _Start(NamedTuple):
+    """Where the z of some rows start, the predictions W_l ã_{l-1} there, and who starts anew."""
+
+    score: Score
+    z: list[np.ndarray]
+    predictions: list[np.ndarray]
+    anew: np.ndarray
+
+
+def _start(
     problem: Problem,
     weights: Weights,
-    z: list[np.ndarray],
-    first: np.ndarray,
-    workspace: Workspace,
-) -> Iterator[np.ndarray]:
-    """z_l - W_l ã_{l-1} of each layer; ``first`` is W_1 x̃."""
-    for layer, w in enumerate(weights):
-        m = first
-        if layer:
-            m = activated(z[layer - 1], problem.network.phi, workspace, layer) @ w.T
-        yield np.subtract(z[layer], m, out=workspace.take(f"gap{layer}", m.shape, m.dtype))
+    rows: Rows,
+    x: np.ndarray,
+    z: list[np.ndarray] | None,
+    how: ZStep,
+    split: Split | None,
+) -> _Start:
+    """Score the forward pass and choose a start for each row.
+
+    A new start is the forward pass with a joint step of all layers, or without one where that
+    would raise the row's objective.
+    """
+    phi, loss, workspace = problem.network.phi, problem.network.loss, thread_workspace()
+    ahead, inputs = forward_pass(problem, weights, x, workspace)
+    score, descent = score_rows(problem, ahead[-1].copy(), rows)
+    if z is not None and not how.restart:
+        predictions = predict_layers(weights, x, z, phi, workspace, first=ahead[0])
+        return _Start(score, z, predictions, np.zeros(len(x), bool))
+    if rows.weight is not None:
+        descent = -loss.gradient(ahead[-1], rows.y)
+    new, predicted, value = joint_step(weights, ahead, inputs, descent, how.mu, phi, workspace)
+    value += loss.value(new[-1], rows.y)
+    still = loss.value(ahead[-1], rows.y)
+    refused = ~(value < still)
+    for layer, forward in enumerate(ahead):
+        copy_rows(refused, forward, new[layer])
+        copy_rows(refused, forward, predicted[layer])
+    anew = np.ones(len(x), bool)
+    if z is not None:
+        # The couplings of a split are other ones than the joint step's, and none at its start.
+        value = still if split is not None else np.where(refused, still, value)
+        own = predict_layers(weights, x, z, phi, workspace, first=ahead[0])
+        before = loss.value(z[-1], rows.y)
+        for layer, (a, b) in enumerate(zip(z, own, strict=True)):
+            before += _norms(a - b, layer, how, split)
+        anew = value < before
+        for layer in range(len(z)):
+            copy_rows(~anew, z[layer], new[layer])
+            copy_rows(~anew, own[layer], predicted[layer])
+    return _Start(score, new, predicted, anew)
 
 
-def _norm(v: np.ndarray, layer: int, mu: Sequence[float], split: Split | None) -> np.ndarray:
+def _norms(v: np.ndarray, layer: int, how: ZStep, split: Split | None) -> np.ndarray:
     """The coupling's term of each row's objective."""
     if split is None:
-        return mu[layer] * square_norms(v)
+        return how.mu[layer] * square_norms(v)
     return split.mu[layer] * np.abs(v).sum(axis=1, dtype=np.float64)
 
 

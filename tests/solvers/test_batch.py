@@ -20,12 +20,12 @@ from daskalt.data.zstore import ZStore
 from daskalt.errors import InputError, StorageError
 from daskalt.losses import LOSSES
 from daskalt.solvers.base import Budget
-from daskalt.solvers.batch_map import batch_step
+from daskalt.solvers.batch_map import ZStep, batch_step
 from tests import naive
 from tests.solvers.problems import make_problem
 
 CONVEX = [pair for pair in sorted(LOSSES) if pair[0] == "cross_entropy" or pair[1] == "identity"]
-OPTIONS = {"wanted": (True, True), "sweeps": 1, "iterations": 50, "restart": True}
+BOTH = (True, True)
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,9 @@ def test_many_sweeps_end_at_a_minimum_of_each_row(activation, pair, hidden):
     """From there SciPy finds nothing lower in all z of the row together."""
     case = make_problem(pair, activation, hidden=hidden, n=3)
     mu = (0.7, 0.4, 0.9)[: len(hidden) + 1]
-    options = OPTIONS | {"wanted": (False,) * len(mu), "sweeps": 150}
-    z, _ = batch_step(case.problem, case.weights, case.rows, None, mu, **options)
+    how = ZStep(mu, sweeps=150, iterations=50)
+    wanted = (False,) * len(mu)
+    z, _ = batch_step(case.problem, case.weights, case.rows, None, how, wanted=wanted)
     widths = case.problem.network.widths[1:]
     edges = np.cumsum([0, *widths])
     for i in range(3):
@@ -91,7 +92,7 @@ def test_many_sweeps_end_at_a_minimum_of_each_row(activation, pair, hidden):
 def test_statistics_are_their_sums(weighted):
     case = make_problem(hidden=(5,), n=12, weighted=weighted)
     mu = (0.5, 2.0)
-    z, step = batch_step(case.problem, case.weights, case.rows, None, mu, **OPTIONS)
+    z, step = batch_step(case.problem, case.weights, case.rows, None, ZStep(mu), wanted=BOTH)
     a = np.column_stack([np.tanh(z[0]), np.ones(12)])
     residuals = [z[0] - case.x @ case.weights[0].T, z[1] - a @ case.weights[1].T]
     for r, inputs, total, gram, norm in zip(
@@ -111,11 +112,11 @@ def test_statistics_are_their_sums(weighted):
 def test_a_row_starts_from_the_better_of_its_z_and_the_forward_pass():
     case = make_problem(hidden=(5,), n=8)
     mu = (1.0, 1.0)
-    forward, _ = batch_step(case.problem, case.weights, case.rows, None, mu, **OPTIONS)
+    forward, _ = batch_step(case.problem, case.weights, case.rows, None, ZStep(mu), wanted=BOTH)
     far = [layer.copy() for layer in forward]
     for layer in far:
         layer[:4] += 50  # a z that no row would want
-    z, step = batch_step(case.problem, case.weights, case.rows, far, mu, **OPTIONS)
+    z, step = batch_step(case.problem, case.weights, case.rows, far, ZStep(mu), wanted=BOTH)
     assert step.restarted >= 4
     for layer, expected in zip(z, forward, strict=True):
         np.testing.assert_allclose(layer[:4], expected[:4], rtol=1e-9)
