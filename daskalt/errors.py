@@ -10,6 +10,7 @@ __all__ = [
     "DivergenceWarning",
     "InputError",
     "InputTypeError",
+    "ObjectiveWarning",
     "StorageError",
     "UnshuffledWarning",
 ]
@@ -45,3 +46,7 @@ class UnshuffledWarning(UserWarning):
 
 class DivergenceWarning(UserWarning):
     """A fit came apart and ended early with its best weights."""
+
+
+class ObjectiveWarning(UserWarning):
+    """The objective that a method lowers falls, but the loss of the network does not."""

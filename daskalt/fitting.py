@@ -1,19 +1,21 @@
 """From a problem and a table of rows to a trained state: reading, passes, stopping."""
 
+import json
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from daskalt.checkpoint import Checkpoint, Checkpoints, checksum
 from daskalt.data.finite import check_block
 from daskalt.data.passes import Lane, read_lane
 from daskalt.data.table import Block, Table
-from daskalt.errors import DivergenceError, DivergenceWarning, UnshuffledWarning
+from daskalt.errors import DivergenceError, DivergenceWarning, ObjectiveWarning, UnshuffledWarning
 from daskalt.kernels.workspace import release
 from daskalt.network import Network
 from daskalt.progress import listen
@@ -33,6 +35,7 @@ __all__ = [
     "compile_step",
     "count_rows",
     "hold_out",
+    "identify",
     "sample_rows",
     "train",
     "warn_if_sorted",
@@ -43,6 +46,7 @@ SAMPLE_BLOCKS = 16
 BUFFER_BYTES = 64 << 20  # rows mixed in memory
 BLOCK_BYTES = 16 << 20  # rows and z of a block of a full-batch method
 _compiled: set[tuple] = set()  # what this process has compiled, or loaded, already
+PARTED_PASSES, PARTED_RISE = 5, 1.1  # passes and rise of the loss that are no chance
 TASK_FLOPS = 200e6  # a task of less work costs more to hand out than it saves
 
 
@@ -210,6 +214,7 @@ class Monitor:
     best_loss: float = np.inf
     best_state: Any = None
     stale: int = 0
+    parted: bool = False  # whether the objective has fallen without the loss
 
     def recall(self, history: list[dict[str, Any]]) -> None:
         """Take in the passes of the fit that this one goes on from."""
@@ -219,6 +224,7 @@ class Monitor:
     def see(self, result: Pass, record: dict[str, Any]) -> str | None:
         """Take in a pass; return the reason to stop, or None."""
         best = self._judge(record)
+        self._compare_objective()
         if best and self.early_stopping:
             self.best_state = result.state
         elif best and self.divergence < np.inf:
@@ -239,6 +245,24 @@ class Monitor:
         warnings.warn(reason[0].upper() + reason[1:] + ".", DivergenceWarning, stacklevel=4)
         return reason
 
+    def _compare_objective(self) -> None:
+        """Warn, once, when a solver's objective falls for some passes and the loss does not."""
+        recent = self.history[-PARTED_PASSES - 1 :]
+        if self.parted or len(recent) <= PARTED_PASSES or "objective" not in recent[0]:
+            return
+        objectives = [record["objective"] for record in recent]
+        losses = [record["loss"] for record in recent]
+        if max(np.diff(objectives)) < 0 and min(losses[1:]) > PARTED_RISE * losses[0]:
+            self.parted = True
+            warnings.warn(
+                f"In {PARTED_PASSES} passes the objective fell from {objectives[0]:.3g} to "
+                f"{objectives[-1]:.3g}, but the loss of the forward pass rose from {losses[0]:.3g} "
+                f"to {losses[-1]:.3g}: z drifts away from what the weights predict. Raise mu of "
+                "the solver.",
+                ObjectiveWarning,
+                stacklevel=4,
+            )
+
     def _judge(self, record: dict[str, Any]) -> bool:
         """Add a pass to the history; say whether it is the best so far."""
         self.history.append(record)
@@ -248,6 +272,31 @@ class Monitor:
         if best:
             self.best_loss = loss
         return best
+
+
+def identify(
+    solver: Solver, problem: Problem, reading: Reading | WholeBlocks, **more: Any
+) -> dict[str, Any]:
+    """Return what a fit must have in common with another to go on from its checkpoint, as JSON."""
+    network = problem.network
+    parameters = {name: v for name, v in solver.get_params().items() if name != "store"}
+    facts = {
+        "solver": type(solver).__name__,
+        **parameters,
+        "widths": network.widths,
+        "activation": network.activation,
+        "loss": f"{network.loss.name} on {network.loss.link_name}",
+        "penalty": problem.penalty,
+        "scaling": checksum(*problem.scaling),
+        "dtype": np.dtype(problem.dtype).name,
+        **asdict(reading),
+        **more,
+    }
+    return json.loads(json.dumps(facts, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else repr(value)
 
 
 @dataclass(frozen=True)
@@ -261,13 +310,21 @@ class Training:
     reading: Reading | WholeBlocks
     held: Held | None = None
     verbose: bool = False
+    checkpoints: Checkpoints | None = None
+    identity: dict[str, Any] = field(default_factory=dict)  # what checkpoints are known by
+
+    def save(self, state: Any, history: list[dict[str, Any]]) -> None:
+        """Put down what the fit could go on from, if there is a place for it."""
+        if self.checkpoints is not None:
+            self.checkpoints.save(
+                Checkpoint(self.identity, self.solver.detach(fetch(state)), history)
+            )
 
 
 def train(job: Training, state: Any, passes: range, monitor: Monitor) -> Any:
     """Return the trained state: the last, or under early stopping the best."""
     solver, problem, table, bounds = job.solver, job.problem, job.table, job.bounds
     held, verbose = job.held, job.verbose
-    kept = getattr(getattr(state, "store", None), "kept", False)
     began = time.perf_counter()
     steps = job.reading.plan(table, bounds, passes.start).steps
     bar = tqdm(total=steps * len(passes), desc="daskalt", unit="step", disable=not verbose)
@@ -284,12 +341,14 @@ def train(job: Training, state: Any, passes: range, monitor: Monitor) -> Any:
                 quality = _quality(problem, score)
                 record |= {f"validation_{name}": value for name, value in quality.items()}
             record["total_seconds"] = time.perf_counter() - began
+            kept = solver.variable_bytes(problem)  # a first iteration has none to read yet
             again = result.number > passes.start
-            record["bytes_read"] = count_rows(bounds) * table.pass_bytes(again)
+            read = table.pass_bytes(again) + (kept if result.number > 0 else 0)
+            record["bytes_read"] = count_rows(bounds) * read
+            record["bytes_written"] = count_rows(bounds) * kept
             bar.set_postfix({k: f"{v:.4g}" for k, v in record.items() if "loss" in k or "acc" in k})
             reason = monitor.see(result, record)
-            if kept:
-                solver.save(problem, fetch(result.state), monitor.history)
+            job.save(result.state, monitor.history)
             if reason is not None:
                 bar.total = bar.n
                 if verbose:

@@ -11,14 +11,13 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from daskalt.checkpoint import Checkpoints, checksum
 from daskalt.data.opening import is_stored, open_table
 from daskalt.data.scaling import choose_scaling
 from daskalt.data.staging import copy_to_scratch, staged_bytes
 from daskalt.data.survey import total_weight
 from daskalt.data.table import Table
-from daskalt.data.targets import (
-    Targets,
-)
+from daskalt.data.targets import Targets
 from daskalt.errors import InputError
 from daskalt.export import to_sklearn
 from daskalt.fitting import (
@@ -31,6 +30,7 @@ from daskalt.fitting import (
     compile_step,
     count_rows,
     hold_out,
+    identify,
     sample_rows,
     train,
     warn_if_sorted,
@@ -42,7 +42,7 @@ from daskalt.predicting import Predictor, predict_stored
 from daskalt.reduction import in_this_process
 from daskalt.scoring import score_table
 from daskalt.solvers import get_solver
-from daskalt.solvers.base import Budget, Problem
+from daskalt.solvers.base import Budget, Problem, Solver
 from daskalt.solvers.loop import Reading, WholeBlocks
 from daskalt.statistics import Score
 
@@ -146,16 +146,17 @@ class BaseMLP(BaseEstimator):
         self._check_parameters()
         with _on(client):
             began = time.perf_counter()
+            solver = get_solver(self.solver)
+            checkpoints = _checkpoints(solver, resume)
             table = open_table(self, X, y, sample_weight, reset=True)
-            seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+            seed = self._seed(checkpoints, solver) if resume else self._seed()
             table = self._arrange(table, seed)
             bounds, held = self._split(table, eval_set, seed)
             before = getattr(self, "_fitted", None) if self.warm_start else None
             goal = self._learn_targets(table)
             if before is not None:
                 _check_same_labels(before.problem.targets, goal.targets)
-            problem, weights = self._prepare(table, bounds, goal, seed, before)
-            solver = get_solver(self.solver)
+            problem, weights, sample = self._prepare(table, bounds, goal, seed, before)
             solver.validate(problem)
             reading = self._reading(table, bounds, problem, solver, seed)
             if self.shuffle and not table.in_memory and isinstance(reading, Reading):
@@ -165,19 +166,49 @@ class BaseMLP(BaseEstimator):
             budget = Budget(steps * passes, steps)
             if not in_this_process():
                 compile_step(solver, problem, solver.start(problem, weights, budget), table)
-            job = Training(solver, problem, table, bounds, reading, held, bool(self.verbose))
+            identity = identify(
+                solver,
+                problem,
+                reading,
+                steps=budget.steps,
+                seed=seed,
+                sample=sample,
+                initial_weights=checksum(*weights),
+            )
+            job = Training(
+                solver,
+                problem,
+                table,
+                bounds,
+                reading,
+                held,
+                bool(self.verbose),
+                checkpoints,
+                identity,
+            )
             monitor = Monitor(
                 self.tol, self.n_iter_no_change, self.early_stopping, solver.divergence
             )
-            with self._storage(job, resume) as storage:
+            saved = None
+            if resume and checkpoints is not None:
+                saved = checkpoints.resume(solver.state_types, identity)
+            with self._storage(job, saved is not None) as storage:
                 state = solver.start(problem, weights, budget, storage)
-                if resume:
-                    state, past = solver.resume(problem, state)
-                    monitor.recall(past)
+                if saved is not None:
+                    state = solver.attach(saved.state, storage)
+                    monitor.recall(saved.history)
                 state = train(job, state, range(len(monitor.history), passes), monitor)
             self._finish(problem, state, monitor.history)
             self._charge(began, table, bounds, solver, problem)
         return self
+
+    def _seed(self, checkpoints: Checkpoints | None = None, solver: Solver | None = None) -> int:
+        """The seed of all that is random: that of a fit to resume, if it was left to chance."""
+        if self.random_state is None and checkpoints is not None and solver is not None:
+            saved = checkpoints.load(solver.state_types)
+            if saved is not None:
+                return saved.identity["seed"]
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
     @contextlib.contextmanager
     def _storage(self, job: Training, resume: bool) -> Iterator[Any]:
@@ -191,7 +222,7 @@ class BaseMLP(BaseEstimator):
         if storage is None:
             yield None
             return
-        if not (resume and storage.committed()):
+        if not resume:
             storage.create()
         try:
             yield storage
@@ -208,12 +239,12 @@ class BaseMLP(BaseEstimator):
         if table.in_memory and not in_this_process():
             table = copy_to_scratch(table, self.scratch, None)
         passes = 0 if before is None else before.passes
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        seed = self._seed()
         bounds = all_blocks(table)
         solver = get_solver(self.solver)
         if before is None:
             goal = self._learn_targets(table, classes)
-            problem, weights = self._prepare(table, bounds, goal, seed, None)
+            problem, weights, _ = self._prepare(table, bounds, goal, seed, None)
             solver.validate(problem)
             state = solver.start(problem, weights, Budget(None, None))
         else:
@@ -287,8 +318,8 @@ class BaseMLP(BaseEstimator):
 
     def _prepare(
         self, table: Table, bounds: np.ndarray, goal: Goal, seed: int, before: Fitted | None
-    ) -> tuple[Problem, Weights]:
-        """The problem that the table poses, and the weights to start from."""
+    ) -> tuple[Problem, Weights, int]:
+        """The problem that the table poses, the weights to start from, and a sample's checksum."""
         dtype = np.dtype(np.float64 if table.X.dtype == np.float64 else np.float32)
         sample = sample_rows(table, bounds, seed)
         hidden = tuple(int(h) for h in np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)))
@@ -307,12 +338,13 @@ class BaseMLP(BaseEstimator):
             class_factors=goal.class_factors,
         )
         if before is not None and before.problem.network.widths == network.widths:
-            return problem, self._unfolded(problem)
+            return problem, self._unfolded(problem), checksum(*sample)
         # Spreads need fewer rows than scaling does, whose extremes matter.
         every = -(-len(sample.X) // INITIAL_ROWS)
         weight = None if weight is None else weight[::every]
         rows = problem.inputs(sample.X[::every])
-        return problem, network.initial_weights(rows, np.random.default_rng(seed), weight)
+        weights = network.initial_weights(rows, np.random.default_rng(seed), weight)
+        return problem, weights, checksum(*sample)
 
     def _learn_targets(self, table: Table, classes: np.ndarray | None = None) -> Goal:
         raise NotImplementedError
@@ -360,7 +392,8 @@ class BaseMLP(BaseEstimator):
         self.cost_ = {
             "passes": self.n_iter_,
             "bytes_read": sum(record["bytes_read"] for record in self.history_),
-            "bytes_written": staged_bytes(table),
+            "bytes_written": staged_bytes(table)
+            + sum(record["bytes_written"] for record in self.history_),
             "seconds": time.perf_counter() - began,
             "training_seconds": training,
             "gflops_per_second": flops / training / 1e9,
@@ -428,6 +461,19 @@ def _check_same_labels(before: Targets, now: Targets) -> None:
             f"{np.asarray(new).tolist()[:10]}, the fit before had {old.tolist()[:10]}. "
             "Set warm_start=False to start anew."
         )
+
+
+def _checkpoints(solver: Solver, resume: bool) -> Checkpoints | None:
+    """Where the fit's checkpoints are kept, if they are."""
+    if solver.kept_at is not None:
+        return Checkpoints(solver.kept_at)
+    if resume:
+        raise InputError(
+            f"resume=True: {type(solver).__name__} keeps nothing to resume from. Use a solver that "
+            "does, such as BatchAltMin(store='path/of/z.zarr'), or leave it out; warm_start=True "
+            "continues from the weights of an estimator that has been fitted."
+        )
+    return None
 
 
 @contextlib.contextmanager

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from pipelines.benchmark.data import load_images, prepared
-from pipelines.benchmark.memory import check_memory
+from pipelines.benchmark.memory import check_batch_memory, check_memory
 from pipelines.benchmark.picture import draw
-from pipelines.benchmark.quality import check_deep, check_small
+from pipelines.benchmark.quality import check_batch_deep, check_deep, check_small
 from pipelines.benchmark.speed import check_accuracy, check_pass, check_steps
 from pipelines.benchmark.systems import check_processes, check_scheduler, check_storage
 from pipelines.benchmark.tables import markdown, write
@@ -30,6 +30,8 @@ CHECKS = {
     "deep": check_deep,
     "small": check_small,
     "memory": check_memory,
+    "batch-memory": check_batch_memory,
+    "batch-deep": check_batch_deep,
 }
 
 

@@ -187,12 +187,11 @@ def output_hessian(name, link_name, z):
 
 
 def newton_step(z, objective, gradient, hessian):
-    """One Newton step, halved until the objective does not rise."""
+    """One Newton step, quartered until the objective does not rise, at most five times."""
     p = np.linalg.solve(hessian, -gradient)
-    for _ in range(20):
-        if objective(z + p) <= objective(z):
-            return z + p
-        p = p / 2
+    for power in range(6):
+        if objective(z + p / 4**power) <= objective(z):
+            return z + p / 4**power
     return z
 
 

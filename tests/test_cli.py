@@ -243,6 +243,30 @@ def test_interrupts_and_bugs_leave_nothing(tmp_path, monkeypatch, error, code):
     assert [path.name for path in tmp_path.iterdir()] == ["conf.yaml"]
 
 
+def test_a_run_that_was_cut_short_is_resumed(tmp_path, monkeypatch):
+    def config(name):
+        solver = {"name": "batch-altmin", "store": str(tmp_path / f"{name}.zarr")}
+        parameters = QUICK["parameters"] | {"solver": solver, "max_iter": 4}
+        return write_config(tmp_path, parameters=parameters, output=str(tmp_path / name))
+
+    assert cli.main(["fit", config("whole")]) == 0
+    update = daskalt.BatchAltMin.update
+
+    def failing(self, problem, state, statistics):
+        if state.step == 2:
+            raise KeyboardInterrupt
+        return update(self, problem, state, statistics)
+
+    monkeypatch.setattr(daskalt.BatchAltMin, "update", failing)
+    assert cli.main(["fit", config("cut")]) == 130
+    monkeypatch.undo()
+    assert cli.main(["fit", config("cut"), "--resume"]) == 0
+    resumed, whole = (daskalt.load(tmp_path / name / "model") for name in ("cut", "whole"))
+    assert resumed.n_iter_ == 4
+    for a, b in zip(resumed.coefs_, whole.coefs_, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 # Wrong configurations
 
 WRONG = [

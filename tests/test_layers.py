@@ -20,9 +20,9 @@ ORDER = """
     data.readers data.checks data.graphs data.table data.finite data.store data.buckets
     data.staging data.sources data.files data.frames data.ingest data.opening
     data.passes data.zstore data.scaling data.targets data.survey data
-    network weights progress
+    network weights progress checkpoint
     solvers.base solvers.descent solvers.altmin_map solvers.altmin
-    solvers.batch_map solvers.batch solvers.admm solvers.loop solvers
+    solvers.full_batch solvers.batch_map solvers.batch solvers.admm solvers.loop solvers
     scoring fitting export predicting perceptron estimators
     folders model output examples config report running cli
 """

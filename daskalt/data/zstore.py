@@ -8,8 +8,6 @@ process that dies, does no harm.
 
 from __future__ import annotations
 
-import io
-import json
 import tempfile
 import uuid
 from collections.abc import Sequence
@@ -129,34 +127,6 @@ class ZStore:
     def arrays(self, generation: int) -> list[da.Array]:
         """Return all rows as Dask arrays."""
         return [da.from_zarr(self._array(generation, name)) for name in self.names]
-
-    def commit(self, record: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Put down a checkpoint: the arrays first, then in one step the record that names them."""
-        filesystem, path = filesystem_of(self.location)
-        name = f"checkpoint-{record['generation'] % 2}.npz"
-        content = io.BytesIO()
-        np.savez(content, allow_pickle=False, **arrays)
-        with storage_errors(self.location):
-            filesystem.pipe_file(f"{path}/{name}", content.getvalue())
-            text = json.dumps(record | {"arrays": name}).encode()
-            filesystem.pipe_file(f"{path}/checkpoint.json.partial", text)
-            filesystem.mv(f"{path}/checkpoint.json.partial", f"{path}/checkpoint.json")
-
-    def committed(self) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
-        """Return the record and the arrays of the last checkpoint, or None."""
-        filesystem, path = filesystem_of(self.location)
-        if not filesystem.exists(f"{path}/checkpoint.json"):
-            return None
-        try:
-            record = json.loads(filesystem.cat_file(f"{path}/checkpoint.json"))
-            content = io.BytesIO(filesystem.cat_file(f"{path}/{record['arrays']}"))
-            with np.load(content, allow_pickle=False) as file:
-                return record, dict(file)
-        except Exception as error:
-            raise StorageError(
-                f"The checkpoint in {self.location} cannot be read: {type(error).__name__}: "
-                f"{error}. Fit again without resume."
-            ) from error
 
     def remove(self) -> None:
         """Remove the store from disk."""

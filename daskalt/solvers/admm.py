@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import dask.array as da
 import numpy as np
 
 from daskalt.data.zstore import ZStore
@@ -16,7 +17,8 @@ from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, integer, real
 from daskalt.solvers.altmin_map import forward_pass, score_rows, weighted_gram
-from daskalt.solvers.base import Budget, Problem, Rows, Solver
+from daskalt.solvers.base import Budget, Problem, Rows
+from daskalt.solvers.full_batch import FullBatch, kept_arrays
 from daskalt.statistics import Score
 from daskalt.weights import ridge_solve
 
@@ -35,6 +37,11 @@ class ADMMState(NamedTuple):
     dual: float  # mean ‖λ‖²
     store: ZStore | None
 
+    @property
+    def z(self) -> list[da.Array]:
+        """Pre-activations of all rows as Dask arrays, one a layer, if they were kept."""
+        return kept_arrays(self.store, self.step, len(self.weights))
+
 
 class ADMMStep(NamedTuple):
     """Statistics of a block after its updates."""
@@ -47,7 +54,7 @@ class ADMMStep(NamedTuple):
     dual: float
 
 
-class ADMM(Solver):
+class ADMM(FullBatch):
     """The alternating direction method of multipliers of Taylor et al. (2016), full batch.
 
     Splits every layer by two constraints, z_l = W_l a_{l-1} + b_l and a_l = φ(z_l), both with
@@ -71,6 +78,10 @@ class ADMM(Solver):
         Iterations before the multiplier moves.
     divergence : float, default=3.0
         A fit ends when the forward loss is this many times its best.
+    store : str, Path or None, default=None
+        Path or fsspec URL where the variables and, after every iteration, a checkpoint are kept,
+        so that ``fit(..., resume=True)`` goes on from there. By default they lie under the
+        estimator's `scratch` and are removed after the fit.
 
     References
     ----------
@@ -78,7 +89,7 @@ class ADMM(Solver):
     A Scalable ADMM Approach. ICML 2016, algorithm 1.
     """
 
-    full_batch = True
+    state_types = (ADMMState, Score, Budget)
 
     def __init__(
         self,
@@ -87,11 +98,13 @@ class ADMM(Solver):
         gamma: float = 10.0,
         warm_up: int = 10,
         divergence: float = 3.0,
+        store: str | None = None,
     ) -> None:
         self.beta = beta
         self.gamma = gamma
         self.warm_up = warm_up
         self.divergence = divergence
+        self.store = store
 
     def check(self) -> None:
         """Raise InputError if a parameter is out of its range."""
@@ -103,26 +116,12 @@ class ADMM(Solver):
             divergence=real(above=1),
         )
 
-    def passes(self, n_rows: int) -> int:
-        """Return the iterations that a fit makes unless told."""
-        return 30
-
-    def allocate(self, problem: Problem, rows: int, block_rows: int, scratch: Any) -> ZStore:
-        """Return the store of z, a and λ, which is not laid out yet."""
+    def layout(self, problem: Problem) -> dict[str, int]:
+        """Return the name and width of every array: z, a and λ."""
         widths = problem.network.widths[1:]
-        hidden = range(1, len(widths))
-        return ZStore(
-            location=ZStore.place(scratch),
-            rows=rows,
-            names=(
-                *(f"z{layer + 1}" for layer in range(len(widths))),
-                *(f"a{layer}" for layer in hidden),
-                "dual",
-            ),
-            widths=(*widths, *widths),
-            chunk_rows=block_rows,
-            dtype=np.dtype(problem.dtype).name,
-        )
+        z = {f"z{i}": n for i, n in enumerate(widths, start=1)}
+        a = {f"a{i}": n for i, n in enumerate(widths[:-1], start=1)}
+        return z | a | {"dual": widths[-1]}
 
     def start(
         self, problem: Problem, weights: Weights, budget: Budget, storage: ZStore | None = None

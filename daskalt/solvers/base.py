@@ -10,7 +10,6 @@ from sklearn.base import BaseEstimator
 from daskalt.data.scaling import Scaling
 from daskalt.data.table import Block
 from daskalt.data.targets import ClassTargets, RealTargets, Targets
-from daskalt.errors import InputError
 from daskalt.kernels.scale import scale_rows
 from daskalt.kernels.workspace import Workspace
 from daskalt.network import Network, Weights
@@ -92,8 +91,7 @@ class Problem:
         return not isinstance(self.targets, RealTargets)
 
 
-@dataclass(frozen=True)
-class Budget:
+class Budget(NamedTuple):
     """How long a solver will run, as far as that is known when it starts.
 
     Attributes
@@ -116,6 +114,7 @@ class Solver(BaseEstimator, ABC):
     """
 
     full_batch = False  # whether a step has all rows, in their order
+    state_types: tuple[type, ...] = ()  # the named tuples that states are made of
     divergence = np.inf  # a fit ends when the forward loss is this many times its best
 
     @abstractmethod
@@ -128,6 +127,10 @@ class Solver(BaseEstimator, ABC):
     def passes(self, n_rows: int) -> int:
         """Return the passes that a fit makes unless told: about 100,000 rows' worth, 2 to 20."""
         return int(np.clip(round(100_000 / n_rows), 2, 20))
+
+    def variable_bytes(self, problem: Problem) -> int:
+        """Return the bytes of what the solver keeps for each row."""
+        return 0
 
     def allocate(self, problem: Problem, rows: int, block_rows: int, scratch: Any) -> Any:
         """Return the storage of what the solver keeps for each row; None if nothing."""
@@ -161,15 +164,18 @@ class Solver(BaseEstimator, ABC):
         """Return what the solver has to tell of a pass, beside the forward score."""
         return {}
 
-    def save(self, problem: Problem, state: Any, history: list[dict[str, Any]]) -> None:
-        """Put down what a fit could be resumed from, if the solver keeps such a thing."""
+    @property
+    def kept_at(self) -> str | None:
+        """Where checkpoints of the fit are kept; None if nowhere."""
+        return None
 
-    def resume(self, problem: Problem, state: Any) -> tuple[Any, list[dict[str, Any]]]:
-        """Return the saved state and history; as given and empty where nothing is saved."""
-        raise InputError(
-            f"resume=True: {type(self).__name__} keeps nothing to resume from. Leave it out; "
-            "warm_start=True continues from the weights of an estimator that has been fitted."
-        )
+    def detach(self, state: Any) -> Any:
+        """Return the state as it can be put down."""
+        return state
+
+    def attach(self, state: Any, storage: Any) -> Any:
+        """Return a state that was put down, with what `allocate` returned."""
+        return state
 
     @abstractmethod
     def flops(self, network: Network) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, NamedTuple
 
 import dask.array as da
@@ -13,9 +12,10 @@ from daskalt.errors import DivergenceError, InputError
 from daskalt.kernels.step import mean_gradient
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, choice, integer, real
-from daskalt.solvers.base import Budget, Problem, Rows, Solver
+from daskalt.solvers.base import Budget, Problem, Rows
 from daskalt.solvers.batch_map import BatchStep, Split, ZStep, batch_step
 from daskalt.solvers.descent import SCHEDULES, Limits, Motion, at_rest, descend
+from daskalt.solvers.full_batch import FullBatch, kept_arrays
 from daskalt.statistics import Score
 from daskalt.weights import damp
 
@@ -39,30 +39,20 @@ class BatchState(NamedTuple):
     @property
     def z(self) -> list[da.Array]:
         """Auxiliary variables of all rows as Dask arrays, one a layer, if they were kept."""
-        if self.store is None or not self.store.kept:
-            raise AttributeError(
-                "z is removed after a fit. Give the solver a place to keep it: "
-                "BatchAltMin(store='path/of/z.zarr')."
-            )
-        saved = self.store.committed()
-        if saved is None or saved[0]["generation"] != self.step:
-            raise AttributeError(
-                f"{self.store.location} has no z of iteration {self.step}: the fit has gone on, or "
-                "another has taken its place."
-            )
-        return self.store.arrays(self.step)[: len(self.weights)]
+        return kept_arrays(self.store, self.step, len(self.weights))
 
 
-class BatchAltMin(Solver):
+class BatchAltMin(FullBatch):
     """Full-batch alternating minimisation with an L2 or an L1 relaxation.
 
     Minimises, over the weights and over auxiliary variables z of every row and layer,
 
         (1/n) Σ_k ℓ(z_L^k, y_k) + (1/n) Σ_k Σ_l μ_l ‖z_l^k - W_l ã_{l-1}^k‖² + penalty / 2 Σ ‖W_l‖².
 
-    An iteration is one pass over the rows, which are independent of each other. In each, z moves by
-    damped Newton steps, layer by layer from the output back; its objective never rises. Then W
-    moves towards the least-squares fit to all z, from Gram matrices summed over the rows. There
+    An iteration is one pass over the rows, which are independent of each other. Each starts from
+    its own z or from the forward pass, moves all layers' z at once along the back-propagated
+    gradient if it starts anew, then layer by layer from the output back by damped Newton steps;
+    its objective never rises. Then W moves towards the least-squares fit to all z, from Gram matrices summed over the rows. There
     is no sampling, so the result depends on no order and no seed but that of the initial weights.
 
     Parameters
@@ -80,15 +70,15 @@ class BatchAltMin(Solver):
     sweeps : int, default=1
         Newton steps of each layer's z in an iteration.
     restart : bool, default=True
-        Whether each row starts an iteration from the forward pass of the current weights where that
-        has a lower objective than its own z. It lets the weights take long steps.
+        Whether each row starts an iteration anew, from the forward pass of the current weights,
+        where that has a lower objective than its own z. It lets the weights take long steps.
     acceleration : {"momentum", None}, default="momentum"
         How W moves. "momentum" takes bounded, extrapolated steps along the damped least-squares
         directions, as `StochasticAltMin` does, falls back to rest when the objective rises, and is
         much the faster. None fits W exactly, and the objective never rises.
     damping : float, default=3.0
         Ridge around the current weights, in units of the Gram matrices' mean diagonal.
-    step_limit : float, default=150.0
+    step_limit : float, default=30.0
         Largest accelerated step, in units of `damping`.
     change_limit : float, default=0.7
         Bound on the change of a unit's z that an accelerated step predicts, as a root mean square
@@ -108,7 +98,7 @@ class BatchAltMin(Solver):
         `scratch` and is removed after the fit.
     """
 
-    full_batch = True
+    state_types = (BatchState, Motion, Score, Budget)
 
     def __init__(
         self,
@@ -121,7 +111,7 @@ class BatchAltMin(Solver):
         restart: bool = True,
         acceleration: str | None = "momentum",
         damping: float = 3.0,
-        step_limit: float = 150.0,
+        step_limit: float = 30.0,
         change_limit: float = 0.7,
         momentum: float = 0.8,
         schedule: str = "linear",
@@ -173,23 +163,11 @@ class BatchAltMin(Solver):
                 f"{problem.network.n_layers} layers: give one number or one for each layer."
             )
 
-    def allocate(self, problem: Problem, rows: int, block_rows: int, scratch: Any) -> ZStore:
-        """Return the store of z, which is not laid out yet."""
+    def layout(self, problem: Problem) -> dict[str, int]:
+        """Return the name and width of every array: z, under an L1 coupling also r and its dual."""
         kinds = ("z",) if self.coupling == "l2" else ("z", "residual", "dual")
         widths = problem.network.widths[1:]
-        return ZStore(
-            location=ZStore.place(scratch) if self.store is None else str(self.store),
-            rows=rows,
-            names=tuple(f"{kind}{i}" for kind in kinds for i in range(1, len(widths) + 1)),
-            widths=widths * len(kinds),
-            chunk_rows=block_rows,
-            dtype=np.dtype(problem.dtype).name,
-            kept=self.store is not None,
-        )
-
-    def passes(self, n_rows: int) -> int:
-        """Return the iterations that a fit makes unless told."""
-        return 30
+        return {f"{kind}{i}": n for kind in kinds for i, n in enumerate(widths, start=1)}
 
     def start(
         self, problem: Problem, weights: Weights, budget: Budget, storage: ZStore | None = None
@@ -277,82 +255,6 @@ class BatchAltMin(Solver):
         """Return the objective, the mean square of each coupling, and the share of restarts."""
         couplings = {f"coupling_{i}": value for i, value in enumerate(state.couplings, start=1)}
         return {"objective": state.objective, "restarted": state.restarted, **couplings}
-
-    def save(self, problem: Problem, state: BatchState, history: list[dict[str, Any]]) -> None:
-        """Put the state down beside z, as the checkpoint of its generation."""
-        assert state.store is not None
-        arrays = {f"weights{i}": w for i, w in enumerate(state.weights)}
-        arrays |= {f"velocity{i}": v for i, v in enumerate(state.motion.velocity)}
-        arrays |= {f"gram{i}": a for i, a in enumerate(state.grams) if a is not None}
-        score = state.score._asdict()
-        record = {
-            "generation": state.step,
-            "fit": self._fingerprint(problem, state),
-            "motion": [state.motion.length, state.motion.trust],
-            "score": {name: score[name] for name in ("weight", "loss", "correct")},
-            "objective": state.objective,
-            "couplings": list(state.couplings),
-            "restarted": state.restarted,
-            "history": history,
-        }
-        state.store.commit(record, arrays)
-
-    def resume(
-        self, problem: Problem, state: BatchState
-    ) -> tuple[BatchState, list[dict[str, Any]]]:
-        """Return the state and history of the last checkpoint; as given where there is none.
-
-        Raises
-        ------
-        InputError
-            If there is no store, or its checkpoint is of another fit.
-        """
-        if state.store is None or not state.store.kept:
-            raise InputError(
-                "resume=True needs the place of the checkpoints: "
-                "BatchAltMin(store='path/of/z.zarr')."
-            )
-        saved = state.store.committed()
-        if saved is None:
-            return state, []
-        record, arrays = saved
-        for name, value in self._fingerprint(problem, state).items():
-            if record["fit"].get(name) != value:
-                raise InputError(
-                    f"resume=True: the checkpoint in {state.store.location} is of another fit, "
-                    f"with {name} {record['fit'].get(name)!r}, not {value!r}. Restore that, or "
-                    "leave resume out to start anew."
-                )
-        layers = range(len(state.weights))
-        length, trust = record["motion"]
-        return state._replace(
-            weights=tuple(arrays[f"weights{i}"] for i in layers),
-            motion=Motion(tuple(arrays[f"velocity{i}"] for i in layers), length, trust),
-            grams=tuple(arrays.get(f"gram{i}") for i in layers),
-            step=record["generation"],
-            score=Score(**record["score"]),
-            objective=record["objective"],
-            couplings=tuple(record["couplings"]),
-            restarted=record["restarted"],
-        ), record["history"]
-
-    def _fingerprint(self, problem: Problem, state: BatchState) -> dict[str, Any]:
-        """What a fit must have in common with the one that it goes on from."""
-        store = state.store
-        assert store is not None
-        facts = {
-            "rows": store.rows,
-            "block_rows": store.chunk_rows,
-            "widths": list(problem.network.widths),
-            "activation": problem.network.activation,
-            "loss": f"{problem.network.loss.name} on {problem.network.loss.link_name}",
-            "penalty": problem.penalty,
-            "scaling": [float(np.sum(part)) for part in problem.scaling],
-            "dtype": store.dtype,
-            "iterations": state.budget.steps,
-        }
-        own = {name: value for name, value in self.get_params().items() if name != "store"}
-        return json.loads(json.dumps(facts | own, default=float))
 
     def flops(self, network: Network) -> float:
         """Return the operations of a pass for each row: all matrix products."""

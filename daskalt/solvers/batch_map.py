@@ -89,7 +89,8 @@ def batch_step(
     phi, loss, workspace = problem.network.phi, problem.network.loss, thread_workspace()
     x = problem.inputs(rows.X, workspace)
     start = _start(problem, weights, rows, x, z, how, split)
-    z, predictions = start.z, start.predictions
+    z = start.z
+    predictions: list[np.ndarray] | None = start.predictions
     r = u = shifts = None
     if split is not None:
         r = [np.zeros_like(own) for own in z] if split.r is None else split.r

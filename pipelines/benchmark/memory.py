@@ -1,4 +1,4 @@
-"""The check `memory`: peak memory of a fit on a store far larger than its budget."""
+"""The checks `memory` and `batch-memory`: peaks of fits, and the bytes they move."""
 
 import json
 import subprocess
@@ -14,8 +14,14 @@ import zarr
 from pipelines.benchmark.tables import Table, Target, at_most
 
 BUDGET_GB = 1.5
+BYTES = 1.05  # of the least that has to be moved
 GROWTH = 1.05  # of the peak when the rows double: what the allocator's noise may add
 COLUMNS, CLASSES, CHUNK_ROWS = 784, 10, 1_000
+HOW_MEASURED = (
+    "Resident memory of the process and its children, sampled every 20 ms, and not less than the "
+    "kernel's own high-water mark of the process. Before fit: after imports. Sizes are those of "
+    "the arrays in memory (10⁹ bytes)."
+)
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -23,12 +29,9 @@ def check_memory(setting, gigabytes=8.0, dtype="float32"):
     """Peak resident memory of fits on `gigabytes` and on twice as much, each in a fresh process."""
     gigabytes = 0.02 if setting.quick else gigabytes
     table = Table("memory", f"peak memory of a fit on {dtype} Zarr under {BUDGET_GB} GB")
-    peaks = []
+    runs = {}
     for size in (gigabytes, 2 * gigabytes):
-        with tempfile.TemporaryDirectory(prefix="daskalt-benchmark-") as folder:
-            store = write_generated(Path(folder) / "large.zarr", size, dtype)
-            run = fit_in_subprocess(store, setting)
-        peaks.append(run["peak"])
+        run = runs[size] = fit_generated(setting, size, dtype, "altmin", 1)
         table.add(
             at_most(run["peak"], BUDGET_GB, " GB"),
             store_gb=size,
@@ -37,18 +40,61 @@ def check_memory(setting, gigabytes=8.0, dtype="float32"):
             fit_seconds=run["seconds"],
             gb_per_second=size / run["seconds"],
         )
-    doubled = peaks[1] / peaks[0]
-    table.add(
-        Target(f"≤ {GROWTH} ×", doubled <= GROWTH),
-        **{name.replace(" ", "_"): "" for name in table.rows[0].cells}
-        | {"store_gb": "rows doubled", "peak_gb": f"{doubled:.3f} ×"},
-    )
+    add_growth(table, runs, GROWTH)
+    table.notes.append(f"{HOW_MEASURED} One pass.")
+    return table
+
+
+def check_batch_memory(setting, gigabytes=1.0):
+    """Peak memory and bytes moved by full-batch fits on `gigabytes` and on twice as much."""
+    gigabytes, passes = (0.02 if setting.quick else gigabytes), setting.passes(3)
+    table = Table("batch-memory", f"{passes} iterations of batch-altmin on float32 Zarr")
+    runs = {}
+    for size in (gigabytes, 2 * gigabytes):
+        run = runs[size] = fit_generated(setting, size, "float32", "batch-altmin", passes)
+        least = least_bytes(setting, run["rows"], passes)
+        table.add(
+            at_most(run["moved"] / least, BYTES, " ×"),
+            store_gb=size,
+            peak_gb=run["peak"],
+            before_fit_gb=run["before"],
+            fit_seconds=run["seconds"],
+            moved_gb=run["moved"] / 1e9,
+            charged_gb=run["charged"] / 1e9,
+            least_gb=least / 1e9,
+        )
+    add_growth(table, runs, GROWTH)
     table.notes.append(
-        "Resident memory of the process and its children, sampled every 20 ms, and not less than "
-        "the kernel's own high-water mark of the process. Before fit: after imports. One pass; "
-        "sizes are those of the arrays in memory (10⁹ bytes)."
+        f"{HOW_MEASURED} Moved: what the kernel counted of the process's reads and writes. Least: "
+        "X and y once an iteration, z written in each and read in all but the first."
     )
     return table
+
+
+def least_bytes(setting, rows, passes):
+    """Bytes that full-batch iterations have to move."""
+    data = rows * (COLUMNS * 4 + 8)
+    z = rows * 4 * (sum(setting.hidden) + CLASSES)
+    return passes * data + (2 * passes - 1) * z
+
+
+def fit_generated(setting, gigabytes, dtype, solver, passes):
+    """The account of a fit on a generated store of some size."""
+    with tempfile.TemporaryDirectory(prefix="daskalt-benchmark-") as folder:
+        store = write_generated(Path(folder) / "large.zarr", gigabytes, dtype)
+        rows = zarr.open_array(f"{store}/y", mode="r").shape[0]
+        return fit_in_subprocess(store, setting, solver, passes) | {"rows": rows}
+
+
+def add_growth(table, runs, limit):
+    """Add the line of how the peak grows when the rows double."""
+    first, second = (run["peak"] for run in runs.values())
+    grown = second / first
+    table.add(
+        Target(f"≤ {limit} ×", grown <= limit),
+        **{name.replace(" ", "_"): "" for name in table.rows[0].cells}
+        | {"store_gb": "rows doubled", "peak_gb": f"{grown:.3f} ×"},
+    )
 
 
 def write_generated(path, gigabytes, dtype):
@@ -78,10 +124,10 @@ def blocks(dtype, seed=0):
         yield np.clip(block, 0, 255, out=block).astype(dtype), labels
 
 
-def fit_in_subprocess(store, setting):
-    """Fit `store` in a fresh process: {"peak": GB, "before": GB, "seconds": s}."""
+def fit_in_subprocess(store, setting, solver, passes):
+    """Fit `store` in a fresh process; its account, in GB and seconds."""
     command = [sys.executable, "-m", "pipelines.benchmark.memory_fit", store]
-    command += [str(setting.seeds[0]), *map(str, setting.hidden)]
+    command += [str(setting.seeds[0]), solver, str(passes), *map(str, setting.hidden)]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as child:
         peak = watch(child)
         output = child.stdout.read()

@@ -1,6 +1,6 @@
-"""One fit in a process of its own, for the check `memory`; prints its own account as JSON.
+"""One fit in a process of its own, for checks of memory; prints its own account as JSON.
 
-`python -m pipelines.benchmark.memory_fit STORE SEED WIDTH [WIDTH ...]`
+`python -m pipelines.benchmark.memory_fit STORE SEED SOLVER PASSES WIDTH [WIDTH ...]`
 """
 
 import json
@@ -23,13 +23,28 @@ def high_water():
     raise RuntimeError("/proc/self/status has no VmHWM: the memory check needs Linux")
 
 
-def main(store, seed, *widths):
-    """Fit one pass and print the peaks before and after it, and its seconds."""
-    model = daskalt.MLPClassifier(tuple(map(int, widths)), max_iter=1, random_state=int(seed))
-    before, start = high_water(), time.perf_counter()
+def transferred():
+    """Bytes that this process has read from and written to files and pipes so far."""
+    lines = Path("/proc/self/io").read_text(encoding="utf-8").splitlines()
+    account = dict(line.split(": ") for line in lines)
+    return int(account["rchar"]) + int(account["wchar"])
+
+
+def main(store, seed, solver, passes, *widths):
+    """Fit and print the peaks before and after it, its seconds and the bytes it moved."""
+    model = daskalt.MLPClassifier(
+        tuple(map(int, widths)), solver=solver, max_iter=int(passes), tol=0, random_state=int(seed)
+    )
+    before, moved, start = high_water(), transferred(), time.perf_counter()
     model.fit(store)
-    seconds = time.perf_counter() - start
-    print(json.dumps({"before": before, "peak": high_water(), "seconds": seconds}))
+    account = {
+        "before": before,
+        "peak": high_water(),
+        "seconds": time.perf_counter() - start,
+        "moved": transferred() - moved,
+        "charged": model.cost_["bytes_read"] + model.cost_["bytes_written"],
+    }
+    print(json.dumps(account))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from sklearn.base import clone
 from sklearn.datasets import load_digits, make_classification, make_regression
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from daskalt import BatchAltMin, MLPClassifier, MLPRegressor
+from daskalt import ADMM, BatchAltMin, MLPClassifier, MLPRegressor
 from daskalt.activations import ACTIVATIONS
 from daskalt.data.zstore import ZStore
 from daskalt.errors import InputError, StorageError
@@ -47,7 +48,7 @@ def assert_same_weights(a, b):
 
 
 def history_of(model):
-    timed = ("seconds", "total_seconds", "bytes_read")
+    timed = ("seconds", "total_seconds")
     return [{k: v for k, v in entry.items() if k not in timed} for entry in model.history_]
 
 
@@ -256,30 +257,86 @@ def test_arrays_in_memory_and_stored_blocks_of_the_same_size_agree(digits, store
 
 
 @pytest.mark.parametrize("cut", [1, 2, 5])
-@pytest.mark.parametrize("acceleration", ["momentum", None])
+@pytest.mark.parametrize(
+    "solver",
+    [
+        BatchAltMin(gram_every=2),
+        BatchAltMin(acceleration=None),
+        BatchAltMin(coupling="l1"),
+        ADMM(divergence=1e6, warm_up=2),
+    ],
+    ids=["momentum", "exact", "l1", "admm"],
+)
 def test_a_resumed_fit_ends_in_the_bits_of_an_uninterrupted_one(
-    digits, tmp_path, monkeypatch, cut, acceleration
+    digits, tmp_path, monkeypatch, cut, solver
 ):
     X, y = digits
-    options = {"acceleration": acceleration, "gram_every": 2}
-    whole = network(**options, store=tmp_path / "whole.zarr").fit(X, y)
-    place = tmp_path / "z.zarr"
-    update = BatchAltMin.update
 
-    def failing(self, problem, state, statistics):
-        if state.step == cut:
-            raise KeyboardInterrupt
-        return update(self, problem, state, statistics)
+    def model(place):
+        ours = clone(solver).set_params(store=tmp_path / place)
+        return MLPClassifier((16,), solver=ours, max_iter=6, random_state=0, tol=0)
 
-    monkeypatch.setattr(BatchAltMin, "update", failing)
+    whole = model("whole.zarr").fit(X, y)
+    interrupt(monkeypatch, type(solver), cut)
     with pytest.raises(KeyboardInterrupt), dask.config.set(scheduler="sync"):
-        network(**options, store=place).fit(X, y)
-    monkeypatch.setattr(BatchAltMin, "update", update)
-    resumed = network(**options, store=place).fit(X, y, resume=True)
+        model("z.zarr").fit(X, y)
+    monkeypatch.undo()
+    resumed = model("z.zarr").fit(X, y, resume=True)
     assert_same_weights(resumed, whole)
     assert history_of(resumed) == history_of(whole)
     for a, b in zip(resumed.solver_state_.z, whole.solver_state_.z, strict=True):
         np.testing.assert_array_equal(a.compute(), b.compute())
+
+
+def interrupt(monkeypatch, solver, step):
+    """Have a solver's update at a step be Ctrl-C."""
+    update = solver.update
+
+    def failing(self, problem, state, statistics):
+        if state.step == step:
+            raise KeyboardInterrupt
+        return update(self, problem, state, statistics)
+
+    monkeypatch.setattr(solver, "update", failing)
+
+
+def test_a_fit_whose_seed_was_left_to_chance_is_resumed_with_that_seed(
+    digits, tmp_path, monkeypatch
+):
+    model = network(store=tmp_path / "z.zarr").set_params(random_state=None)
+    interrupt(monkeypatch, BatchAltMin, 3)
+    with pytest.raises(KeyboardInterrupt), dask.config.set(scheduler="sync"):
+        model.fit(*digits)
+    monkeypatch.undo()
+    model.fit(*digits, resume=True)
+    saved = json.loads((tmp_path / "z.zarr" / "checkpoint.json").read_text())
+    drawn = saved["identity"]["seed"]
+    monkeypatch.setattr("daskalt.perceptron.check_random_state", lambda _: Drawn(drawn))
+    assert_same_weights(model, network().fit(*digits))
+
+
+class Drawn:
+    """A random state that draws one number."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def randint(self, _):
+        return self.number
+
+
+def test_resume_notices_other_rows(digits, tmp_path):
+    X, y = digits
+    place = tmp_path / "z.zarr"
+    network(store=place).fit(X, y)
+    other = y.copy()
+    other[:2] = other[1::-1]
+    with pytest.raises(InputError, match="with sample"):
+        network(store=place).fit(X, other, resume=True)
+    darker = X.copy()
+    darker[3, 20] ^= 1
+    with pytest.raises(InputError, match="is of another fit"):
+        network(store=place).fit(darker, y, resume=True)
 
 
 def test_resume_starts_where_there_is_nothing_yet_and_repeats_nothing_at_the_end(digits, tmp_path):
@@ -293,7 +350,7 @@ def test_resume_starts_where_there_is_nothing_yet_and_repeats_nothing_at_the_end
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [({"mu": 2.0}, "mu 10.0"), ({"max_iter": 7}, "iterations 6"), ({"sweeps": 2}, "sweeps 1")],
+    [({"mu": 2.0}, "mu 10.0"), ({"max_iter": 7}, "steps 6"), ({"sweeps": 2}, "sweeps 1")],
 )
 def test_resume_refuses_the_checkpoint_of_another_fit(digits, tmp_path, change, named):
     place = tmp_path / "z.zarr"
@@ -321,7 +378,7 @@ def test_a_bit_flipped_in_z_is_found(digits, tmp_path):
     place = tmp_path / "z.zarr"
     network(store=place, max_iter=2).fit(*digits)
     record = json.loads((place / "checkpoint.json").read_text())
-    record["generation"] = 1  # go on from the first, whose z is damaged
+    record["state"]["fields"]["step"] = 1  # go on from the first, whose z is damaged
     record["history"] = record["history"][:1]
     (place / "checkpoint.json").write_text(json.dumps(record))
     chunk = place / "odd" / "z1" / "c" / "0" / "0"
