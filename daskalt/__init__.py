@@ -4,13 +4,27 @@ __version__ = "0.1.0"  # first: parts of the package write it into the files tha
 
 from daskalt.estimators import MLPClassifier, MLPRegressor
 from daskalt.model import load, save
-from daskalt.solvers import ADMM, BatchAltMin, StochasticAltMin
+from daskalt.solvers import (
+    ADMM,
+    LBFGS,
+    BatchAltMin,
+    ConjugateGradient,
+    GradientDescent,
+    Newton,
+    SteepestDescent,
+    StochasticAltMin,
+)
 
 __all__ = [
     "ADMM",
+    "LBFGS",
     "BatchAltMin",
+    "ConjugateGradient",
+    "GradientDescent",
     "MLPClassifier",
     "MLPRegressor",
+    "Newton",
+    "SteepestDescent",
     "StochasticAltMin",
     "load",
     "save",

@@ -15,9 +15,17 @@ from sklearn.base import is_classifier
 from daskalt.errors import ConfigError
 from daskalt.examples import EXAMPLES, HELD_OUT
 from daskalt.model import ESTIMATORS
+from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES
 from daskalt.solvers import SOLVERS
 
 __all__ = ["DataConfig", "RunConfig", "load_config", "read_overrides"]
+
+# Parameters of solvers that are named objects themselves.
+PARTS: dict[str, dict[str, Any]] = {
+    "rule": RULES,
+    "schedule": SCHEDULES,
+    "line_search": LINE_SEARCHES,
+}
 
 
 @dataclass(frozen=True)
@@ -102,9 +110,9 @@ class RunConfig:
         """Return the configuration with every default written out; it makes the same run."""
         parameters = self.estimator.get_params(deep=False)
         solver = parameters["solver"]
-        names = {kind: name for name, kind in SOLVERS.items()}
-        solver = SOLVERS[solver]() if isinstance(solver, str) else solver
-        parameters["solver"] = {"name": names[type(solver)], **solver.get_params(deep=False)}
+        parameters["solver"] = _described(
+            SOLVERS[solver]() if isinstance(solver, str) else solver, SOLVERS
+        )
         data = asdict(self.data)
         if self.data.dataset is not None:
             data["held_out"] = self.data.held_out or HELD_OUT
@@ -181,24 +189,38 @@ def _estimator(tree: dict[str, Any]) -> Any:
         hints["class_weight"] = str | dict | None
     _check_section("parameters", parameters, hints)
     if "solver" in parameters:
-        parameters["solver"] = _solver(parameters["solver"])
+        parameters["solver"] = _built("parameters.solver", parameters["solver"], SOLVERS)
     estimator = kind(**parameters)
     estimator._check_parameters()
     return estimator
 
 
-def _solver(value: str | dict[str, Any]) -> Any:
-    """A solver by name; with parameters of its own, an object."""
+def _built(where: str, value: str | dict[str, Any], named: dict[str, Any]) -> Any:
+    """What a name stands for, or with parameters of its own an object; solvers have parts."""
     given = dict(value) if isinstance(value, dict) else {"name": value}
-    name = given.pop("name", "altmin")
-    if name not in SOLVERS:
-        raise ConfigError(f"parameters.solver must be one of {', '.join(SOLVERS)}; got {name!r}.")
-    kind = SOLVERS[name]
-    hints = _constructor_hints(kind)
-    _check_section("parameters.solver", given, hints, also=("name",))
+    name = given.pop("name", next(iter(named)))
+    if name not in named:
+        raise ConfigError(f"{where} must be one of {', '.join(named)}; got {name!r}.")
+    default = named[name]()
+    hints = _constructor_hints(type(default))
+    hints |= {part: str | dict for part in PARTS if part in hints}
+    _check_section(where, given, hints, also=("name",))
     if not given:
         return name
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    for part in PARTS.keys() & given.keys():
+        given[part] = _built(f"{where}.{part}", given[part], PARTS[part])
+    return default.set_params(**given)
+
+
+def _described(thing: Any, named: dict[str, Any]) -> dict[str, Any]:
+    """The name and parameters from which `_built` makes the same object."""
+    names = {type(make()): name for name, make in reversed(named.items())}
+    parameters = thing.get_params(deep=False)
+    for part in PARTS.keys() & parameters.keys():
+        if not isinstance(parameters[part], str):
+            parameters[part] = _described(parameters[part], PARTS[part])
+    return {"name": names[type(thing)], **parameters}
 
 
 def _constructor_hints(kind: type) -> dict[str, Any]:
@@ -319,7 +341,7 @@ def _override(tree: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
     for part in path:
         inner = tree.get(part)
-        if part == "solver" and isinstance(inner, str):
+        if part in ("solver", *PARTS) and isinstance(inner, str):
             inner = {"name": inner}
         if inner is not None and not isinstance(inner, dict):
             raise ConfigError(f"--{key}: {part} is {inner!r}, which has no keys.")

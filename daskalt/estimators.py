@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from daskalt.data.opening import is_stored
@@ -15,6 +16,12 @@ from daskalt.losses import get_loss
 from daskalt.perceptron import BaseMLP, Goal
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
+
+
+def _has_probabilities(classifier: "MLPClassifier") -> bool:
+    if classifier.loss == "hinge":
+        raise AttributeError("There are no probabilities with loss='hinge': use 'cross_entropy'.")
+    return True
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
@@ -59,8 +66,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Passes without improvement before training stops.
     class_weight : dict, "balanced" or None, default=None
         Factor on the weight of each class's rows.
-    loss : {"auto", "cross_entropy", "squared"}, default="auto"
-        Loss of the outputs; "auto" is the cross-entropy.
+    loss : {"auto", "cross_entropy", "squared", "hinge"}, default="auto"
+        Loss of the outputs; "auto" is the cross-entropy. The hinge loss, for each class against
+        the rest, has no probabilities.
     output_activation : str, default="auto"
         Link of the output layer: "softmax" or "logistic", or for the squared loss any activation.
     scale : {"auto", "standard", "none"}, default="auto"
@@ -99,6 +107,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     """
 
     classes_: np.ndarray
+    _losses = ("cross_entropy", "squared", "hinge")
 
     def __init__(
         self,
@@ -181,7 +190,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                     "class_weight cannot be used with a multilabel y: give sample_weight instead."
                 )
             self.classes_ = np.arange(table.y.shape[1])
-            loss = get_loss(name, "logistic" if link == "auto" else link)
+            matched = "margin" if name == "hinge" else "logistic"
+            loss = get_loss(name, matched if link == "auto" else link)
             return Goal(MultilabelTargets(table.y.shape[1]), loss)
         clustering, counts = 1.0, None
         if classes is None:
@@ -195,8 +205,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self.classes_ = classes
         binary = len(classes) == 2 and link != "softmax"
         matched = "logistic" if binary else "softmax"
-        if link == "auto" and name == "squared":
-            matched = "logistic"
+        matched = {"squared": "logistic", "hinge": "margin"}.get(name, matched)
         loss = get_loss(name, matched if link == "auto" else link)
         targets = BinaryTargets(classes) if binary else ClassTargets(classes, not loss.coded)
         return Goal(targets, loss, self._class_factors(classes, counts), clustering)
@@ -231,10 +240,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return None
         return table.y.read(0, table.n_rows)
 
+    @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of every class, of shape (rows, classes), lazy as `predict`."""
         return self._apply(X, "predict_proba")
 
+    @available_if(_has_probabilities)
     def predict_log_proba(self, X: Any) -> Any:
         """Return the logarithm of `predict_proba`."""
         return np.log(self.predict_proba(X))
@@ -268,8 +279,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         As in :class:`MLPClassifier`.
     verbose, warm_start, early_stopping, validation_fraction, n_iter_no_change, scale, scratch
         As in :class:`MLPClassifier`.
-    loss : {"auto", "squared"}, default="auto"
-        Half the squared error, summed over the outputs.
+    loss : {"auto", "squared", "absolute"}, default="auto"
+        "auto" is half the squared error; either is summed over the outputs.
     output_activation : str, default="auto"
         Link of the output layer; "auto" is the identity. With any other, targets are not scaled.
 
@@ -280,6 +291,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     loss_, best_loss_, loss_curve_
         Mean training loss, in units of the standardised targets.
     """
+
+    _losses = ("squared", "absolute")
 
     def __init__(
         self,

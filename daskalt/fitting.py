@@ -64,28 +64,23 @@ def choose_blocks(table: Table, bounds: np.ndarray, network: Network) -> WholeBl
 
 def choose_reading(
     table: Table,
-    bounds: np.ndarray,
     network: Network,
-    batch_size: int | str,
+    batch_size: int,
     tasks: int | str,
     seed: int | None,
 ) -> Reading:
     """Return how rows are read and dealt into steps, from the data and the parameters alone.
 
-    Unless told otherwise a step has a fortieth of the rows, between 100 and 2,000, and its tasks
-    at least 500 rows each.
+    Unless told otherwise the tasks of a step have at least 500 rows each.
     """
-    n_rows = count_rows(bounds)
-    size = int(np.clip(n_rows // 40, 100, 2000)) if batch_size == "auto" else int(batch_size)
-    size = min(size, n_rows)
     if tasks == "auto":
-        tasks = 2 ** int(np.log2(np.clip(size / 1000, 2, 16)))
-        if size * 3 * network.flops < 2 * TASK_FLOPS:
+        tasks = 2 ** int(np.log2(np.clip(batch_size / 1000, 2, 16)))
+        if batch_size * 3 * network.flops < 2 * TASK_FLOPS:
             tasks = 1
     return Reading(
-        batch_size=size,
-        lanes=min(int(tasks), size),
-        buffer_rows=max(size, BUFFER_BYTES // max(1, table.row_bytes)),
+        batch_size=batch_size,
+        lanes=min(int(tasks), batch_size),
+        buffer_rows=max(batch_size, BUFFER_BYTES // max(1, table.row_bytes)),
         seed=seed,
     )
 
@@ -233,6 +228,8 @@ class Monitor:
         loss = record["validation_loss" if self.early_stopping else "loss"]
         if not loss < self.divergence * max(self.best_loss, 1e-300):
             return self.fall_back(f"the forward loss rose from {self.best_loss:.3g} to {loss:.3g}")
+        if record.get("converged"):
+            return "the solver has converged"
         if self.stale >= self.patience:
             where = "validation" if self.early_stopping else "training"
             return f"{where} loss fell by less than tol={self.tol} for {self.stale} passes"

@@ -28,9 +28,9 @@ def get_loss(name: str, link: str) -> Loss:
 
     Parameters
     ----------
-    name : {"cross_entropy", "squared"}
+    name : {"cross_entropy", "squared", "hinge", "absolute"}
         The loss as a function of the outputs.
-    link : {"softmax", "logistic", "identity", "relu", "tanh", "softplus"}
+    link : {"softmax", "logistic", "identity", "relu", "tanh", "softplus", "margin"}
         The function from the last pre-activation to the outputs.
 
     Raises
@@ -156,6 +156,48 @@ def _difference(a, y, weight, out):
 
 
 @compiled
+def _hinge(z, y, weight, out):
+    total_loss = 0.0
+    zero = z.dtype.type(0)
+    one = z.dtype.type(1)
+    for i in range(z.shape[0]):
+        w = 1.0
+        if weight is not None:
+            w = np.float64(weight[i])
+        scale = z.dtype.type(w)
+        row_loss = 0.0
+        for k in range(z.shape[1]):
+            side = z.dtype.type(2) * z.dtype.type(y[i, k]) - one
+            short = one - side * z[i, k]
+            # Written so that a NaN passes through.
+            if short <= zero:
+                out[i, k] = zero
+            else:
+                row_loss += np.float64(short)
+                out[i, k] = scale * side
+        total_loss += w * row_loss
+    return total_loss
+
+
+@compiled
+def _absolute(z, y, weight, out):
+    total_loss = 0.0
+    zero = z.dtype.type(0)
+    for i in range(z.shape[0]):
+        w = 1.0
+        if weight is not None:
+            w = np.float64(weight[i])
+        scale = z.dtype.type(w)
+        row_loss = 0.0
+        for k in range(z.shape[1]):
+            d = z.dtype.type(y[i, k]) - z[i, k]
+            row_loss += np.float64(abs(d))
+            out[i, k] = scale if d > zero else (-scale if d < zero else scale * d)
+        total_loss += w * row_loss
+    return total_loss
+
+
+@compiled
 def _count_codes(z, y, weight):
     count = 0.0
     for i in range(z.shape[0]):
@@ -192,12 +234,18 @@ class Loss:
         Whether targets are integer codes (rows,) rather than numbers (rows, K).
     classifies : bool
         Whether the outputs name classes, so that `correct` counts rows.
+    smooth : bool
+        Whether there is a gradient everywhere.
+    convex : bool
+        Whether it is convex in z.
     """
 
     name: str
     link_name: str
     coded: ClassVar[bool] = False
     classifies: ClassVar[bool] = False
+    smooth: ClassVar[bool] = True
+    convex: ClassVar[bool] = False
     _residual: ClassVar[Callable[..., float]]
 
     def __reduce__(self) -> tuple:
@@ -271,6 +319,7 @@ class _OnSoftmax(Loss):
 class _SoftmaxCrossEntropy(_OnSoftmax):
     """-log p_y with p = softmax(z)."""
 
+    convex = True
     _residual = staticmethod(_softmax_cross_entropy)
 
     def value(self, z: Array, y: Array) -> Array:
@@ -291,6 +340,7 @@ class _SoftmaxSquared(_OnSoftmax):
 class _LogisticCrossEntropy(Loss):
     """-Σ_k y_k log p_k + (1 - y_k) log(1 - p_k) with p = logistic(z)."""
 
+    convex = True
     classifies = True
     _residual = staticmethod(_logistic_cross_entropy)
 
@@ -336,6 +386,7 @@ class _Squared(Loss):
 
 
 class _SquaredIdentity(_Squared):
+    convex = True
     _residual = staticmethod(_difference)
     residual = Loss.residual  # one pass: there is no link to apply
 
@@ -345,6 +396,44 @@ class _SquaredLogistic(_Squared):
 
     def correct(self, z: Array, y: Array, weight: Array | None = None) -> float:
         return float(_count_units(z, y, weight))
+
+
+class _Hinge(Loss):
+    """Σ_k max(0, 1 - (2 y_k - 1) z_k): a margin of one on the right side, for each unit.
+
+    Its outputs are (1 + z) / 2, which is one half on the boundary like a probability, but none.
+    """
+
+    smooth = False
+    convex = True
+    _residual = staticmethod(_hinge)
+
+    def value(self, z: Array, y: Array) -> Array:
+        short = 1 - (2 * y.astype(np.float64) - 1) * z.astype(np.float64)
+        return np.sum(np.maximum(short, 0), axis=1)
+
+    def hessian(self, z: Array, y: Array) -> tuple[Array, Array | None]:
+        return np.zeros_like(z), None
+
+    def link(self, z: Array) -> Array:
+        return (1 + z) / 2
+
+
+class _Absolute(Loss):
+    """Σ_k |z_k - y_k|, whose minimum is a median."""
+
+    smooth = False
+    convex = True
+    _residual = staticmethod(_absolute)
+
+    def value(self, z: Array, y: Array) -> Array:
+        return np.sum(np.abs(z.astype(np.float64) - y), axis=1)
+
+    def hessian(self, z: Array, y: Array) -> tuple[Array, Array | None]:
+        return np.zeros_like(z), None
+
+    def link(self, z: Array) -> Array:
+        return np.array(z)
 
 
 LOSSES: dict[tuple[str, str], Loss] = {
@@ -358,5 +447,7 @@ LOSSES: dict[tuple[str, str], Loss] = {
         _Squared("squared", "relu"),
         _Squared("squared", "softplus"),
         _SoftmaxSquared("squared", "softmax"),
+        _Hinge("hinge", "margin"),
+        _Absolute("absolute", "identity"),
     )
 }

@@ -29,8 +29,9 @@ from daskalt.folders import check_replaceable, whole_folder
 from daskalt.losses import get_loss
 from daskalt.network import Network
 from daskalt.perceptron import Fitted
+from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES
 from daskalt.solvers import SOLVERS, get_solver
-from daskalt.solvers.base import Budget, Problem, Solver
+from daskalt.solvers.base import Budget, Problem
 
 __all__ = ["ESTIMATORS", "load", "save", "versions"]
 
@@ -39,7 +40,11 @@ MODEL, WEIGHTS = "model.json", "weights.npz"
 
 # Only what is named here is ever constructed from a file.
 ESTIMATORS: dict[str, Any] = {kind.__name__: kind for kind in (MLPClassifier, MLPRegressor)}
-_SOLVERS: dict[str, type[Solver]] = {kind.__name__: kind for kind in SOLVERS.values()}
+_SOLVERS: dict[str, Any] = {
+    type(make()).__name__: type(make())
+    for named in (SOLVERS, RULES, SCHEDULES, LINE_SEARCHES)
+    for make in named.values()
+}
 _TARGETS: dict[str, type[Targets]] = {
     kind.__name__: kind for kind in (BinaryTargets, ClassTargets, MultilabelTargets, RealTargets)
 }
@@ -245,7 +250,7 @@ def _objects(values: list) -> np.ndarray:
     return array
 
 
-def _solver(pair: list) -> Solver:
+def _solver(pair: list) -> Any:
     name, parameters = pair
     return _SOLVERS[name](**parameters)
 

@@ -7,7 +7,7 @@ import numpy as np
 from daskalt.activations import ACTIVATIONS, Activation
 from daskalt.losses import Loss
 
-__all__ = ["Network", "Weights"]
+__all__ = ["Network", "Weights", "pack", "unpack"]
 
 Weights = tuple[np.ndarray, ...]
 
@@ -101,3 +101,16 @@ class Network:
         np.matmul(a, w.T, out=out[:, :-1])
         self.phi.apply(out[:, :-1])
         return out
+
+
+def pack(weights: Weights) -> np.ndarray:
+    """Return all weights as one vector."""
+    return np.concatenate([w.ravel() for w in weights])
+
+
+def unpack(vector: np.ndarray, like: Weights) -> Weights:
+    """Return the weights that `pack` made a vector of, as views, in the shapes of others."""
+    edges = np.cumsum([0, *(w.size for w in like)])
+    return tuple(
+        vector[a:b].reshape(w.shape) for a, b, w in zip(edges, edges[1:], like, strict=False)
+    )

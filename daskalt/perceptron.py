@@ -72,6 +72,8 @@ class Fitted(NamedTuple):
 class BaseMLP(BaseEstimator):
     """What classifier and regressor share."""
 
+    _losses: tuple[str, ...]
+
     # Declared once for both; the subclasses list their parameters for scikit-learn to see.
     def _check_parameters(self) -> None:
         layers = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object))
@@ -92,7 +94,7 @@ class BaseMLP(BaseEstimator):
             early_stopping=choice(True, False),
             validation_fraction=real(above=0, below=1),
             n_iter_no_change=integer(at_least=1),
-            loss=choice("auto", "cross_entropy", "squared"),
+            loss=choice("auto", *self._losses),
             scale=choice("auto", "standard", "none"),
         )
         get_solver(self.solver).check()
@@ -163,7 +165,7 @@ class BaseMLP(BaseEstimator):
                 warn_if_sorted(goal.clustering, goal.targets.width, reading, table)
             passes = self.max_iter or solver.passes(count_rows(bounds))
             steps = reading.plan(table, bounds, 0).steps
-            budget = Budget(steps * passes, steps)
+            budget = Budget(steps * passes, steps, steps)
             if not in_this_process():
                 compile_step(solver, problem, solver.start(problem, weights, budget), table)
             identity = identify(
@@ -246,12 +248,15 @@ class BaseMLP(BaseEstimator):
             goal = self._learn_targets(table, classes)
             problem, weights, _ = self._prepare(table, bounds, goal, seed, None)
             solver.validate(problem)
-            state = solver.start(problem, weights, Budget(None, None))
         else:
-            # What follows has no end: a schedule that an earlier fit has run through is over.
             problem = before.problem
-            state = before.state._replace(budget=Budget(None, None))
         reading = self._reading(table, bounds, problem, solver, seed)
+        # What follows has no end: a schedule that an earlier fit has run through is over.
+        budget = Budget(None, None, reading.plan(table, bounds, passes).steps)
+        if before is None:
+            state = solver.start(problem, weights, budget)
+        else:
+            state = before.state._replace(budget=budget)
         monitor = Monitor(0.0, 1 << 30, False)
         job = Training(solver, problem, table, bounds, reading, verbose=bool(self.verbose))
         state = train(job, state, range(passes, passes + 1), monitor)
@@ -273,11 +278,12 @@ class BaseMLP(BaseEstimator):
         """How the rows are read and dealt into steps."""
         if solver.full_batch:
             return choose_blocks(table, bounds, problem.network)
+        n_rows = count_rows(bounds)
+        size = self.batch_size
         return choose_reading(
             table,
-            bounds,
             problem.network,
-            self.batch_size,
+            solver.batch_rows(n_rows) if size == "auto" else min(int(size), n_rows),
             getattr(solver, "tasks", "auto"),
             seed if self.shuffle else None,
         )

@@ -1,7 +1,8 @@
 """Graphs of tasks, and map and combine as a fixed tree, on whichever Dask scheduler is active."""
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import reduce
 from typing import Any
 
@@ -12,8 +13,9 @@ from dask._task_spec import DataNode, List, Task, TaskRef
 from dask.base import get_scheduler
 from dask.delayed import Delayed
 from dask.local import get_sync
+from dask.system import CPU_COUNT
 
-from daskalt.kernels.threads import one_blas_thread, stay_at_one_blas_thread
+from daskalt.kernels.threads import blas_threads, stay_at_blas_threads
 
 __all__ = ["Graph", "Handle", "call", "fetch", "fold", "in_this_process", "on_cluster"]
 
@@ -27,10 +29,17 @@ class Graph:
     """A graph of tasks under construction.
 
     Written out as tasks rather than through `dask.delayed`, whose bookkeeping for each call costs
-    as much as a small step of training. Every task runs with one BLAS thread.
+    as much as a small step of training.
+
+    Parameters
+    ----------
+    threads : int
+        BLAS threads of every task. The threaded scheduler then runs fewer tasks at once, so that
+        there are no more threads than cores.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
         self._tasks: dict[str, Any] = {}
         self._name = uuid.uuid4().hex[:12]
 
@@ -42,7 +51,7 @@ class Graph:
         """
         key = f"{function.__name__.strip('_')}-{self._name}-{len(self._tasks)}"
         arguments = tuple(List(*a) if isinstance(a, list) else a for a in arguments)
-        self._tasks[key] = Task(key, _held_to_one_thread, function, *arguments)
+        self._tasks[key] = Task(key, _held_to_threads, self.threads, function, *arguments)
         return TaskRef(key)
 
     def constant(self, value: Any) -> TaskRef:
@@ -72,7 +81,7 @@ class Graph:
 
     def persist(self, *results: TaskRef) -> tuple[Handle, ...]:
         """Run the graph and return handles of results; on a cluster the values stay there."""
-        with one_blas_thread():
+        with self._held():
             wanted = [Delayed(result.key, self._tasks) for result in results]
             handles = dask.persist(*wanted, optimize_graph=False)
             if futures := distributed.futures_of(handles):
@@ -81,8 +90,20 @@ class Graph:
 
     def compute(self, result: TaskRef) -> Any:
         """Run the graph and return the value of the result."""
-        with one_blas_thread():
+        with self._held():
             return dask.compute(Delayed(result.key, self._tasks), optimize_graph=False)[0]
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Keep this process to the graph's threads, and its scheduler to as many tasks as fit."""
+        with ExitStack() as stack:
+            stack.enter_context(blas_threads(self.threads))
+            if self.threads > 1 and in_this_process():
+                workers = dask.config.get("num_workers", None) or CPU_COUNT
+                stack.enter_context(
+                    dask.config.set(num_workers=max(1, min(workers, CPU_COUNT // self.threads)))
+                )
+            yield
 
 
 def fetch(handle: Handle | Any) -> Any:
@@ -114,6 +135,6 @@ def on_cluster() -> bool:
     return isinstance(getattr(get_scheduler(cls=Delayed), "__self__", None), distributed.Client)
 
 
-def _held_to_one_thread(function: Callable, *arguments: Any) -> Any:
-    stay_at_one_blas_thread()  # the client's own process is inside `one_blas_thread` meanwhile
+def _held_to_threads(threads: int, function: Callable, *arguments: Any) -> Any:
+    stay_at_blas_threads(threads)  # the client's own process is inside `blas_threads` meanwhile
     return function(*arguments)

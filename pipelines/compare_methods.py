@@ -21,6 +21,7 @@ FLAGSHIP, BATCH = "altmin", "batch-altmin"
 METHODS = {
     FLAGSHIP: ("altmin", None),
     BATCH: ("batch-altmin", None),
+    "batch-altmin, coupling='l1'": (daskalt.BatchAltMin(coupling="l1", mu=0.1), 30),
     "batch-altmin, acceleration=None": (
         daskalt.BatchAltMin(acceleration=None, damping=0.1, mu=(0.3, 0.1), restart=False),
         30,

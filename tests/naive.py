@@ -47,11 +47,17 @@ def softmax(z):
 
 def link(name, z):
     """The outputs of one row of pre-activations."""
+    if name == "margin":
+        return each(lambda v: (1 + v) / 2, z)
     return softmax(z) if name == "softmax" else each(ACTIVATIONS[name][0], z)
 
 
 def loss(name, link_name, z, y):
     """ℓ(link(z), y) of one row; y is a class code if the link is softmax."""
+    if name == "hinge":
+        return sum(max(0.0, 1 - (2 * float(y[k]) - 1) * float(z[k])) for k in range(len(z)))
+    if name == "absolute":
+        return sum(abs(float(z[k]) - float(y[k])) for k in range(len(z)))
     p = link(link_name, z)
     target = np.eye(len(z))[y] if link_name == "softmax" else y
     if name == "squared":

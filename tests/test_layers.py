@@ -15,14 +15,16 @@ ORDER = """
     activations losses
     kernels.threads kernels.workspace kernels.scale kernels.step kernels.gram kernels.forward
     kernels.backward kernels.rowwise kernels.systems kernels.newton kernels.sweep kernels.joint
-    kernels.admm kernels
+    kernels.admm kernels.hessian kernels
     statistics reduction
     data.readers data.checks data.graphs data.table data.finite data.store data.buckets
     data.staging data.sources data.files data.frames data.ingest data.opening
     data.passes data.zstore data.scaling data.targets data.survey data
     network weights progress checkpoint
+    rules.base rules.sgd rules.adaptive rules.schedules rules.line_search rules
     solvers.base solvers.descent solvers.altmin_map solvers.altmin
-    solvers.full_batch solvers.batch_map solvers.batch solvers.admm solvers.loop solvers
+    solvers.full_batch solvers.batch_map solvers.batch solvers.admm
+    solvers.gradient solvers.searching solvers.loop solvers
     scoring fitting export predicting perceptron estimators
     folders model output examples config report running cli
 """

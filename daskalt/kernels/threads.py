@@ -1,4 +1,7 @@
-"""One BLAS thread a task: the tasks are the parallelism, and bits must not depend on the cores."""
+"""BLAS threads of a task: one, unless told, for the tasks are the parallelism.
+
+The bits of a product may depend on their number, so it never follows from the number of cores.
+"""
 
 import threading
 from collections.abc import Iterator
@@ -8,11 +11,12 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["one_blas_thread", "stay_at_one_blas_thread"]
+__all__ = ["blas_threads", "stay_at_blas_threads"]
 
 _lock = threading.Lock()
 _inside = 0
 _limit: Any = None
+_for_good = 0
 
 
 @cache
@@ -22,24 +26,21 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def stay_at_one_blas_thread() -> None:
-    """Limit BLAS to one thread for good, unless `one_blas_thread` limits it at the moment.
+def stay_at_blas_threads(threads: int) -> None:
+    """Limit BLAS to some threads for good, unless `blas_threads` limits it at the moment.
 
     For the tasks of a worker process, which has no other work: to set and restore the limit around
     each of them costs more than a small task.
     """
-    if _inside == 0:
-        _limit_for_good()
-
-
-@cache
-def _limit_for_good() -> None:
-    _controller().limit(limits=1, user_api="blas")
+    global _for_good
+    if _inside == 0 and _for_good != threads:
+        _controller().limit(limits=threads, user_api="blas")
+        _for_good = threads
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Limit BLAS to one thread while any thread of this process is inside.
+def blas_threads(threads: int = 1) -> Iterator[None]:
+    """Limit BLAS to some threads while any thread of this process is inside.
 
     The limit is one number for the whole process, so entries are counted: the first sets it and
     the last restores what it found.
@@ -47,7 +48,7 @@ def one_blas_thread() -> Iterator[None]:
     global _inside, _limit
     with _lock:
         if _inside == 0:
-            _limit = _controller().limit(limits=1, user_api="blas")
+            _limit = _controller().limit(limits=threads, user_api="blas")
         _inside += 1
     try:
         yield

@@ -1,5 +1,7 @@
 """Training methods: one file each, run by one loop."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from daskalt.errors import InputError
@@ -7,13 +9,36 @@ from daskalt.solvers.admm import ADMM
 from daskalt.solvers.altmin import StochasticAltMin
 from daskalt.solvers.base import Solver
 from daskalt.solvers.batch import BatchAltMin
+from daskalt.solvers.gradient import GradientDescent
+from daskalt.solvers.searching import LBFGS, ConjugateGradient, Newton, SteepestDescent
 
-__all__ = ["ADMM", "SOLVERS", "BatchAltMin", "Solver", "StochasticAltMin", "get_solver"]
+__all__ = [
+    "ADMM",
+    "LBFGS",
+    "SOLVERS",
+    "BatchAltMin",
+    "ConjugateGradient",
+    "GradientDescent",
+    "Newton",
+    "Solver",
+    "SteepestDescent",
+    "StochasticAltMin",
+    "get_solver",
+]
 
-SOLVERS: dict[str, type[Solver]] = {
+SOLVERS: dict[str, Callable[[], Solver]] = {
     "altmin": StochasticAltMin,
     "batch-altmin": BatchAltMin,
     "admm": ADMM,
+    "sgd": GradientDescent,
+    "adagrad": partial(GradientDescent, rule="adagrad"),
+    "rmsprop": partial(GradientDescent, rule="rmsprop"),
+    "adadelta": partial(GradientDescent, rule="adadelta"),
+    "adam": partial(GradientDescent, rule="adam"),
+    "gd": SteepestDescent,
+    "cg": ConjugateGradient,
+    "lbfgs": LBFGS,
+    "newton": Newton,
 }
 
 

@@ -78,7 +78,8 @@ class Problem:
     def correct(self, z: np.ndarray, rows: Rows) -> float:
         """Return the weight of the rows predicted right; 0 where targets are numbers."""
         loss = self.network.loss
-        if loss.classifies:
+        # Among one-hot outputs the largest counts, whatever the units say by themselves.
+        if loss.classifies and not getattr(self.targets, "one_hot", False):
             return loss.correct(z, rows.y, rows.weight)
         hits = self.targets.hits(loss.link(z), rows.y)
         if hits is None:
@@ -99,11 +100,14 @@ class Budget(NamedTuple):
     steps : int or None
         Steps of the whole fit; None in a fit without an end (``partial_fit``).
     first_pass : int or None
-        Steps of the first pass.
+        Steps of the first pass of a fit with an end.
+    pass_steps : int or None
+        Steps of a pass.
     """
 
     steps: int | None
     first_pass: int | None
+    pass_steps: int | None = None
 
 
 class Solver(BaseEstimator, ABC):
@@ -115,6 +119,7 @@ class Solver(BaseEstimator, ABC):
 
     full_batch = False  # whether a step has all rows, in their order
     state_types: tuple[type, ...] = ()  # the named tuples that states are made of
+    blas_threads = 1  # of a task
     divergence = np.inf  # a fit ends when the forward loss is this many times its best
 
     @abstractmethod
@@ -127,6 +132,10 @@ class Solver(BaseEstimator, ABC):
     def passes(self, n_rows: int) -> int:
         """Return the passes that a fit makes unless told: about 100,000 rows' worth, 2 to 20."""
         return int(np.clip(round(100_000 / n_rows), 2, 20))
+
+    def batch_rows(self, n_rows: int) -> int:
+        """Return the rows of a mini-batch unless told: a fortieth, between 100 and 2,000."""
+        return min(int(np.clip(n_rows // 40, 100, 2000)), n_rows)
 
     def variable_bytes(self, problem: Problem) -> int:
         """Return the bytes of what the solver keeps for each row."""

@@ -52,8 +52,9 @@ class BatchAltMin(FullBatch):
     An iteration is one pass over the rows, which are independent of each other. Each starts from
     its own z or from the forward pass, moves all layers' z at once along the back-propagated
     gradient if it starts anew, then layer by layer from the output back by damped Newton steps;
-    its objective never rises. Then W moves towards the least-squares fit to all z, from Gram matrices summed over the rows. There
-    is no sampling, so the result depends on no order and no seed but that of the initial weights.
+    its objective never rises. Then W moves towards the least-squares fit to all z, from Gram
+    matrices summed over the rows. There is no sampling, so the result depends on no order and no
+    seed but that of the initial weights.
 
     Parameters
     ----------

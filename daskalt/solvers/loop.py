@@ -169,7 +169,7 @@ class _PassGraph:
         check: bool,
         progress: str | None,
     ) -> None:
-        self.graph = Graph()
+        self.graph = Graph(method[0].blas_threads)
         self.shared, self.table = self.graph.constant(method), self.graph.constant(table)
         self.states = [self.graph.constant(state) for state in states]
         self.check, self.progress = check, progress

@@ -25,7 +25,7 @@ from daskalt.solvers.batch_map import ZStep, batch_step
 from tests import naive
 from tests.solvers.problems import make_problem
 
-CONVEX = [pair for pair in sorted(LOSSES) if pair[0] == "cross_entropy" or pair[1] == "identity"]
+CONVEX = [pair for pair, loss in sorted(LOSSES.items()) if loss.convex and loss.smooth]
 BOTH = (True, True)
 
 

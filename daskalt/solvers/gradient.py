@@ -1,0 +1,155 @@
+"""Gradient descent by map and reduce: partial gradients of rows, their sum, a rule's step."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from daskalt.errors import DivergenceError
+from daskalt.kernels.step import mean_gradient
+from daskalt.kernels.workspace import recycled, thread_workspace
+from daskalt.network import Network, Weights
+from daskalt.parameters import check_parameters, choice, integer
+from daskalt.rules import RULES, SCHEDULES, Rule, Schedule, choose
+from daskalt.solvers.altmin_map import Step, gradient_step
+from daskalt.solvers.base import Budget, Problem, Rows, Solver
+from daskalt.statistics import Score, combine
+
+__all__ = ["GradientDescent", "GradientState"]
+
+# Entries of a piece of a weight matrix: its gradient stays in cache until the rule has used it.
+_PIECE = 1 << 15
+
+
+class GradientState(NamedTuple):
+    """Weights and what the rule remembers."""
+
+    weights: Weights
+    slots: tuple[tuple[np.ndarray, ...], ...]  # of each layer
+    step: int
+    budget: Budget
+    score: Score
+
+
+class GradientDescent(Solver):
+    """Mini-batch or full-batch gradient descent with a rule and a schedule of its rate.
+
+    The gradient of a step is the sum of the partial gradients of its tasks, each of which
+    back-propagates its own rows. Where there is no derivative, at the kink of relu, of the hinge or
+    of the absolute loss, a sub-gradient takes its place.
+
+    Parameters
+    ----------
+    rule : {"sgd", "adagrad", "rmsprop", "adadelta", "adam"} or Rule, default="sgd"
+        How a gradient becomes a step. An object, such as ``Adam(learning_rate=3e-3)`` of
+        `daskalt.rules`, has parameters of its own; "sgd" has Nesterov's momentum.
+    schedule : str or Schedule, default="constant"
+        Factor on the learning rate as the passes go by: "constant", "step", "exponential",
+        "inverse_time" or "cosine_restarts", or an object such as ``StepDecay(every=5)``.
+    full_batch : bool, default=False
+        Whether a step takes all rows, rather than the estimator's `batch_size`.
+    tasks : int or "auto", default="auto"
+        Tasks that share the rows of a mini-batch. "auto" chooses from the work of a step.
+    blas_threads : int, default=1
+        Threads of the matrix products inside a task. Tasks and threads together should be no more
+        than cores; the threaded scheduler runs fewer tasks at once to keep to that.
+    """
+
+    def __init__(
+        self,
+        rule: str | Rule = "sgd",
+        *,
+        schedule: str | Schedule = "constant",
+        full_batch: bool = False,
+        tasks: int | str = "auto",
+        blas_threads: int = 1,
+    ) -> None:
+        self.rule = rule
+        self.schedule = schedule
+        self.full_batch = full_batch
+        self.tasks = tasks
+        self.blas_threads = blas_threads
+
+    state_types = (GradientState, Score, Budget)
+
+    def check(self) -> None:
+        """Raise InputError if a parameter is out of its range."""
+        check_parameters(
+            self,
+            full_batch=choice(True, False),
+            tasks=integer(at_least=1, or_word="auto"),
+            blas_threads=integer(at_least=1),
+        )
+        self._rule.check()
+        self._schedule.check()
+
+    @property
+    def _rule(self) -> Rule:
+        return choose("rule", self.rule, RULES, Rule)  # type: ignore[type-abstract]
+
+    @property
+    def _schedule(self) -> Schedule:
+        return choose("schedule", self.schedule, SCHEDULES, Schedule)  # type: ignore[type-abstract]
+
+    def passes(self, n_rows: int) -> int:
+        """Return the passes that a fit makes unless told: 10 to 200, fewer the more rows."""
+        return 200 if self.full_batch else int(np.clip(500_000 // n_rows, 10, 200))
+
+    def batch_rows(self, n_rows: int) -> int:
+        """Return the rows of a mini-batch unless told."""
+        return min(200, n_rows)
+
+    def start(
+        self, problem: Problem, weights: Weights, budget: Budget, storage: Any = None
+    ) -> GradientState:
+        """Return the state before the first step."""
+        slots = tuple(self._rule.init(w) for w in weights)
+        return GradientState(weights, slots, 0, budget, Score(0.0, 0.0, 0.0))
+
+    def map(self, problem: Problem, state: GradientState, rows: Rows) -> Step:
+        """Return the sum of the rows' gradients, negative."""
+        return gradient_step(problem, state.weights, (False,) * len(state.weights), rows)
+
+    def update(self, problem: Problem, state: GradientState, statistics: Step) -> GradientState:
+        """Return the state after a step of the rule."""
+        score = statistics.score
+        if not np.isfinite(score.loss):
+            raise DivergenceError(
+                f"The loss is not finite at step {state.step + 1}: lower the learning rate of the "
+                "rule; and look for extreme values in X."
+            )
+        step = state.step + 1
+        if not score.weight > 0:  # rows of weight zero teach nothing
+            return state._replace(step=step)
+        rule = self._rule
+        t = state.step / (state.budget.pass_steps or 1)
+        rate = rule.learning_rate * self._schedule(t)
+        weights, slots = [], []
+        for w, own, total in zip(state.weights, state.slots, statistics.residuals, strict=True):
+            new = tuple(recycled(w.shape, w.dtype) for _ in range(1 + len(own)))
+            height = max(1, _PIECE // w.shape[1])
+            for start in range(0, len(w), height):
+                part = slice(start, start + height)
+                g = thread_workspace().take("gradient", w[part].shape, w.dtype)
+                mean_gradient(total[part], w[part], -score.weight, -problem.penalty, out=g)
+                own_part, new_part = tuple(s[part] for s in own), tuple(s[part] for s in new)
+                rule.update(w[part], g, own_part, rate, step, new_part)
+            weights.append(new[0])
+            slots.append(new[1:])
+        return state._replace(
+            weights=tuple(weights),
+            slots=tuple(slots),
+            step=step,
+            score=combine(state.score, score),
+        )
+
+    def report(self, state: GradientState) -> dict[str, Any]:
+        """Return the learning rate that the last step had."""
+        t = (state.step - 1) / (state.budget.pass_steps or 1)
+        return {"learning_rate": self._rule.learning_rate * self._schedule(max(t, 0.0))}
+
+    def flops(self, network: Network) -> float:
+        """Return the floating-point operations of a pass for each row: all matrix products."""
+        back = network.flops - 2 * (network.widths[0] + 1) * network.widths[1]
+        return 2 * network.flops + back

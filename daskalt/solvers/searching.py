@@ -1,0 +1,417 @@
+"""Full-batch methods that search along a line: every trial is one map-reduced pass."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from daskalt.errors import DivergenceError, InputError
+from daskalt.kernels.hessian import hessian
+from daskalt.kernels.step import mean_gradient
+from daskalt.network import Network, Weights, pack, unpack
+from daskalt.parameters import check_parameters, integer
+from daskalt.rules import LINE_SEARCHES, LineSearch, choose
+from daskalt.rules.line_search import Point, Search
+from daskalt.solvers.altmin_map import gradient_step
+from daskalt.solvers.base import Budget, Problem, Rows, Solver
+from daskalt.statistics import Score
+from daskalt.weights import ridge_solve
+
+__all__ = [
+    "LBFGS",
+    "ConjugateGradient",
+    "LineSearchSolver",
+    "Newton",
+    "SearchState",
+    "SteepestDescent",
+]
+
+Array = np.ndarray
+
+
+class SearchState(NamedTuple):
+    """A line, and where on it the next pass is to look.
+
+    Vectors are all weights in one, as `network.pack` makes them.
+    """
+
+    weights: Weights  # the best so far
+    value: float  # penalised loss there
+    trial: Weights  # where the next pass takes loss and gradient
+    origin: Weights  # where the line starts
+    gradient: Array | None  # there
+    direction: Array | None
+    search: Search | None
+    memory: tuple[Array, ...]  # what the method makes its directions of
+    step: int  # of lines
+    steepest: bool  # whether the direction is the steepest
+    converged: bool
+    budget: Budget
+    score: Score
+
+
+class HessianStep(NamedTuple):
+    """Sums of the rows' gradients, negative, and Hessians."""
+
+    score: Score
+    residuals: Any
+    grams: Any
+    hessian: Array
+
+
+class LineSearchSolver(Solver):
+    """A method that steps from line to line; what it adds is `direction`."""
+
+    full_batch = True
+    state_types = (SearchState, Search, Point, Score, Budget)
+    line_search: str | LineSearch
+
+    def check(self) -> None:
+        """Raise InputError if a parameter is out of its range."""
+        self._line.check()
+
+    @property
+    def _line(self) -> Any:
+        return choose("line_search", self.line_search, LINE_SEARCHES, LineSearch)
+
+    @abstractmethod
+    def direction(
+        self, problem: Problem, state: SearchState, g: Array, statistics: Any
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Return the direction from a new point with gradient ``g``, and the method's memory.
+
+        ``state`` is still that of the line which led there; its gradient is None at the start.
+        """
+
+    def passes(self, n_rows: int) -> int:
+        """Return the passes that a fit makes unless told, each of them a trial."""
+        return 200
+
+    def start(
+        self, problem: Problem, weights: Weights, budget: Budget, storage: Any = None
+    ) -> SearchState:
+        """Return the state before the first pass."""
+        return SearchState(
+            weights=weights,
+            value=np.inf,
+            trial=weights,
+            origin=weights,
+            gradient=None,
+            direction=None,
+            search=None,
+            memory=(),
+            step=0,
+            steepest=True,
+            converged=False,
+            budget=budget,
+            score=Score(0.0, 0.0, 0.0),
+        )
+
+    def map(self, problem: Problem, state: SearchState, rows: Rows) -> Any:
+        """Return the sums of loss and gradient of some rows at the trial point."""
+        return gradient_step(problem, state.trial, (False,) * len(state.trial), rows)
+
+    def update(self, problem: Problem, state: SearchState, statistics: Any) -> SearchState:
+        """Return the state with the next trial, on this line or on a new one."""
+        state = state._replace(score=statistics.score)
+        if state.converged:
+            return state
+        value, g = _objective(problem, state.trial, statistics)
+        if state.search is None or state.direction is None:
+            if not np.isfinite(value) or not np.isfinite(g).all():
+                raise DivergenceError(
+                    "The loss or its gradient is not finite at the initial weights: look for "
+                    "extreme values in X."
+                )
+            return self._turn(problem, state, value, g, statistics)
+        slope = float(np.dot(g, state.direction))
+        noise = 10 * float(np.finfo(g.dtype).eps) * abs(state.search.origin.value)
+        if value < state.value:
+            state = state._replace(weights=state.trial, value=value)
+        origin = state.search.origin.value
+        search = self._line.advance(state.search, value, slope, noise)
+        if search.state == "found":
+            return self._turn(problem, state._replace(search=search), value, g, statistics)
+        if search.state in ("searching", "settling"):
+            return self._try(state, search)
+        if state.steepest:  # not even downhill is there anything left to gain
+            return state._replace(converged=True, trial=state.weights)
+        here = state.gradient
+        assert here is not None
+        return self._set_out(state._replace(memory=(), steepest=True), -here, here, origin)
+
+    def report(self, state: SearchState) -> dict[str, Any]:
+        """Return the best penalised loss, and the size of the gradient where the line starts."""
+        search = state.search
+        return {
+            "penalised_loss": state.value,
+            "gradient_norm": 0.0 if state.gradient is None else _norm(state.gradient),
+            "lines": state.step,
+            "trials": 0 if search is None else search.trials,
+            "converged": state.converged,
+        }
+
+    def flops(self, network: Network) -> float:
+        """Return the floating-point operations of a pass for each row: all matrix products."""
+        back = network.flops - 2 * (network.widths[0] + 1) * network.widths[1]
+        return 2 * network.flops + back
+
+    def first_length(self, state: SearchState, slope: float) -> float:
+        """Return the first trial of a new line, of slope ``slope``, after that of ``state``."""
+        return 1.0
+
+    def _turn(
+        self, problem: Problem, state: SearchState, value: float, g: Array, statistics: Any
+    ) -> SearchState:
+        """Take the trial as the new point, and set out from it along a new line."""
+        d, memory = self.direction(problem, state, g, statistics)
+        steepest = not float(np.dot(g, d)) < 0
+        if steepest:
+            d, memory = -g, ()
+        if not state.value <= value:
+            state = state._replace(weights=state.trial, value=value)
+        state = state._replace(
+            origin=state.trial, memory=memory, steepest=steepest, step=state.step + 1
+        )
+        return self._set_out(state, d, g, value)
+
+    def _set_out(self, state: SearchState, d: Array, g: Array, value: float) -> SearchState:
+        slope = float(np.dot(g, d))
+        first = self.first_length(state, slope) if slope < 0 else 0.0
+        if state.gradient is None:  # nothing is known of the scale yet: a step of length 1 at most
+            first = min(1.0, 1.0 / (_norm(d) or 1.0))
+        state = state._replace(gradient=g, direction=d)
+        # What is left to gain would be lost in rounding.
+        if first * -slope <= float(np.finfo(g.dtype).eps) * abs(value):
+            return state._replace(converged=True, trial=state.weights)
+        return self._try(state, self._line.start(value, slope, first))
+
+    def _try(self, state: SearchState, search: Search) -> SearchState:
+        assert state.direction is not None
+        move = unpack(state.direction * state.direction.dtype.type(search.trial), state.origin)
+        trial = tuple(w + p for w, p in zip(state.origin, move, strict=True))
+        return state._replace(search=search, trial=trial)
+
+
+class SteepestDescent(LineSearchSolver):
+    """Gradient descent, full batch, with a line search in place of a learning rate.
+
+    Parameters
+    ----------
+    line_search : {"backtracking", "exact", "wolfe"} or LineSearch, default="backtracking"
+        Length of a step: the first that falls enough, or the minimum along the line.
+    """
+
+    def __init__(self, line_search: str | LineSearch = "backtracking") -> None:
+        self.line_search = line_search
+
+    def direction(
+        self, problem: Problem, state: SearchState, g: Array, statistics: Any
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Return the negative gradient."""
+        return -g, ()
+
+    def first_length(self, state: SearchState, slope: float) -> float:
+        """Return twice the last length, which backtracking alone could only shorten."""
+        return 1.0 if state.search is None else 2.0 * state.search.trial
+
+
+class ConjugateGradient(LineSearchSolver):
+    """Nonlinear conjugate gradients: d' = -g' + max(0, g'ᵀ(g' - g) / gᵀg) d (Polak-Ribière+).
+
+    Parameters
+    ----------
+    line_search : str or LineSearch, default="wolfe"
+        "wolfe" is the strong Wolfe conditions with the curvature 0.1 here.
+    restart_every : int or None, default=None
+        Lines after which the direction is the steepest again. None leaves restarts to where
+        successive gradients are far from orthogonal, |gᵀg'| ≥ 0.2 g'ᵀg' (Powell, 1977), and to
+        where max(0, ...) makes one.
+
+    References
+    ----------
+    Nocedal, Wright: Numerical Optimization, 2nd edition, section 5.2.
+    """
+
+    def __init__(
+        self, line_search: str | LineSearch = "wolfe", *, restart_every: int | None = None
+    ) -> None:
+        self.line_search = line_search
+        self.restart_every = restart_every
+
+    def check(self) -> None:
+        """Raise InputError if a parameter is out of its range."""
+        check_parameters(self, restart_every=integer(at_least=1, or_none=True))
+        super().check()
+
+    def validate(self, problem: Problem) -> None:
+        """Raise InputError if the loss has no gradient."""
+        _need_smooth(self, problem)
+
+    @property
+    def _line(self) -> Any:
+        line = super()._line
+        return line.set_params(curvature=0.1) if self.line_search == "wolfe" else line
+
+    def direction(
+        self, problem: Problem, state: SearchState, g: Array, statistics: Any
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Return the conjugate direction."""
+        old, d = state.gradient, state.direction
+        every = self.restart_every
+        if old is None or d is None or (every is not None and state.step % every == 0):
+            return -g, ()
+        square = float(np.dot(g, g))
+        overlap = float(np.dot(g, old))
+        if every is None and abs(overlap) >= 0.2 * square:
+            return -g, ()
+        beta = max(0.0, (square - overlap) / float(np.dot(old, old)))
+        return g.dtype.type(beta) * d - g, ()
+
+    def first_length(self, state: SearchState, slope: float) -> float:
+        """Return the length that gives the change to first order which the last line gave."""
+        if state.search is None:
+            return 1.0
+        return state.search.trial * min(10.0, state.search.origin.slope / slope)
+
+
+class LBFGS(LineSearchSolver):
+    """Limited-memory BFGS on map-reduced gradients.
+
+    Parameters
+    ----------
+    memory : int, default=10
+        Pairs of steps and changes of the gradient that stand for the inverse Hessian.
+    line_search : str or LineSearch, default="wolfe"
+        The strong Wolfe conditions keep every pair usable.
+
+    References
+    ----------
+    Nocedal, Wright: Numerical Optimization, 2nd edition, algorithms 7.4 and 7.5.
+    """
+
+    def __init__(self, memory: int = 10, *, line_search: str | LineSearch = "wolfe") -> None:
+        self.memory = memory
+        self.line_search = line_search
+
+    def check(self) -> None:
+        """Raise InputError if a parameter is out of its range."""
+        check_parameters(self, memory=integer(at_least=1))
+        super().check()
+
+    def validate(self, problem: Problem) -> None:
+        """Raise InputError if the loss has no gradient."""
+        _need_smooth(self, problem)
+
+    def direction(
+        self, problem: Problem, state: SearchState, g: Array, statistics: Any
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Return the quasi-Newton direction by the two-loop recursion, and the pairs."""
+        memory = state.memory  # s, y, s, y, ... from the oldest to the newest
+        if state.gradient is not None and state.direction is not None and state.search is not None:
+            s = state.direction * g.dtype.type(state.search.trial)
+            y = g - state.gradient
+            if float(np.dot(s, y)) > 1e-10 * _norm(s) * _norm(y):
+                memory = (*memory, s, y)[-2 * self.memory :]
+        q = -g
+        pairs = list(zip(memory[::2], memory[1::2], strict=True))
+        shares = []
+        for s, y in reversed(pairs):
+            share = float(np.dot(s, q)) / float(np.dot(s, y))
+            q -= g.dtype.type(share) * y
+            shares.append(share)
+        if pairs:
+            s, y = pairs[-1]
+            q *= g.dtype.type(float(np.dot(s, y)) / float(np.dot(y, y)))
+        for (s, y), share in zip(pairs, reversed(shares), strict=True):
+            back = float(np.dot(y, q)) / float(np.dot(s, y))
+            q += g.dtype.type(share - back) * s
+        return q, memory
+
+
+class Newton(LineSearchSolver):
+    """Newton's method for convex problems: no hidden layer, and a smooth convex loss.
+
+    The Hessian, of as many rows and columns as there are weights, is summed over the rows like
+    everything else: (outputs × (features + 1))² numbers, which must fit in memory several times.
+
+    Parameters
+    ----------
+    line_search : str or LineSearch, default="backtracking"
+        Tried from the full step down.
+    """
+
+    def __init__(self, line_search: str | LineSearch = "backtracking") -> None:
+        self.line_search = line_search
+
+    def validate(self, problem: Problem) -> None:
+        """Raise InputError unless the problem is convex and its Hessian of a size to hold."""
+        network = problem.network
+        _need_smooth(self, problem)
+        if network.n_layers > 1 or not network.loss.convex:
+            raise InputError(
+                "Newton needs a convex problem, hidden_layer_sizes=() and a loss that is convex, "
+                f"such as the cross-entropy; got hidden layers {network.widths[1:-1]} and "
+                f"{network.loss.name} on {network.loss.link_name}. Use LBFGS() for others."
+            )
+        size = (network.widths[0] + 1) * network.widths[1]
+        if size > LARGEST_HESSIAN:
+            raise InputError(
+                f"Newton's Hessian would have {size} rows and columns, "
+                f"{size**2 * problem.dtype.itemsize / 1e9:.1f} GB in every task. Use LBFGS() for "
+                f"more than {LARGEST_HESSIAN} weights."
+            )
+
+    def map(self, problem: Problem, state: SearchState, rows: Rows) -> HessianStep:
+        """Return the sums of loss, gradient and Hessian of some rows at the trial point."""
+        step = gradient_step(problem, state.trial, (False,), rows)
+        x = problem.inputs(rows.X)
+        z = x @ state.trial[0].T
+        d, u = problem.network.loss.hessian(z, rows.y)
+        return HessianStep(step.score, step.residuals, None, hessian(x, d, u, rows.weight))
+
+    def direction(
+        self, problem: Problem, state: SearchState, g: Array, statistics: Any
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Return -H⁻¹ g."""
+        (w,) = state.trial
+        h = statistics.hessian / statistics.hessian.dtype.type(statistics.score.weight)
+        # The penalty leaves the biases, the last of every output's weights, alone.
+        penalised = np.full(w.shape, problem.penalty, w.dtype)
+        penalised[:, -1] = 0
+        h.flat[:: len(h) + 1] += penalised.ravel()
+        return ridge_solve(-g[None], h, 0.0)[0], ()
+
+    def flops(self, network: Network) -> float:
+        """Return the floating-point operations of a pass for each row: all matrix products."""
+        outputs = network.widths[1]
+        return 2 * network.flops + outputs * (outputs + 1) * (network.widths[0] + 1) ** 2
+
+
+LARGEST_HESSIAN = 10_000  # rows; 0.8 GB in double precision
+
+
+def _need_smooth(solver: Solver, problem: Problem) -> None:
+    loss = problem.network.loss
+    if not loss.smooth:
+        raise InputError(
+            f"{type(solver).__name__} needs a loss with a gradient everywhere; {loss.name!r} has "
+            "kinks. Use GradientDescent(), or another loss."
+        )
+
+
+def _objective(problem: Problem, weights: Weights, statistics: Any) -> tuple[float, Array]:
+    """The penalised loss and its gradient, as one vector."""
+    score = statistics.score
+    squares = sum(float(np.vdot(w[:, :-1], w[:, :-1])) for w in weights)
+    gradients = tuple(
+        mean_gradient(total, w, -score.weight, -problem.penalty, out=np.empty_like(w))
+        for total, w in zip(statistics.residuals, weights, strict=True)
+    )
+    return float(score.loss) / score.weight + problem.penalty / 2 * squares, pack(gradients)
+
+
+def _norm(v: Array) -> float:
+    return float(np.sqrt(np.dot(v, v)))
