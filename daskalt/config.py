@@ -15,16 +15,16 @@ from sklearn.base import is_classifier
 from daskalt.errors import ConfigError
 from daskalt.examples import EXAMPLES, HELD_OUT
 from daskalt.model import ESTIMATORS
-from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES
+from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES, LineSearch, Rule, Schedule
 from daskalt.solvers import SOLVERS
 
 __all__ = ["DataConfig", "RunConfig", "load_config", "read_overrides"]
 
-# Parameters of solvers that are named objects themselves.
-PARTS: dict[str, dict[str, Any]] = {
-    "rule": RULES,
-    "schedule": SCHEDULES,
-    "line_search": LINE_SEARCHES,
+# Parameters that take these take their names as well.
+NAMED: dict[type, dict[str, Any]] = {
+    Rule: RULES,
+    Schedule: SCHEDULES,
+    LineSearch: LINE_SEARCHES,
 }
 
 
@@ -203,13 +203,14 @@ def _built(where: str, value: str | dict[str, Any], named: dict[str, Any]) -> An
         raise ConfigError(f"{where} must be one of {', '.join(named)}; got {name!r}.")
     default = named[name]()
     hints = _constructor_hints(type(default))
-    hints |= {part: str | dict for part in PARTS if part in hints}
+    parts = _parts(hints)
+    hints |= dict.fromkeys(parts, str | dict)
     _check_section(where, given, hints, also=("name",))
     if not given:
         return name
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    for part in PARTS.keys() & given.keys():
-        given[part] = _built(f"{where}.{part}", given[part], PARTS[part])
+    for part in parts.keys() & given.keys():
+        given[part] = _built(f"{where}.{part}", given[part], parts[part])
     return default.set_params(**given)
 
 
@@ -217,10 +218,20 @@ def _described(thing: Any, named: dict[str, Any]) -> dict[str, Any]:
     """The name and parameters from which `_built` makes the same object."""
     names = {type(make()): name for name, make in reversed(named.items())}
     parameters = thing.get_params(deep=False)
-    for part in PARTS.keys() & parameters.keys():
+    for part, table in _parts(_constructor_hints(type(thing))).items():
         if not isinstance(parameters[part], str):
-            parameters[part] = _described(parameters[part], PARTS[part])
+            parameters[part] = _described(parameters[part], table)
     return {"name": names[type(thing)], **parameters}
+
+
+def _parts(hints: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The parameters that take a named object, and the names."""
+    return {
+        parameter: table
+        for parameter, hint in hints.items()
+        for kind, table in NAMED.items()
+        if kind in get_args(hint)
+    }
 
 
 def _constructor_hints(kind: type) -> dict[str, Any]:
@@ -341,7 +352,7 @@ def _override(tree: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
     for part in path:
         inner = tree.get(part)
-        if part in ("solver", *PARTS) and isinstance(inner, str):
+        if part in ("solver", "rule", "schedule", "line_search") and isinstance(inner, str):
             inner = {"name": inner}
         if inner is not None and not isinstance(inner, dict):
             raise ConfigError(f"--{key}: {part} is {inner!r}, which has no keys.")

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from pipelines.benchmark.data import load_images, prepared
+from pipelines.benchmark.gradient import check_gradient
 from pipelines.benchmark.memory import check_batch_memory, check_memory
 from pipelines.benchmark.picture import draw
 from pipelines.benchmark.quality import check_batch_deep, check_deep, check_small
@@ -29,6 +30,7 @@ CHECKS = {
     "processes": check_processes,
     "deep": check_deep,
     "small": check_small,
+    "gradient": check_gradient,
     "memory": check_memory,
     "batch-memory": check_batch_memory,
     "batch-deep": check_batch_deep,

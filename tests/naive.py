@@ -186,6 +186,8 @@ def altmin_step(
 def output_hessian(name, link_name, z):
     """The positive semidefinite model of ∂²ℓ/∂z² of one row."""
     p = link(link_name, z)
+    if name in ("hinge", "absolute"):
+        return np.zeros((len(z), len(z)))
     if link_name == "softmax":
         return np.diag(p) - np.outer(p, p)
     slope = each(ACTIVATIONS[link_name][1], z)

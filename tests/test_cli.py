@@ -385,6 +385,26 @@ def test_solver_of_its_own_parameters(tmp_path):
     assert load_config(path).estimator.solver == "altmin"
 
 
+def test_parts_of_a_solver(tmp_path):
+    solver = {"name": "sgd", "rule": {"name": "adam", "beta_1": 0.8}, "schedule": "step"}
+    path = write_config(tmp_path, parameters={"solver": solver})
+    overrides = {"parameters.solver.schedule.every": 3.0}
+    config = load_config(path, overrides)
+    assert config.estimator.solver.rule.get_params()["beta_1"] == 0.8
+    assert config.estimator.solver.schedule.every == 3.0
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump(config.resolved()))
+    assert load_config(again).resolved() == config.resolved()
+    named = load_config(write_config(tmp_path, parameters={"solver": "adam"}))
+    assert named.resolved()["parameters"]["solver"]["rule"] == "adam"
+    for wrong, message in (
+        ({"rule": "adamm"}, "parameters.solver.rule must be one of sgd"),
+        ({"rule": {"name": "adam", "beta": 1}}, "parameters.solver.rule.beta"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_config(write_config(tmp_path, parameters={"solver": {"name": "sgd"} | wrong}))
+
+
 # The other commands
 
 

@@ -119,28 +119,26 @@ class LineSearchSolver(Solver):
         if state.converged:
             return state
         value, g = _objective(problem, state.trial, statistics)
-        if state.search is None or state.direction is None:
+        line, d, here = state.search, state.direction, state.gradient
+        if line is None or d is None or here is None:
             if not np.isfinite(value) or not np.isfinite(g).all():
                 raise DivergenceError(
                     "The loss or its gradient is not finite at the initial weights: look for "
                     "extreme values in X."
                 )
             return self._turn(problem, state, value, g, statistics)
-        slope = float(np.dot(g, state.direction))
-        noise = 10 * float(np.finfo(g.dtype).eps) * abs(state.search.origin.value)
+        noise = 10 * float(np.finfo(g.dtype).eps) * abs(line.origin.value)
         if value < state.value:
             state = state._replace(weights=state.trial, value=value)
-        origin = state.search.origin.value
-        search = self._line.advance(state.search, value, slope, noise)
+        search = self._line.advance(line, value, float(np.dot(g, d)), noise)
         if search.state == "found":
             return self._turn(problem, state._replace(search=search), value, g, statistics)
         if search.state in ("searching", "settling"):
             return self._try(state, search)
         if state.steepest:  # not even downhill is there anything left to gain
             return state._replace(converged=True, trial=state.weights)
-        here = state.gradient
-        assert here is not None
-        return self._set_out(state._replace(memory=(), steepest=True), -here, here, origin)
+        state = state._replace(memory=(), steepest=True)
+        return self._set_out(state, -here, here, line.origin.value)
 
     def report(self, state: SearchState) -> dict[str, Any]:
         """Return the best penalised loss, and the size of the gradient where the line starts."""

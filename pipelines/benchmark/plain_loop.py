@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 import daskalt
 from daskalt.data.passes import read_lane
-from daskalt.kernels.threads import one_blas_thread
+from daskalt.kernels.threads import blas_threads
 from daskalt.reduction import fold
 from daskalt.solvers import loop
 from daskalt.statistics import combine
@@ -28,7 +28,7 @@ def plain_loop_seconds(setting, seed, passes, batch_size):
     )
     began = time.perf_counter()
     with (
-        one_blas_thread(),
+        blas_threads(),
         ThreadPoolExecutor(THREADS) as pool,
         patch.object(loop, "_run_pass", _plain(pool)),
     ):

@@ -455,10 +455,11 @@ def test_solvers_are_found_by_name():
     assert isinstance(get_solver("altmin"), StochasticAltMin)
     given = StochasticAltMin(damping=2)
     assert get_solver(given) is given
-    for bad in ("adam", None, StochasticAltMin):
+    for bad in ("sgdd", None, StochasticAltMin):
         with pytest.raises(InputError, match="parameter solver must be one of 'altmin'"):
             get_solver(bad)
-    assert set(SOLVERS) == {"altmin", "batch-altmin", "admm"}
+    descents = {"gd", "sgd", "adagrad", "rmsprop", "adadelta", "adam", "cg", "lbfgs", "newton"}
+    assert set(SOLVERS) == {"altmin", "batch-altmin", "admm"} | descents
 
 
 def test_parameters_can_be_read_and_set():
