@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 from pipelines.benchmark.tables import markdown, write
 
@@ -52,3 +53,14 @@ def save(draw, path):
     draw(figure)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
+
+
+def draw_regions(axes, model, X, y, title):
+    """Draw the probability of the second class over the plane, and the rows."""
+    low, high = X.min(axis=0) - 0.5, X.max(axis=0) + 0.5
+    a, b = np.meshgrid(np.linspace(low[0], high[0], 120), np.linspace(low[1], high[1], 120))
+    p = model.predict_proba(np.column_stack([a.ravel(), b.ravel()]))[:, 1].reshape(a.shape)
+    axes.contourf(a, b, p, levels=np.linspace(0, 1, 11), cmap="RdBu_r", alpha=0.6)
+    axes.contour(a, b, p, levels=[0.5], colors="k", linewidths=1)
+    axes.scatter(*X.T, c=y, cmap="RdBu_r", edgecolor="k", linewidth=0.3, s=12)
+    axes.set_title(title, fontsize="medium")

@@ -1,0 +1,33 @@
+"""Single steps of a solver on rows in memory, for studies that look at every one of them."""
+
+import numpy as np
+
+from daskalt.data.scaling import Scaling
+from daskalt.data.targets import RealTargets
+from daskalt.losses import get_loss
+from daskalt.network import Network
+from daskalt.solvers.base import Budget, Problem, Rows
+
+__all__ = ["linear_problem", "path"]
+
+
+def linear_problem(features, penalty=0.0):
+    """Linear regression on the features as they are, with weights of zero to start from."""
+    problem = Problem(
+        network=Network((features, 1), "identity", get_loss("squared", "identity")),
+        scaling=Scaling(np.zeros(features), np.ones(features)),
+        targets=RealTargets(np.zeros(1), np.ones(1), one_dimensional=True),
+        penalty=penalty,
+        dtype=np.dtype(np.float64),
+    )
+    return problem, (np.zeros((1, features + 1)),)
+
+
+def path(solver, problem, weights, X, y, batches, pass_steps):
+    """Yield the weights after each step; ``batches`` are slices of the rows."""
+    rows = Rows(X, y[:, None], None)
+    state = solver.start(problem, weights, Budget(None, None, pass_steps))
+    for batch in batches:
+        part = rows.part(batch.start, batch.stop)
+        state = solver.update(problem, state, solver.map(problem, state, part))
+        yield state.weights
