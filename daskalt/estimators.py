@@ -39,14 +39,17 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Activation of the hidden layers.
     solver : str or Solver, default="altmin"
         Training method by name, or with its own parameters as an object, such as
-        ``StochasticAltMin(damping=3)``.
+        ``StochasticAltMin(damping=3)``. The names are "altmin", "batch-altmin" and "admm"; "sgd",
+        "adagrad", "rmsprop", "adadelta" and "adam" on mini-batches; "gd", "cg", "lbfgs" and, for
+        convex problems, "newton" on all rows.
     alpha : float, default=1e-4
         L2 penalty: alpha / 2n times the squared weights is added to the mean loss of n rows.
     batch_size : int or "auto", default="auto"
-        Rows of a step; "auto" is a fortieth of the rows, between 100 and 2,000.
+        Rows of a step; "auto" is a fortieth of the rows, between 100 and 2,000, for alternating
+        minimisation, and 200 for gradient descent.
     max_iter : int or None, default=None
-        Passes over the data, along which steps are annealed to zero. None chooses from the number
-        of rows: 3 for 50,000 and more, up to 20 for few.
+        Passes over the data. None leaves the number to the solver: "altmin" makes 2 for 50,000 rows
+        and more, up to 20 for few, along which its steps are annealed to zero.
     shuffle : bool or "global", default=True
         True reads blocks in random order and mixes rows in memory. "global" first writes a
         shuffled copy to `scratch`, for data stored in an order.

@@ -387,7 +387,7 @@ def test_solver_of_its_own_parameters(tmp_path):
 
 def test_parts_of_a_solver(tmp_path):
     solver = {"name": "sgd", "rule": {"name": "adam", "beta_1": 0.8}, "schedule": "step"}
-    path = write_config(tmp_path, parameters={"solver": solver})
+    path = write_config(tmp_path, parameters={"hidden_layer_sizes": [8], "solver": solver})
     overrides = {"parameters.solver.schedule.every": 3.0}
     config = load_config(path, overrides)
     assert config.estimator.solver.rule.get_params()["beta_1"] == 0.8
