@@ -6,13 +6,15 @@ import json
 import numpy as np
 import pytest
 import zarr
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 import daskalt
-from daskalt import MLPClassifier, MLPRegressor, StochasticAltMin
+from daskalt import LBFGS, GradientDescent, MLPClassifier, MLPRegressor, StochasticAltMin
 from daskalt.data.opening import open_table
 from daskalt.errors import InputError, StorageError
 from daskalt.fitting import all_blocks
+from daskalt.rules import Adam, StepDecay, StrongWolfe
 from daskalt.scoring import score_table
 
 RNG = np.random.default_rng(0)
@@ -42,6 +44,13 @@ CASES = {
     "uint8": (classifier(), np.clip(X * 40 + 128, 0, 255).astype(np.uint8), SUM > 0),
     "no hidden layer": (classifier(hidden_layer_sizes=()), X, SUM > 0),
     "solver": (classifier(solver=StochasticAltMin(damping=2.0, mu=(1.0, 0.5))), X, SUM > 0),
+    "rule": (
+        classifier(solver=GradientDescent(Adam(0.01, beta_1=0.8), schedule=StepDecay(2))),
+        X,
+        SUM > 0,
+    ),
+    "line search": (classifier(solver=LBFGS(line_search=StrongWolfe(curvature=0.5))), X, SUM > 0),
+    "hinge": (classifier(loss="hinge", solver="sgd"), X, np.digitize(SUM, [-1, 1])),
     "random state": (classifier(random_state=np.random.RandomState(3)), X, SUM > 0),
     "regression": (MLPRegressor((6,), max_iter=2, random_state=0), X, 100 + 30 * SUM),
     "two targets": (
@@ -76,7 +85,7 @@ def same(a, b):
             same(one, other)
     elif isinstance(a, np.random.RandomState):
         same(a.get_state(legacy=False), b.get_state(legacy=False))
-    elif isinstance(a, StochasticAltMin):
+    elif isinstance(a, BaseEstimator):
         same(a.get_params(), b.get_params())
     else:
         assert a == b

@@ -1,6 +1,8 @@
 """Graphs compute nothing while they are built, and add in the same order on every scheduler."""
 
 import operator
+import threading
+import time
 
 import dask
 import numpy as np
@@ -121,6 +123,34 @@ def test_tasks_run_with_one_blas_thread():
     before = blas_threads()
     assert call(blas_threads) == {1}
     assert blas_threads() == before
+
+
+def test_more_threads_a_task_leave_fewer_tasks_at_once(monkeypatch):
+    monkeypatch.setattr("daskalt.reduction.CPU_COUNT", 4)
+    lock, running, most = threading.Lock(), [0], [0]
+
+    def task(_):
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.02)  # long enough for others to come in beside it
+        seen = blas_threads()
+        with lock:
+            running[0] -= 1
+        return seen
+
+    graph = Graph(threads=2)
+    with dask.config.set(scheduler="threads", num_workers=4):
+        seen = graph.compute(graph.reduce(set.union, [graph.add(task, k) for k in range(12)]))
+    assert seen == {2}
+    assert most[0] <= 2
+
+
+def test_workers_hold_their_tasks_to_the_threads(cluster):
+    cluster(1)
+    for threads in (2, 1):
+        graph = Graph(threads)
+        assert graph.compute(graph.add(blas_threads)) == {threads}
 
 
 def test_lists_of_references_and_plain_values_mix():

@@ -1,0 +1,106 @@
+"""The joint step of all layers, and the sweep that goes on from it."""
+
+import numpy as np
+import pytest
+
+from daskalt.activations import ACTIVATIONS
+from daskalt.kernels.joint import joint_step
+from daskalt.kernels.sweep import predict_layers, sweep
+from daskalt.kernels.workspace import Workspace
+from daskalt.losses import get_loss
+from tests import naive
+from tests.kernels.test_passes import network
+
+MU = (0.5, 2.0, 7.0)
+
+
+def problem(activation, dtype=np.float64):
+    weights, x = network((4, 5, 6, 3), dtype, rows=8)
+    activations = naive.forward(weights, x, activation)
+    z = [a @ W.T for a, W in zip(activations, weights, strict=False)]
+    return weights, x, activations, z
+
+
+def close(dtype):
+    return {"rtol": 1e-4, "atol": 1e-4} if dtype == np.float32 else {"rtol": 1e-9, "atol": 1e-11}
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "softplus"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scratch", [True, False])
+def test_every_layer_moves_by_its_own_gradient(activation, dtype, scratch):
+    """z_l - W_l ã_{l-1} = -∂ℓ/∂z_l / 2μ_l, the left side with moved layers below."""
+    weights, x, activations, forward = problem(activation, dtype)
+    loss = get_loss("cross_entropy", "softmax")
+    y = np.arange(8) % 3
+    r, _ = loss.residual(forward[-1].astype(dtype), y)
+    expected = naive.backward(weights, activations, r.copy(), activation)
+    inputs = [a.astype(dtype) for a in activations[:-1]]
+    workspace = Workspace() if scratch else None
+    moved, predictions, coupling = joint_step(
+        weights,
+        [f.astype(dtype) for f in forward],
+        inputs,
+        r,
+        MU,
+        ACTIVATIONS[activation],
+        workspace,
+    )
+    below, total = x.astype(float), np.zeros(8)
+    for layer, (W, mu) in enumerate(zip(weights, MU, strict=True)):
+        prediction = naive.matmul(below, W.T)
+        np.testing.assert_allclose(predictions[layer], prediction, **close(dtype))
+        v = moved[layer] - prediction
+        np.testing.assert_allclose(v, expected[layer] / (2 * mu), **close(dtype))
+        total += mu * np.sum((expected[layer] / (2 * mu)) ** 2, axis=1)
+        phi = naive.ACTIVATIONS[activation][0]
+        below = np.column_stack([naive.each(phi, moved[layer]), np.ones(8)])
+    np.testing.assert_allclose(coupling, total, rtol=1e-4 if dtype == np.float32 else 1e-9)
+
+
+def test_the_gradient_reaches_the_first_layer_of_a_deep_network_undiminished():
+    """A sweep from the forward pass loses most of it on the way, which is why there is a step."""
+    rng = np.random.default_rng(0)
+    weights = [rng.standard_normal((20, 21)) * np.sqrt(1.0 / 20) for _ in range(9)]
+    weights.append(rng.standard_normal((3, 21)) * np.sqrt(1.0 / 20))
+    x = np.column_stack([rng.standard_normal((6, 20)), np.ones(6)])
+    phi, loss = ACTIVATIONS["identity"], get_loss("cross_entropy", "softmax")
+    y, mu = np.arange(6) % 3, (10.0,) * 10
+    activations = naive.forward(weights, x, "identity")
+    z = [a @ W.T for a, W in zip(activations, weights, strict=False)]
+    r, _ = loss.residual(z[-1].copy(), y)
+    moved, _, _ = joint_step(weights, z, activations[:-1], r.copy(), mu, phi)
+    full = naive.backward(weights, activations, r, "identity")[0] / 20
+    swept, _, _ = sweep(weights, x, y, z, mu, phi, loss)
+    own, left = np.linalg.norm(moved[0] - z[0]), np.linalg.norm(swept[0] - z[0])
+    assert own == pytest.approx(np.linalg.norm(full), rel=1e-9)
+    assert left < 0.05 * own
+
+
+def test_a_sweep_needs_no_predictions_that_it_is_given():
+    weights, x, _, z = problem("tanh")
+    rng = np.random.default_rng(1)
+    z = [own + 0.3 * rng.standard_normal(own.shape) for own in z]
+    phi, loss = ACTIVATIONS["tanh"], get_loss("cross_entropy", "softmax")
+    y = np.arange(8) % 3
+    alone = sweep(weights, x, y, z, MU, phi, loss)
+    known = predict_layers(weights, x, z, phi, first=x @ weights[0].T)
+    given = sweep(weights, x, y, z, MU, phi, loss, predictions=known)
+    for ours, theirs in zip(alone, given, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_a_sweep_returns_the_activations_and_residuals_of_its_own_z(activation):
+    weights, x, _, z = problem(activation)
+    z = [own + 0.5 for own in z]
+    phi, loss = ACTIVATIONS[activation], get_loss("cross_entropy", "softmax")
+    moved, inputs, residuals = sweep(weights, x, np.arange(8) % 3, z, MU, phi, loss)
+    below = x
+    for layer, W in enumerate(weights):
+        np.testing.assert_allclose(inputs[layer], below, rtol=1e-12)
+        np.testing.assert_allclose(
+            residuals[layer], moved[layer] - below @ W.T, rtol=1e-9, atol=1e-12
+        )
+        below = np.column_stack([phi.value(moved[layer]), np.ones(8)])
