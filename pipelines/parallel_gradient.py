@@ -153,7 +153,7 @@ def draw(figure, runs):
                     batches, [run[4] for run in chosen], label=f"{name}, {loss}", **style
                 )
                 panels[1][column].plot(batches, [run[6] for run in chosen], **style)
-        panels[0][column].set(title=network, yscale="log", xscale="log")
+        panels[0][column].set(title=network, xscale="log", ylim=(0, None))
         panels[1][column].set(xlabel="rows a step", ylim=(0, None))
     panels[0][0].set_ylabel("seconds an epoch")
     panels[1][0].set_ylabel("speed-up over serial")

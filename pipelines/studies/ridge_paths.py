@@ -9,7 +9,7 @@ from pipelines.benchmark.tables import Table
 from pipelines.studies.stepping import linear_problem, path
 from pipelines.studies.study import run
 
-PENALTY, START = 0.05, (-1.5, 2.5)
+PENALTY, START = 0.05, (-2.0, 0.5)
 METHODS = {  # solver, rows of a step
     "gradient descent": (daskalt.GradientDescent(SGD(0.4, momentum=0.0)), None),
     "momentum": (daskalt.GradientDescent(SGD(0.1, momentum=0.8, nesterov=False)), None),

@@ -20,7 +20,8 @@ def run(make, arguments=None):
     arguments : list of str, optional
         The command line; by default that of the process.
     """
-    name = make.__module__.rsplit(".", 1)[-1]
+    # The module's name where it is run by `python -m`, and is __main__, too.
+    name = make.__globals__["__spec__"].name.rsplit(".", 1)[-1]
     options = parser(make, name).parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     table, draw = make(options)
@@ -62,5 +63,5 @@ def draw_regions(axes, model, X, y, title):
     p = model.predict_proba(np.column_stack([a.ravel(), b.ravel()]))[:, 1].reshape(a.shape)
     axes.contourf(a, b, p, levels=np.linspace(0, 1, 11), cmap="RdBu_r", alpha=0.6)
     axes.contour(a, b, p, levels=[0.5], colors="k", linewidths=1)
-    axes.scatter(*X.T, c=y, cmap="RdBu_r", edgecolor="k", linewidth=0.3, s=12)
+    axes.scatter(*X.T, c=y, cmap="RdBu_r", edgecolor="k", linewidth=0.3, s=max(12, 200 // len(X)))
     axes.set_title(title, fontsize="medium")

@@ -1,6 +1,10 @@
 """The studies: tiny runs of every one, and what must hold even then."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +23,7 @@ from pipelines.studies import (
 from pipelines.studies.stepping import linear_problem, path
 from pipelines.studies.study import run
 
+ROOT = Path(__file__).parents[2]
 STUDIES = [admm_stability, map_reduce, outliers, regions, ridge_paths, steady_state, xor]
 
 
@@ -27,6 +32,7 @@ def rows_of(module, folder):
     assert run(module.study, ["--quick", "--seeds", "2", "--out", str(folder)]) == 0
     (record,) = (json.loads(p.read_text()) for p in folder.glob("*.json"))
     (picture,) = folder.glob("*.png")
+    assert picture.stem == module.__name__.rsplit(".", 1)[-1]
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert (folder / "benchmark.md").is_file()
     return [row["cells"] for row in record["rows"]]
@@ -39,6 +45,13 @@ def test_a_quick_run_leaves_table_and_picture(module, tmp_path, capsys):
     for row in rows:
         numbers = [value for value in row.values() if isinstance(value, float)]
         assert np.isfinite(numbers).all()
+
+
+def test_a_study_by_itself_is_named_after_its_module(tmp_path):
+    command = [sys.executable, "-m", "pipelines.studies.xor", "--quick", "--seeds", "1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(command, cwd=tmp_path, check=True, env=environment, stdout=subprocess.DEVNULL)
+    assert (tmp_path / "runs" / "xor" / "xor.png").is_file()
 
 
 def test_newton_is_at_the_foot_of_a_quadratic_in_a_step(tmp_path):
