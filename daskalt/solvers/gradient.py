@@ -19,7 +19,7 @@ from daskalt.statistics import Score, combine
 __all__ = ["GradientDescent", "GradientState"]
 
 # Entries of a piece of a weight matrix: its gradient stays in cache until the rule has used it.
-_PIECE = 1 << 15
+_PIECE = 1 << 17
 
 
 class GradientState(NamedTuple):
