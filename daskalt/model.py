@@ -25,10 +25,10 @@ from daskalt.data.targets import (
 )
 from daskalt.errors import InputError, StorageError
 from daskalt.estimators import MLPClassifier, MLPRegressor
+from daskalt.fitted import Fitted
 from daskalt.folders import check_replaceable, whole_folder
 from daskalt.losses import get_loss
 from daskalt.network import Network
-from daskalt.perceptron import Fitted
 from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES
 from daskalt.solvers import SOLVERS, get_solver
 from daskalt.solvers.base import Budget, Problem

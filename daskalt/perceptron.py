@@ -1,25 +1,22 @@
-"""What the estimators share: fitting, continuing and predicting, whatever the targets are."""
+"""What the estimators share: fitting and continuing, whatever the targets are."""
 
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from daskalt.checkpoint import Checkpoints, checksum
-from daskalt.data.opening import is_stored, open_table
+from daskalt.data.opening import open_table
 from daskalt.data.scaling import choose_scaling
-from daskalt.data.staging import copy_to_scratch, staged_bytes
+from daskalt.data.staging import copy_to_scratch
 from daskalt.data.survey import total_weight
 from daskalt.data.table import Table
 from daskalt.data.targets import Targets
 from daskalt.errors import InputError
-from daskalt.export import to_sklearn
+from daskalt.fitted import Fitted, FittedMLP
 from daskalt.fitting import (
     Held,
     Monitor,
@@ -38,13 +35,10 @@ from daskalt.fitting import (
 from daskalt.losses import Loss
 from daskalt.network import SPREAD, Network, Weights
 from daskalt.parameters import check_parameters, choice, integer, real
-from daskalt.predicting import Predictor, predict_stored
 from daskalt.reduction import in_this_process
-from daskalt.scoring import score_table
 from daskalt.solvers import get_solver
 from daskalt.solvers.base import Budget, Problem, Solver
 from daskalt.solvers.loop import Reading, WholeBlocks
-from daskalt.statistics import Score
 
 __all__ = ["BaseMLP", "Goal"]
 
@@ -61,15 +55,7 @@ class Goal(NamedTuple):
     clustering: float = 1.0  # of the targets in the blocks; about 1 when shuffled
 
 
-class Fitted(NamedTuple):
-    """What training continues from: the problem, the solver's state, the passes made."""
-
-    problem: Problem
-    state: Any
-    passes: int
-
-
-class BaseMLP(BaseEstimator):
+class BaseMLP(FittedMLP):
     """What classifier and regressor share."""
 
     _losses: tuple[str, ...]
@@ -354,109 +340,6 @@ class BaseMLP(BaseEstimator):
 
     def _learn_targets(self, table: Table, classes: np.ndarray | None = None) -> Goal:
         raise NotImplementedError
-
-    def _finish(self, problem: Problem, state: Any, history: list[dict[str, Any]]) -> None:
-        """Set the fitted attributes, in the user's own units."""
-        weights = list(state.weights)
-        first = problem.scaling.fold(weights[0])
-        weights[0] = first
-        weights[-1] = problem.targets.fold(weights[-1])
-        self.coefs_ = [np.ascontiguousarray(w[:, :-1].T, dtype=problem.dtype) for w in weights]
-        self.intercepts_ = [np.ascontiguousarray(w[:, -1], dtype=problem.dtype) for w in weights]
-        self.n_layers_ = len(weights) + 1
-        self.n_outputs_ = problem.targets.width
-        self.out_activation_ = problem.network.loss.link_name
-        self.history_ = history
-        self.loss_curve_ = [record["loss"] for record in history]
-        self.loss_ = self.loss_curve_[-1]
-        self.best_loss_ = min(self.loss_curve_)
-        self.n_iter_ = len(history)
-        self._fitted = Fitted(problem, state, len(history))
-
-    @property
-    def solver_state_(self) -> Any:
-        """What the solver ended with; that of `BatchAltMin` has z as Dask arrays, if kept."""
-        check_is_fitted(self)
-        return self._fitted.state
-
-    def _unfolded(self, problem: Problem) -> Weights:
-        """The fitted weights in the units of another problem of the same shape."""
-        weights = [
-            np.concatenate([c.T, b[:, None]], axis=1)
-            for c, b in zip(self.coefs_, self.intercepts_, strict=True)
-        ]
-        weights[0] = problem.scaling.unfold(weights[0], problem.dtype)
-        weights[-1] = problem.targets.unfold(weights[-1], problem.dtype)
-        return tuple(np.ascontiguousarray(w, dtype=problem.dtype) for w in weights)
-
-    def _charge(
-        self, began: float, table: Table, bounds: np.ndarray, solver: Any, problem: Problem
-    ) -> None:
-        """Set ``cost_``, what the fit took."""
-        training = sum(record["seconds"] for record in self.history_)
-        flops = solver.flops(problem.network) * count_rows(bounds) * self.n_iter_
-        self.cost_ = {
-            "passes": self.n_iter_,
-            "bytes_read": sum(record["bytes_read"] for record in self.history_),
-            "bytes_written": staged_bytes(table)
-            + sum(record["bytes_written"] for record in self.history_),
-            "seconds": time.perf_counter() - began,
-            "training_seconds": training,
-            "gflops_per_second": flops / training / 1e9,
-        }
-
-    # Prediction
-
-    @property
-    def _predictor(self) -> Predictor:
-        check_is_fitted(self, "coefs_")
-        problem = self._fitted.problem
-        return Predictor(
-            tuple(self.coefs_),
-            tuple(self.intercepts_),
-            problem.network.activation,
-            problem.network.loss,
-            problem.targets,
-        )
-
-    def _apply(self, X: Any, method: str) -> Any:
-        check_is_fitted(self, "coefs_")
-        function = getattr(self._predictor, method)
-        if is_stored(X):
-            return predict_stored(self, X, function, method)
-        X = validate_data(self, X, reset=False)
-        return function(X)
-
-    def predict(self, X: Any) -> Any:
-        """Return the prediction for every row.
-
-        Parameters
-        ----------
-        X : like the X of `fit`
-
-        Returns
-        -------
-        ndarray or dask.array.Array
-            Lazy, block by block as X, if X is a Dask collection; else an array in memory.
-        """
-        return self._apply(X, "predict")
-
-    def to_sklearn(self) -> Any:
-        """Return a fitted scikit-learn estimator that makes the same predictions.
-
-        Raises
-        ------
-        InputError
-            If scikit-learn has no such network.
-        """
-        check_is_fitted(self, "coefs_")
-        return to_sklearn(self)
-
-    def _score(self, X: Any, y: Any, sample_weight: Any) -> Score:
-        """Sums over stored rows, block by block."""
-        table = open_table(self, X, y, sample_weight, reset=False)
-        problem = replace(self._fitted.problem, class_factors=None)
-        return score_table(problem, self._fitted.state, table, all_blocks(table))
 
 
 def _check_same_labels(before: Targets, now: Targets) -> None:

@@ -24,8 +24,9 @@ ORDER = """
     rules.base rules.sgd rules.adaptive rules.schedules rules.line_search rules
     solvers.base solvers.descent solvers.altmin_map solvers.altmin
     solvers.full_batch solvers.batch_map solvers.batch solvers.admm
-    solvers.gradient solvers.searching solvers.loop solvers
-    scoring fitting export predicting perceptron estimators
+    solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
+    solvers.loop solvers
+    scoring fitting export predicting fitted perceptron estimators
     folders model output examples config report running cli
 """
 PLACE = {f"daskalt.{name}": place for place, name in enumerate(ORDER.split())}

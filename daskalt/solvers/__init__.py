@@ -9,8 +9,11 @@ from daskalt.solvers.admm import ADMM
 from daskalt.solvers.altmin import StochasticAltMin
 from daskalt.solvers.base import Solver
 from daskalt.solvers.batch import BatchAltMin
+from daskalt.solvers.conjugate import ConjugateGradient
 from daskalt.solvers.gradient import GradientDescent
-from daskalt.solvers.searching import LBFGS, ConjugateGradient, Newton, SteepestDescent
+from daskalt.solvers.lbfgs import LBFGS
+from daskalt.solvers.newton import Newton
+from daskalt.solvers.searching import SteepestDescent
 
 __all__ = [
     "ADMM",

@@ -258,10 +258,15 @@ class BatchAltMin(FullBatch):
         return {"objective": state.objective, "restarted": state.restarted, **couplings}
 
     def flops(self, network: Network) -> float:
-        """Return the operations of a pass for each row: all matrix products."""
+        """Return the operations of a pass for each row: its matrix products.
+
+        Those of Newton steps are left out, since few rows take one after the joint step.
+        """
         grams = sum((w + 1) ** 2 for w in network.widths[1:-1])
         inner = network.flops - 2 * (network.widths[0] + 1) * network.widths[1]
-        return 2 * network.flops + grams / self.gram_every + (2 + 2 * self.sweeps) * inner
+        # The joint step takes two products of every layer but the first, the comparison with the
+        # rows' own z one, and the gradients of a sweep one.
+        return 2 * network.flops + grams / self.gram_every + (3 + self.sweeps) * inner
 
     def _fit(
         self,

@@ -8,25 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from daskalt.errors import DivergenceError, InputError
-from daskalt.kernels.hessian import hessian
 from daskalt.kernels.step import mean_gradient
 from daskalt.network import Network, Weights, pack, unpack
-from daskalt.parameters import check_parameters, integer
 from daskalt.rules import LINE_SEARCHES, LineSearch, choose
 from daskalt.rules.line_search import Point, Search
 from daskalt.solvers.altmin_map import gradient_step
 from daskalt.solvers.base import Budget, Problem, Rows, Solver
 from daskalt.statistics import Score
-from daskalt.weights import ridge_solve
 
-__all__ = [
-    "LBFGS",
-    "ConjugateGradient",
-    "LineSearchSolver",
-    "Newton",
-    "SearchState",
-    "SteepestDescent",
-]
+__all__ = ["LineSearchSolver", "SearchState", "SteepestDescent", "need_smooth", "norm"]
 
 Array = np.ndarray
 
@@ -50,15 +40,6 @@ class SearchState(NamedTuple):
     converged: bool
     budget: Budget
     score: Score
-
-
-class HessianStep(NamedTuple):
-    """Sums of the rows' gradients, negative, and Hessians."""
-
-    score: Score
-    residuals: Any
-    grams: Any
-    hessian: Array
 
 
 class LineSearchSolver(Solver):
@@ -145,7 +126,7 @@ class LineSearchSolver(Solver):
         search = state.search
         return {
             "penalised_loss": state.value,
-            "gradient_norm": 0.0 if state.gradient is None else _norm(state.gradient),
+            "gradient_norm": 0.0 if state.gradient is None else norm(state.gradient),
             "lines": state.step,
             "trials": 0 if search is None else search.trials,
             "converged": state.converged,
@@ -179,7 +160,7 @@ class LineSearchSolver(Solver):
         slope = float(np.dot(g, d))
         first = self.first_length(state, slope) if slope < 0 else 0.0
         if state.gradient is None:  # nothing is known of the scale yet: a step of length 1 at most
-            first = min(1.0, 1.0 / (_norm(d) or 1.0))
+            first = min(1.0, 1.0 / (norm(d) or 1.0))
         state = state._replace(gradient=g, direction=d)
         # What is left to gain would be lost in rounding.
         if first * -slope <= float(np.finfo(g.dtype).eps) * abs(value):
@@ -216,182 +197,8 @@ class SteepestDescent(LineSearchSolver):
         return 1.0 if state.search is None else 2.0 * state.search.trial
 
 
-class ConjugateGradient(LineSearchSolver):
-    """Nonlinear conjugate gradients: d' = -g' + max(0, g'ᵀ(g' - g) / gᵀg) d (Polak-Ribière+).
-
-    Parameters
-    ----------
-    line_search : str or LineSearch, default="wolfe"
-        "wolfe" is the strong Wolfe conditions with the curvature 0.1 here.
-    restart_every : int or None, default=None
-        Lines after which the direction is the steepest again. None leaves restarts to where
-        successive gradients are far from orthogonal, |gᵀg'| ≥ 0.2 g'ᵀg' (Powell, 1977), and to
-        where max(0, ...) makes one.
-
-    References
-    ----------
-    Nocedal, Wright: Numerical Optimization, 2nd edition, section 5.2.
-    """
-
-    def __init__(
-        self, line_search: str | LineSearch = "wolfe", *, restart_every: int | None = None
-    ) -> None:
-        self.line_search = line_search
-        self.restart_every = restart_every
-
-    def check(self) -> None:
-        """Raise InputError if a parameter is out of its range."""
-        check_parameters(self, restart_every=integer(at_least=1, or_none=True))
-        super().check()
-
-    def validate(self, problem: Problem) -> None:
-        """Raise InputError if the loss has no gradient."""
-        _need_smooth(self, problem)
-
-    @property
-    def _line(self) -> Any:
-        line = super()._line
-        return line.set_params(curvature=0.1) if self.line_search == "wolfe" else line
-
-    def direction(
-        self, problem: Problem, state: SearchState, g: Array, statistics: Any
-    ) -> tuple[Array, tuple[Array, ...]]:
-        """Return the conjugate direction."""
-        old, d = state.gradient, state.direction
-        every = self.restart_every
-        if old is None or d is None or (every is not None and state.step % every == 0):
-            return -g, ()
-        square = float(np.dot(g, g))
-        overlap = float(np.dot(g, old))
-        if every is None and abs(overlap) >= 0.2 * square:
-            return -g, ()
-        beta = max(0.0, (square - overlap) / float(np.dot(old, old)))
-        return g.dtype.type(beta) * d - g, ()
-
-    def first_length(self, state: SearchState, slope: float) -> float:
-        """Return the length that gives the change to first order which the last line gave."""
-        if state.search is None:
-            return 1.0
-        return state.search.trial * min(10.0, state.search.origin.slope / slope)
-
-
-class LBFGS(LineSearchSolver):
-    """Limited-memory BFGS on map-reduced gradients.
-
-    Parameters
-    ----------
-    memory : int, default=10
-        Pairs of steps and changes of the gradient that stand for the inverse Hessian.
-    line_search : str or LineSearch, default="wolfe"
-        The strong Wolfe conditions keep every pair usable.
-
-    References
-    ----------
-    Nocedal, Wright: Numerical Optimization, 2nd edition, algorithms 7.4 and 7.5.
-    """
-
-    def __init__(self, memory: int = 10, *, line_search: str | LineSearch = "wolfe") -> None:
-        self.memory = memory
-        self.line_search = line_search
-
-    def check(self) -> None:
-        """Raise InputError if a parameter is out of its range."""
-        check_parameters(self, memory=integer(at_least=1))
-        super().check()
-
-    def validate(self, problem: Problem) -> None:
-        """Raise InputError if the loss has no gradient."""
-        _need_smooth(self, problem)
-
-    def direction(
-        self, problem: Problem, state: SearchState, g: Array, statistics: Any
-    ) -> tuple[Array, tuple[Array, ...]]:
-        """Return the quasi-Newton direction by the two-loop recursion, and the pairs."""
-        memory = state.memory  # s, y, s, y, ... from the oldest to the newest
-        if state.gradient is not None and state.direction is not None and state.search is not None:
-            s = state.direction * g.dtype.type(state.search.trial)
-            y = g - state.gradient
-            if float(np.dot(s, y)) > 1e-10 * _norm(s) * _norm(y):
-                memory = (*memory, s, y)[-2 * self.memory :]
-        q = -g
-        pairs = list(zip(memory[::2], memory[1::2], strict=True))
-        shares = []
-        for s, y in reversed(pairs):
-            share = float(np.dot(s, q)) / float(np.dot(s, y))
-            q -= g.dtype.type(share) * y
-            shares.append(share)
-        if pairs:
-            s, y = pairs[-1]
-            q *= g.dtype.type(float(np.dot(s, y)) / float(np.dot(y, y)))
-        for (s, y), share in zip(pairs, reversed(shares), strict=True):
-            back = float(np.dot(y, q)) / float(np.dot(s, y))
-            q += g.dtype.type(share - back) * s
-        return q, memory
-
-
-class Newton(LineSearchSolver):
-    """Newton's method for convex problems: no hidden layer, and a smooth convex loss.
-
-    The Hessian, of as many rows and columns as there are weights, is summed over the rows like
-    everything else: (outputs × (features + 1))² numbers, which must fit in memory several times.
-
-    Parameters
-    ----------
-    line_search : str or LineSearch, default="backtracking"
-        Tried from the full step down.
-    """
-
-    def __init__(self, line_search: str | LineSearch = "backtracking") -> None:
-        self.line_search = line_search
-
-    def validate(self, problem: Problem) -> None:
-        """Raise InputError unless the problem is convex and its Hessian of a size to hold."""
-        network = problem.network
-        _need_smooth(self, problem)
-        if network.n_layers > 1 or not network.loss.convex:
-            raise InputError(
-                "Newton needs a convex problem, hidden_layer_sizes=() and a loss that is convex, "
-                f"such as the cross-entropy; got hidden layers {network.widths[1:-1]} and "
-                f"{network.loss.name} on {network.loss.link_name}. Use LBFGS() for others."
-            )
-        size = (network.widths[0] + 1) * network.widths[1]
-        if size > LARGEST_HESSIAN:
-            raise InputError(
-                f"Newton's Hessian would have {size} rows and columns, "
-                f"{size**2 * problem.dtype.itemsize / 1e9:.1f} GB in every task. Use LBFGS() for "
-                f"more than {LARGEST_HESSIAN} weights."
-            )
-
-    def map(self, problem: Problem, state: SearchState, rows: Rows) -> HessianStep:
-        """Return the sums of loss, gradient and Hessian of some rows at the trial point."""
-        step = gradient_step(problem, state.trial, (False,), rows)
-        x = problem.inputs(rows.X)
-        z = x @ state.trial[0].T
-        d, u = problem.network.loss.hessian(z, rows.y)
-        return HessianStep(step.score, step.residuals, None, hessian(x, d, u, rows.weight))
-
-    def direction(
-        self, problem: Problem, state: SearchState, g: Array, statistics: Any
-    ) -> tuple[Array, tuple[Array, ...]]:
-        """Return -H⁻¹ g."""
-        (w,) = state.trial
-        h = statistics.hessian / statistics.hessian.dtype.type(statistics.score.weight)
-        # The penalty leaves the biases, the last of every output's weights, alone.
-        penalised = np.full(w.shape, problem.penalty, w.dtype)
-        penalised[:, -1] = 0
-        h.flat[:: len(h) + 1] += penalised.ravel()
-        return ridge_solve(-g[None], h, 0.0)[0], ()
-
-    def flops(self, network: Network) -> float:
-        """Return the floating-point operations of a pass for each row: all matrix products."""
-        outputs = network.widths[1]
-        return 2 * network.flops + outputs * (outputs + 1) * (network.widths[0] + 1) ** 2
-
-
-LARGEST_HESSIAN = 10_000  # rows; 0.8 GB in double precision
-
-
-def _need_smooth(solver: Solver, problem: Problem) -> None:
+def need_smooth(solver: Solver, problem: Problem) -> None:
+    """Raise InputError if the loss has kinks."""
     loss = problem.network.loss
     if not loss.smooth:
         raise InputError(
@@ -411,5 +218,6 @@ def _objective(problem: Problem, weights: Weights, statistics: Any) -> tuple[flo
     return float(score.loss) / score.weight + problem.penalty / 2 * squares, pack(gradients)
 
 
-def _norm(v: Array) -> float:
+def norm(v: Array) -> float:
+    """Return the Euclidean norm of a vector."""
     return float(np.sqrt(np.dot(v, v)))

@@ -1,0 +1,91 @@
+"""Newton's method for convex problems, its Hessian summed like everything else."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from daskalt.errors import InputError
+from daskalt.kernels.hessian import hessian
+from daskalt.network import Network
+from daskalt.rules import LineSearch
+from daskalt.solvers.altmin_map import gradient_step
+from daskalt.solvers.base import Problem, Rows
+from daskalt.solvers.searching import LineSearchSolver, SearchState, need_smooth
+from daskalt.statistics import Score
+from daskalt.weights import ridge_solve
+
+__all__ = ["Newton"]
+
+Array = np.ndarray
+
+LARGEST_HESSIAN = 10_000  # rows; 0.8 GB in double precision
+
+
+class HessianStep(NamedTuple):
+    """Sums of the rows' gradients, negative, and Hessians."""
+
+    score: Score
+    residuals: Any
+    grams: Any
+    hessian: Array
+
+
+class Newton(LineSearchSolver):
+    """Newton's method for convex problems: no hidden layer, and a smooth convex loss.
+
+    The Hessian, of as many rows and columns as there are weights, is summed over the rows like
+    everything else: (outputs × (features + 1))² numbers, which must fit in memory several times.
+
+    Parameters
+    ----------
+    line_search : str or LineSearch, default="backtracking"
+        Tried from the full step down.
+    """
+
+    def __init__(self, line_search: str | LineSearch = "backtracking") -> None:
+        self.line_search = line_search
+
+    def validate(self, problem: Problem) -> None:
+        """Raise InputError unless the problem is convex and its Hessian of a size to hold."""
+        network = problem.network
+        need_smooth(self, problem)
+        if network.n_layers > 1 or not network.loss.convex:
+            raise InputError(
+                "Newton needs a convex problem, hidden_layer_sizes=() and a loss that is convex, "
+                f"such as the cross-entropy; got hidden layers {network.widths[1:-1]} and "
+                f"{network.loss.name} on {network.loss.link_name}. Use LBFGS() for others."
+            )
+        size = (network.widths[0] + 1) * network.widths[1]
+        if size > LARGEST_HESSIAN:
+            raise InputError(
+                f"Newton's Hessian would have {size} rows and columns, "
+                f"{size**2 * problem.dtype.itemsize / 1e9:.1f} GB in every task. Use LBFGS() for "
+                f"more than {LARGEST_HESSIAN} weights."
+            )
+
+    def map(self, problem: Problem, state: SearchState, rows: Rows) -> HessianStep:
+        """Return the sums of loss, gradient and Hessian of some rows at the trial point."""
+        step = gradient_step(problem, state.trial, (False,), rows)
+        x = problem.inputs(rows.X)
+        z = x @ state.trial[0].T
+        d, u = problem.network.loss.hessian(z, rows.y)
+        return HessianStep(step.score, step.residuals, None, hessian(x, d, u, rows.weight))
+
+    def direction(
+        self, problem: Problem, state: SearchState, g: Array, statistics: Any
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Return -H⁻¹ g."""
+        (w,) = state.trial
+        h = statistics.hessian / statistics.hessian.dtype.type(statistics.score.weight)
+        # The penalty leaves the biases, the last of every output's weights, alone.
+        penalised = np.full(w.shape, problem.penalty, w.dtype)
+        penalised[:, -1] = 0
+        h.flat[:: len(h) + 1] += penalised.ravel()
+        return ridge_solve(-g[None], h, 0.0)[0], ()
+
+    def flops(self, network: Network) -> float:
+        """Return the floating-point operations of a pass for each row: all matrix products."""
+        outputs = network.widths[1]
+        return 2 * network.flops + outputs * (outputs + 1) * (network.widths[0] + 1) ** 2
