@@ -282,8 +282,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         As in :class:`MLPClassifier`.
     verbose, warm_start, early_stopping, validation_fraction, n_iter_no_change, scale, scratch
         As in :class:`MLPClassifier`.
-    loss : {"auto", "squared", "absolute"}, default="auto"
-        "auto" is half the squared error; either is summed over the outputs.
+    loss : {"auto", "squared", "absolute", "cross_entropy"}, default="auto"
+        "auto" is half the squared error. All are summed over the outputs; the cross-entropy is for
+        targets from 0 to 1 and output_activation="logistic".
     output_activation : str, default="auto"
         Link of the output layer; "auto" is the identity. With any other, targets are not scaled.
 
@@ -295,7 +296,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Mean training loss, in units of the standardised targets.
     """
 
-    _losses = ("squared", "absolute")
+    _losses = ("squared", "absolute", "cross_entropy")
 
     def __init__(
         self,

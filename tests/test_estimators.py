@@ -832,7 +832,7 @@ def test_a_progress_bar_counts_the_steps(data, capsys):
         ("hidden_layer_sizes", (5, 2.5)),
         ("hidden_layer_sizes", "big"),
         ("activation", "swish"),
-        ("solver", "adam"),
+        ("solver", "sgdd"),
         ("solver", None),
         ("alpha", -1),
         ("alpha", "small"),
@@ -850,7 +850,7 @@ def test_a_progress_bar_counts_the_steps(data, capsys):
         ("validation_fraction", 0.0),
         ("validation_fraction", 1.0),
         ("n_iter_no_change", 0),
-        ("loss", "hinge"),
+        ("loss", "hing"),
         ("scale", "robust"),
     ],
 )
