@@ -67,7 +67,7 @@ class Checkpoints:
             "history": checkpoint.history,
         }
         content = io.BytesIO()
-        np.savez(content, allow_pickle=False, **arrays)
+        np.savez(content, **arrays)  # type: ignore[arg-type]
         with storage_errors(self.location):
             _write(filesystem, f"{path}/{name}", content.getvalue())
             _write(filesystem, f"{path}/{_RECORD}", json.dumps(record).encode())
@@ -144,6 +144,8 @@ def checksum(*arrays: np.ndarray | None) -> int:
 def _pack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     """A value as JSON, its arrays by name in ``arrays``."""
     if isinstance(value, np.ndarray):
+        if value.dtype.hasobject:  # which NumPy would pickle
+            raise TypeError("a state cannot hold an array of objects")
         name = f"array{len(arrays)}"
         arrays[name] = value
         return {"array": name}

@@ -111,9 +111,9 @@ def test_only_declared_types_are_built(tmp_path):
         checkpoints.load(TYPES)
 
 
-def test_arrays_of_objects_are_never_unpickled(tmp_path):
+def test_arrays_of_objects_are_never_pickled(tmp_path):
     checkpoints = Checkpoints(str(tmp_path))
-    with pytest.raises(ValueError, match="Object arrays"):
+    with pytest.raises(TypeError, match="array of objects"):
         checkpoints.save(Checkpoint({}, (np.array([object()]),), [{}]))
 
 
