@@ -1,12 +1,10 @@
 """Losses ℓ(link(z), y), each composed with its output link, whether the two match or not.
 
 A compiled pass gives the residual r = -w ∂ℓ/∂z of a block and the sum of its losses together.
-Exponents are never positive, so nothing overflows; a NaN in z, y or w reaches the sum.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,7 +14,16 @@ from scipy.special import expit, log_softmax, softmax
 
 from daskalt.activations import ACTIVATIONS, Activation
 from daskalt.errors import InputError
-from daskalt.jit import compiled
+from daskalt.loss_passes import (
+    absolute,
+    count_codes,
+    count_units,
+    difference,
+    hinge,
+    logistic_cross_entropy,
+    softmax_cross_entropy,
+    softmax_squared,
+)
 
 __all__ = ["LOSSES", "Loss", "get_loss"]
 
@@ -45,181 +52,6 @@ def get_loss(name: str, link: str) -> Loss:
         raise InputError(
             f"There is no loss {name!r} on the output activation {link!r}; choose from {pairs}."
         ) from None
-
-
-# The compiled passes: (z, y, weight or None, out) -> sum of losses, r in out, which may be z.
-# Sums are in float64; constants take the type of z, or float32 blocks would be promoted.
-
-
-@compiled
-def _softmax_cross_entropy(z, y, weight, out):
-    total_loss = 0.0
-    for i in range(z.shape[0]):
-        own = y[i]
-        top = z[i, 0]
-        for k in range(z.shape[1]):
-            if z[i, k] > top:
-                top = z[i, k]
-        margin = np.float64(z[i, own]) - np.float64(top)
-        total = 0.0
-        for k in range(z.shape[1]):
-            e = math.exp(z[i, k] - top)
-            out[i, k] = e
-            total += e
-        w = 1.0
-        if weight is not None:
-            w = np.float64(weight[i])
-        total_loss += w * (math.log(total) - margin)
-        # The sum of the other classes rather than 1 - p: exact for a confident row.
-        others = total - np.float64(out[i, own])
-        pull = z.dtype.type(-w / total)
-        for k in range(z.shape[1]):
-            out[i, k] *= pull
-        out[i, own] = w * others / total
-    return total_loss
-
-
-@compiled
-def _softmax_squared(z, y, weight, out):
-    total_loss = 0.0
-    for i in range(z.shape[0]):
-        own = y[i]
-        top = z[i, 0]
-        for k in range(z.shape[1]):
-            if z[i, k] > top:
-                top = z[i, k]
-        total = 0.0
-        for k in range(z.shape[1]):
-            e = math.exp(z[i, k] - top)
-            out[i, k] = e
-            total += e
-        # With the error e = p - onehot, the loss is eᵀe / 2 and r = -p ∘ (e - pᵀe).
-        squares = 0.0
-        mean = 0.0
-        for k in range(z.shape[1]):
-            p = np.float64(out[i, k]) / total
-            error = p - 1.0 if k == own else p
-            squares += error * error
-            mean += p * error
-        w = 1.0
-        if weight is not None:
-            w = np.float64(weight[i])
-        total_loss += 0.5 * w * squares
-        for k in range(z.shape[1]):
-            p = np.float64(out[i, k]) / total
-            error = p - 1.0 if k == own else p
-            out[i, k] = w * p * (mean - error)
-    return total_loss
-
-
-@compiled
-def _logistic_cross_entropy(z, y, weight, out):
-    total_loss = 0.0
-    zero = z.dtype.type(0)
-    one = z.dtype.type(1)
-    for i in range(z.shape[0]):
-        w = 1.0
-        if weight is not None:
-            w = np.float64(weight[i])
-        scale = z.dtype.type(w)
-        row_loss = 0.0
-        for k in range(z.shape[1]):
-            v = z[i, k]
-            t = z.dtype.type(y[i, k])
-            e = math.exp(-abs(v))
-            # y - p over a common denominator, so that nothing cancels when p is near y.
-            if v > zero:
-                row_loss += np.float64(v) * np.float64(one - t) + math.log1p(e)
-                out[i, k] = scale * (((t - one) + t * e) / (one + e))
-            else:
-                row_loss += math.log1p(e) - np.float64(v) * np.float64(t)
-                out[i, k] = scale * ((t - (one - t) * e) / (one + e))
-        total_loss += w * row_loss
-    return total_loss
-
-
-@compiled
-def _difference(a, y, weight, out):
-    total_loss = 0.0
-    for i in range(a.shape[0]):
-        w = 1.0
-        if weight is not None:
-            w = np.float64(weight[i])
-        scale = a.dtype.type(w)
-        row_loss = 0.0
-        for k in range(a.shape[1]):
-            d = a.dtype.type(y[i, k]) - a[i, k]
-            row_loss += np.float64(d) * np.float64(d)
-            out[i, k] = scale * d
-        total_loss += 0.5 * w * row_loss
-    return total_loss
-
-
-@compiled
-def _hinge(z, y, weight, out):
-    total_loss = 0.0
-    zero = z.dtype.type(0)
-    one = z.dtype.type(1)
-    for i in range(z.shape[0]):
-        w = 1.0
-        if weight is not None:
-            w = np.float64(weight[i])
-        scale = z.dtype.type(w)
-        row_loss = 0.0
-        for k in range(z.shape[1]):
-            side = z.dtype.type(2) * z.dtype.type(y[i, k]) - one
-            short = one - side * z[i, k]
-            # Written so that a NaN passes through.
-            if short <= zero:
-                out[i, k] = zero
-            else:
-                row_loss += np.float64(short)
-                out[i, k] = scale * side
-        total_loss += w * row_loss
-    return total_loss
-
-
-@compiled
-def _absolute(z, y, weight, out):
-    total_loss = 0.0
-    zero = z.dtype.type(0)
-    for i in range(z.shape[0]):
-        w = 1.0
-        if weight is not None:
-            w = np.float64(weight[i])
-        scale = z.dtype.type(w)
-        row_loss = 0.0
-        for k in range(z.shape[1]):
-            d = z.dtype.type(y[i, k]) - z[i, k]
-            row_loss += np.float64(abs(d))
-            out[i, k] = scale if d > zero else (-scale if d < zero else scale * d)
-        total_loss += w * row_loss
-    return total_loss
-
-
-@compiled
-def _count_codes(z, y, weight):
-    count = 0.0
-    for i in range(z.shape[0]):
-        best = 0
-        for k in range(1, z.shape[1]):
-            if z[i, k] > z[i, best]:
-                best = k
-        if best == y[i]:
-            count += 1.0 if weight is None else np.float64(weight[i])
-    return count
-
-
-@compiled
-def _count_units(z, y, weight):
-    count = 0.0
-    for i in range(z.shape[0]):
-        right = True
-        for k in range(z.shape[1]):
-            right &= (z[i, k] > 0) == (y[i, k] > 0.5)
-        if right:
-            count += 1.0 if weight is None else np.float64(weight[i])
-    return count
 
 
 @dataclass(frozen=True)
@@ -313,14 +145,14 @@ class _OnSoftmax(Loss):
         return softmax(z, axis=1)
 
     def correct(self, z: Array, y: Array, weight: Array | None = None) -> float:
-        return float(_count_codes(z, y, weight))
+        return float(count_codes(z, y, weight))
 
 
 class _SoftmaxCrossEntropy(_OnSoftmax):
     """-log p_y with p = softmax(z)."""
 
     convex = True
-    _residual = staticmethod(_softmax_cross_entropy)
+    _residual = staticmethod(softmax_cross_entropy)
 
     def value(self, z: Array, y: Array) -> Array:
         return -log_softmax(z.astype(np.float64), axis=1)[np.arange(len(y)), y]
@@ -329,7 +161,7 @@ class _SoftmaxCrossEntropy(_OnSoftmax):
 class _SoftmaxSquared(_OnSoftmax):
     """½ ‖p - onehot(y)‖² with p = softmax(z)."""
 
-    _residual = staticmethod(_softmax_squared)
+    _residual = staticmethod(softmax_squared)
 
     def value(self, z: Array, y: Array) -> Array:
         error = softmax(z.astype(np.float64), axis=1)
@@ -342,7 +174,7 @@ class _LogisticCrossEntropy(Loss):
 
     convex = True
     classifies = True
-    _residual = staticmethod(_logistic_cross_entropy)
+    _residual = staticmethod(logistic_cross_entropy)
 
     def value(self, z: Array, y: Array) -> Array:
         z = z.astype(np.float64)
@@ -355,7 +187,7 @@ class _LogisticCrossEntropy(Loss):
         return expit(z)
 
     def correct(self, z: Array, y: Array, weight: Array | None = None) -> float:
-        return float(_count_units(z, y, weight))
+        return float(count_units(z, y, weight))
 
 
 class _Squared(Loss):
@@ -371,7 +203,7 @@ class _Squared(Loss):
         a = z.copy()
         self._activation.apply(a)
         out = np.empty_like(z) if out is None else out
-        loss = float(_difference(a, y, weight, out))
+        loss = float(difference(a, y, weight, out))
         self._activation.backpropagate(out, a)
         return out, loss
 
@@ -387,7 +219,7 @@ class _Squared(Loss):
 
 class _SquaredIdentity(_Squared):
     convex = True
-    _residual = staticmethod(_difference)
+    _residual = staticmethod(difference)
     residual = Loss.residual  # one pass: there is no link to apply
 
 
@@ -395,7 +227,7 @@ class _SquaredLogistic(_Squared):
     classifies = True
 
     def correct(self, z: Array, y: Array, weight: Array | None = None) -> float:
-        return float(_count_units(z, y, weight))
+        return float(count_units(z, y, weight))
 
 
 class _Hinge(Loss):
@@ -406,7 +238,7 @@ class _Hinge(Loss):
 
     smooth = False
     convex = True
-    _residual = staticmethod(_hinge)
+    _residual = staticmethod(hinge)
 
     def value(self, z: Array, y: Array) -> Array:
         short = 1 - (2 * y.astype(np.float64) - 1) * z.astype(np.float64)
@@ -424,7 +256,7 @@ class _Absolute(Loss):
 
     smooth = False
     convex = True
-    _residual = staticmethod(_absolute)
+    _residual = staticmethod(absolute)
 
     def value(self, z: Array, y: Array) -> Array:
         return np.sum(np.abs(z.astype(np.float64) - y), axis=1)
