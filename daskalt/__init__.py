@@ -2,6 +2,7 @@
 
 __version__ = "0.1.0"  # first: parts of the package write it into the files that they make
 
+from daskalt.checkpoint import Checkpoints
 from daskalt.estimators import MLPClassifier, MLPRegressor
 from daskalt.model import load, save
 from daskalt.solvers import (
@@ -19,6 +20,7 @@ __all__ = [
     "ADMM",
     "LBFGS",
     "BatchAltMin",
+    "Checkpoints",
     "ConjugateGradient",
     "GradientDescent",
     "MLPClassifier",

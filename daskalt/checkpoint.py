@@ -1,16 +1,22 @@
 """A fit put down so that it can go on: its state, its history and what tells it from others.
 
-A checkpoint is an npz file of arrays and a JSON file that names it, which is replaced last and in
-one step. Nothing in either can run code: states are rebuilt from the types that a solver declares.
+A checkpoint is a pair of files, arrays as npz and a JSON record that names them and holds their
+digest; the record is written last and in one step, so a checkpoint is there whole or not at all.
+Nothing in either can run code: states are rebuilt from the types that a solver declares.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
+import re
+import warnings
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,15 +24,17 @@ import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 
 from daskalt.data.store import filesystem_of, storage_errors
-from daskalt.errors import InputError, StorageError
+from daskalt.errors import CheckpointWarning, InputError, StorageError
+from daskalt.parameters import check_parameters, integer, real
 
 __all__ = ["Checkpoint", "Checkpoints", "checksum"]
 
-_RECORD = "checkpoint.json"
+FORMAT = 2
+_RECORD = re.compile(r"checkpoint-(\d{8})\.json$")
 
 
 class Checkpoint(NamedTuple):
-    """A fit after some passes.
+    """A fit put down between two steps.
 
     Attributes
     ----------
@@ -35,73 +43,144 @@ class Checkpoint(NamedTuple):
     state : Any
         The solver's state: nested named tuples of numbers, arrays and None.
     history : list of dict
-        The records of the passes.
+        The records of the passes that are done.
+    position : Any
+        Where in a pass the fit stands, like a state; None between two passes.
+    best : Any
+        The state of the best pass, if the fit may fall back on it.
+    finished : bool
+        Whether there is nothing more to do.
+    versions : dict
+        Of the libraries that made it.
     """
 
     identity: dict[str, Any]
     state: Any
     history: list[dict[str, Any]]
+    position: Any = None
+    best: Any = None
+    finished: bool = False
+    versions: dict[str, str] = {}  # noqa: RUF012  never changed
+
+    @property
+    def place(self) -> str:
+        """Where it stands, in words."""
+        done = len(self.history)
+        step = "" if self.position is None else f", step {self.position.steps} of the next"
+        return f"{done} {'pass' if done == 1 else 'passes'}{step}"
 
 
+@dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints in a folder, the last of which counts.
+    """A folder of checkpoints of one fit, and how often one is written.
+
+    There is one after every pass.
 
     Parameters
     ----------
     location : str
         Path or fsspec URL of the folder.
+    every_steps : int or None, default=None
+        One also after every so many steps of a pass.
+    every_minutes : float or None, default=5
+        One also within a pass when the last is this old.
+    keep : int, default=2
+        How many are kept, the newest.
     """
 
-    def __init__(self, location: str) -> None:
-        self.location = location
+    location: str
+    every_steps: int | None = None
+    every_minutes: float | None = 5.0
+    keep: int = 2
 
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Put a checkpoint down: the arrays first, then in one step the record that names them."""
-        filesystem, path = filesystem_of(self.location)
-        arrays: dict[str, np.ndarray] = {}
-        name = f"checkpoint-{len(checkpoint.history) % 2}.npz"
-        record = {
-            "arrays": name,
-            "identity": checkpoint.identity,
-            "state": _pack(checkpoint.state, arrays),
-            "history": checkpoint.history,
-        }
-        content = io.BytesIO()
-        np.savez(content, **arrays)  # type: ignore[arg-type]
-        with storage_errors(self.location):
-            _write(filesystem, f"{path}/{name}", content.getvalue())
-            _write(filesystem, f"{path}/{_RECORD}", json.dumps(record).encode())
+    def check(self) -> None:
+        """Raise InputError if a parameter is out of its range."""
+        check_parameters(
+            self,
+            every_steps=integer(at_least=1, or_none=True),
+            every_minutes=real(above=0, or_none=True),
+            keep=integer(at_least=1),
+        )
 
-    def load(self, types: Iterable[type]) -> Checkpoint | None:
-        """Return the last checkpoint, or None if there is none yet.
+    def save(self, checkpoint: Checkpoint, *, alone: bool = False) -> None:
+        """Put a checkpoint down: the arrays, then in one step the record that names them.
 
         Parameters
         ----------
-        types : iterable of type
-            The named tuples that the state may be made of.
+        checkpoint : Checkpoint
+            What to write.
+        alone : bool
+            Whether the earlier ones are of no use any more, since what belongs to them is gone.
 
         Raises
         ------
         StorageError
-            If it cannot be read.
+            If the disk is full or refuses; the checkpoints before it stay.
         """
         filesystem, path = filesystem_of(self.location)
-        if not filesystem.exists(f"{path}/{_RECORD}"):
-            return None
-        try:
-            record = json.loads(filesystem.cat_file(f"{path}/{_RECORD}"))
-            content = io.BytesIO(filesystem.cat_file(f"{path}/{record['arrays']}"))
-            with np.load(content, allow_pickle=False) as arrays:
-                state = _unpack(record["state"], arrays, {kind.__name__: kind for kind in types})
-            return Checkpoint(record["identity"], state, record["history"])
-        except Exception as error:
+        number = max(self._numbers(), default=0) + 1
+        name = f"checkpoint-{number:08d}"
+        arrays: dict[str, np.ndarray] = {}
+        packed = {
+            part: _pack(getattr(checkpoint, part), arrays) for part in ("state", "position", "best")
+        }
+        with storage_errors(self.location):
+            filesystem.makedirs(path, exist_ok=True)
+            with _whole_file(filesystem, f"{path}/{name}.npz") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]
+            record = {
+                "format": FORMAT,
+                "identity": checkpoint.identity,
+                "versions": checkpoint.versions,
+                "finished": checkpoint.finished,
+                "history": checkpoint.history,
+                **packed,
+                "arrays": {"name": f"{name}.npz", "digest": file.digest},
+            }
+            with _whole_file(filesystem, f"{path}/{name}.json") as file:
+                file.write(_sealed(record))
+            self._forget(number if alone else number - self.keep + 1)
+
+    def load(self, types: Iterable[type]) -> Checkpoint | None:
+        """Return the newest checkpoint, or None if there is none yet.
+
+        A damaged one is passed over for the one before it, with a warning.
+
+        Parameters
+        ----------
+        types : iterable of type
+            The named tuples that a state may be made of.
+
+        Raises
+        ------
+        StorageError
+            If there are some, and none can be read.
+        """
+        kinds = {kind.__name__: kind for kind in types}
+        reasons = []
+        for number in sorted(self._numbers(), reverse=True):
+            try:
+                checkpoint = self._read(number, kinds)
+            except Exception as error:
+                reasons.append(f"checkpoint-{number:08d}: {type(error).__name__}: {error}")
+                continue
+            if reasons:
+                warnings.warn(
+                    f"The newest checkpoint in {self.location} is damaged ({'; '.join(reasons)}). "
+                    f"The fit goes on from one before it, after {checkpoint.place}.",
+                    CheckpointWarning,
+                    stacklevel=2,
+                )
+            return checkpoint
+        if reasons:
             raise StorageError(
-                f"The checkpoint in {self.location} cannot be read: {type(error).__name__}: "
-                f"{error}. Fit again without resume."
-            ) from error
+                f"The checkpoint in {self.location} cannot be read: {'; '.join(reasons)}. Fit "
+                "again with resume=False."
+            )
+        return None
 
     def resume(self, types: Iterable[type], identity: dict[str, Any]) -> Checkpoint | None:
-        """Return the last checkpoint of a fit with this identity, or None if there is none.
+        """Return the newest checkpoint of a fit with this identity, or None if there is none.
 
         Raises
         ------
@@ -116,18 +195,70 @@ class Checkpoints:
             if saved != value:
                 raise InputError(
                     f"resume=True: the checkpoint in {self.location} is of another fit, with "
-                    f"{name} {saved!r}, not {value!r}. Restore that, or leave resume out to start "
+                    f"{name} {saved!r}, not {value!r}. Restore that, or pass resume=False to start "
                     "anew."
                 )
         return checkpoint
 
-    @property
-    def passes(self) -> int | None:
-        """Passes that the last checkpoint has seen; None without one."""
+    def refuse_unfinished(self) -> None:
+        """Raise InputError if there is a checkpoint of a fit that was cut short."""
+        if not self._numbers():
+            return
+        newest = self._header(max(self._numbers()))
+        if newest is not None and not newest["finished"]:
+            raise InputError(
+                f"checkpoint: {self.location} holds a fit that was cut short after "
+                f"{len(newest['history'])} passes. Pass resume=True to go on with it, resume=False "
+                "to start anew in its place, or name another folder."
+            )
+
+    def clear(self) -> None:
+        """Remove all checkpoints; whatever else is in the folder stays."""
+        with storage_errors(self.location):
+            self._forget(1 << 30)
+
+    def _numbers(self) -> list[int]:
+        """The numbers of the checkpoints that are whole."""
         filesystem, path = filesystem_of(self.location)
-        if not filesystem.exists(f"{path}/{_RECORD}"):
-            return None
-        return len(json.loads(filesystem.cat_file(f"{path}/{_RECORD}"))["history"])
+        if not filesystem.exists(path):
+            return []
+        filesystem.invalidate_cache(path)
+        found = (_RECORD.search(str(name)) for name in filesystem.ls(path, detail=False))
+        return [int(match.group(1)) for match in found if match]
+
+    def _header(self, number: int) -> dict[str, Any] | None:
+        """The record of a checkpoint, None if it is damaged."""
+        with suppress(Exception):
+            return _unsealed(self._content(f"checkpoint-{number:08d}.json"))
+        return None
+
+    def _read(self, number: int, types: dict[str, type]) -> Checkpoint:
+        record = _unsealed(self._content(f"checkpoint-{number:08d}.json"))
+        content = self._content(record["arrays"]["name"])
+        if hashlib.blake2b(content).hexdigest() != record["arrays"]["digest"]:
+            raise ValueError("its arrays are not those that were written")
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            parts = {
+                name: _unpack(record[name], arrays, types) for name in ("state", "position", "best")
+            }
+        plain = {name: record[name] for name in ("identity", "history", "finished", "versions")}
+        return Checkpoint(**parts, **plain)
+
+    def _content(self, name: str) -> bytes:
+        filesystem, path = filesystem_of(self.location)
+        return filesystem.cat_file(f"{path}/{name}")
+
+    def _forget(self, first: int) -> None:
+        """Remove the checkpoints before number ``first``, and what killed writers left."""
+        filesystem, path = filesystem_of(self.location)
+        if not filesystem.exists(path):
+            return
+        kept = {number for number in self._numbers() if number >= first}
+        for name in map(str, filesystem.ls(path, detail=False)):
+            match = re.search(r"checkpoint-(\d{8})\.(json|npz)(\.partial)?$", name)
+            if match and (int(match.group(1)) not in kept or match.group(3)):
+                with suppress(FileNotFoundError):
+                    filesystem.rm_file(name)
 
 
 def checksum(*arrays: np.ndarray | None) -> int:
@@ -173,19 +304,62 @@ def _unpack(value: Any, arrays: Mapping[str, np.ndarray], types: dict[str, type]
     return types[value["type"]](**fields)
 
 
-def _write(filesystem: Any, path: str, content: bytes) -> None:
-    """Write a file that is there whole or not at all; on disk, and not in a cache, if local."""
-    if not isinstance(filesystem, LocalFileSystem):
-        filesystem.pipe_file(f"{path}.partial", content)
-        filesystem.mv(f"{path}.partial", path)
+def _sealed(record: dict[str, Any]) -> bytes:
+    """A record as JSON with a digest of itself."""
+    text = json.dumps(record)
+    digest = hashlib.blake2b(text.encode()).hexdigest()
+    return json.dumps({"digest": digest, "record": record}).encode()
+
+
+def _unsealed(content: bytes) -> dict[str, Any]:
+    """The record in sealed JSON; ValueError if a single bit is not as it was written."""
+    record = json.loads(content)["record"]
+    if _sealed(record) != content:
+        raise ValueError("its record is not the one that was written")
+    return record
+
+
+class _Digested(io.BufferedIOBase):
+    """A file that is only written to, from front to back, and the digest of what was."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__()
+        self._file = file
+        self._digest = hashlib.blake2b()
+
+    def write(self, content: Any) -> int:
+        self._digest.update(content)
+        self._file.write(content)
+        return len(content)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    @property
+    def digest(self) -> str:
+        return self._digest.hexdigest()
+
+
+@contextmanager
+def _whole_file(filesystem: Any, path: str) -> Iterator[_Digested]:
+    """A file that is there whole or not at all; on disk, and not in a cache, if local."""
+    partial = f"{path}.partial"
+    local = isinstance(filesystem, LocalFileSystem)
+    try:
+        with filesystem.open(partial, "wb", **({"auto_mkdir": False} if local else {})) as file:
+            yield _Digested(file)
+            if local:
+                file.flush()
+                os.fsync(file.fileno())
+    except BaseException:
+        with suppress(Exception):
+            filesystem.rm_file(partial)
+        raise
+    if not local:
+        filesystem.mv(partial, path)
         return
-    partial = Path(f"{path}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(partial.parent, os.O_RDONLY)
+    Path(partial).replace(path)
+    folder = os.open(Path(path).parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

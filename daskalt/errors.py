@@ -4,6 +4,8 @@ Every message names the argument or file, what is wrong with it, and the cure.
 """
 
 __all__ = [
+    "CheckpointWarning",
+    "ClusterError",
     "ConfigError",
     "DaskaltError",
     "DivergenceError",
@@ -36,8 +38,16 @@ class StorageError(DaskaltError, OSError):
     """A store is missing, unreadable, damaged or full."""
 
 
+class ClusterError(DaskaltError, RuntimeError):
+    """Workers died again and again, or the scheduler is gone."""
+
+
 class DivergenceError(DaskaltError, ArithmeticError):
     """Training produced non-finite numbers and could not recover."""
+
+
+class CheckpointWarning(UserWarning):
+    """A fit is resumed from less, or with other libraries, than it might have been."""
 
 
 class UnshuffledWarning(UserWarning):

@@ -79,6 +79,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         bytes by 255 and standardises everything else.
     scratch : str or None, default=None
         Folder or URL for staged data; every worker must reach it. None is a temporary folder.
+    checkpoint : str, Path, Checkpoints or None, default=None
+        Folder or URL where the fit is put down after every pass and every five minutes, so that
+        ``fit(..., resume=True)`` goes on from there to the same bits. A
+        :class:`daskalt.Checkpoints` says how often, and how many are kept.
 
     Attributes
     ----------
@@ -134,6 +138,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         output_activation: str = "auto",
         scale: str = "auto",
         scratch: str | None = None,
+        checkpoint: Any = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -154,6 +159,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self.output_activation = output_activation
         self.scale = scale
         self.scratch = scratch
+        self.checkpoint = checkpoint
 
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
@@ -319,6 +325,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         output_activation: str = "auto",
         scale: str = "auto",
         scratch: str | None = None,
+        checkpoint: Any = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -338,6 +345,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self.output_activation = output_activation
         self.scale = scale
         self.scratch = scratch
+        self.checkpoint = checkpoint
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPRegressor":
         """Make one pass over these rows, on top of all earlier calls, and return the estimator.

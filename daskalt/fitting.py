@@ -11,18 +11,25 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from daskalt.checkpoint import Checkpoint, Checkpoints, checksum
+from daskalt import __version__
+from daskalt.checkpoint import checksum
 from daskalt.data.finite import check_block
 from daskalt.data.passes import Lane, read_lane
 from daskalt.data.table import Block, Table
-from daskalt.errors import DivergenceError, DivergenceWarning, ObjectiveWarning, UnshuffledWarning
+from daskalt.errors import (
+    DivergenceError,
+    DivergenceWarning,
+    ObjectiveWarning,
+    UnshuffledWarning,
+)
+from daskalt.keeping import Keeper, Standing, stoppable
 from daskalt.kernels.workspace import release
 from daskalt.network import Network
 from daskalt.progress import listen
 from daskalt.reduction import call, fetch
 from daskalt.scoring import score_table
 from daskalt.solvers.base import Problem, Solver
-from daskalt.solvers.loop import Pass, Reading, WholeBlocks, run_passes
+from daskalt.solvers.loop import Halt, Pass, Position, Reading, WholeBlocks, run_passes
 from daskalt.statistics import Score
 
 __all__ = [
@@ -211,10 +218,15 @@ class Monitor:
     stale: int = 0
     parted: bool = False  # whether the objective has fallen without the loss
 
-    def recall(self, history: list[dict[str, Any]]) -> None:
-        """Take in the passes of the fit that this one goes on from."""
+    def recall(self, history: list[dict[str, Any]], best_state: Any) -> None:
+        """Take in the passes of the fit that this one goes on from, and its best state."""
         for record in history:
             self._judge(record)
+        self.best_state = best_state
+
+    def met(self, state: Any) -> Standing:
+        """Return what of the fit has to be kept, with the state that it is in now."""
+        return Standing(state, self.best_state, self.history)
 
     def see(self, result: Pass, record: dict[str, Any]) -> str | None:
         """Take in a pass; return the reason to stop, or None."""
@@ -278,6 +290,7 @@ def identify(
     network = problem.network
     parameters = {name: v for name, v in solver.get_params().items() if name != "store"}
     facts = {
+        "daskalt": __version__,
         "solver": type(solver).__name__,
         **parameters,
         "widths": network.widths,
@@ -307,54 +320,83 @@ class Training:
     reading: Reading | WholeBlocks
     held: Held | None = None
     verbose: bool = False
-    checkpoints: Checkpoints | None = None
-    identity: dict[str, Any] = field(default_factory=dict)  # what checkpoints are known by
-
-    def save(self, state: Any, history: list[dict[str, Any]]) -> None:
-        """Put down what the fit could go on from, if there is a place for it."""
-        if self.checkpoints is not None:
-            self.checkpoints.save(
-                Checkpoint(self.identity, self.solver.detach(fetch(state)), history)
-            )
+    keeper: Keeper | None = None
 
 
-def train(job: Training, state: Any, passes: range, monitor: Monitor) -> Any:
-    """Return the trained state: the last, or under early stopping the best."""
-    solver, problem, table, bounds = job.solver, job.problem, job.table, job.bounds
-    held, verbose = job.held, job.verbose
+def train(
+    job: Training, state: Any, passes: range, monitor: Monitor, position: Position | None = None
+) -> Any:
+    """Return the trained state: the last, or under early stopping the best.
+
+    Parameters
+    ----------
+    state : Any
+        Where training starts.
+    passes : range
+        Numbers of the passes to make.
+    monitor : Monitor
+        Watches them.
+    position : Position, optional
+        Where in the first pass to go on from.
+    """
     began = time.perf_counter()
-    steps = job.reading.plan(table, bounds, passes.start).steps
-    bar = tqdm(total=steps * len(passes), desc="daskalt", unit="step", disable=not verbose)
+    if monitor.history:
+        began -= monitor.history[-1]["total_seconds"]
+    steps = job.reading.plan(job.table, job.bounds, passes.start).steps
+    bar = tqdm(total=steps * len(passes), desc="daskalt", unit="step", disable=not job.verbose)
     monitor.before = state
-    with bar, _ended_by_divergence(monitor), listen(bar.update) as topic:
+    with bar, _ended_by_divergence(monitor), stoppable(job.keeper), listen(bar.update) as topic:
         for result in run_passes(
-            solver, problem, table, bounds, job.reading, state, passes, topic if verbose else None
+            job.solver,
+            job.problem,
+            job.table,
+            job.bounds,
+            job.reading,
+            state,
+            passes,
+            topic if job.verbose else None,
+            position,
+            None if job.keeper is None else job.keeper.pace,
         ):
-            record = {"pass": result.number + 1, **_quality(problem, result.score)}
-            record |= result.report
-            record["seconds"] = result.seconds
-            if held is not None:
-                score = score_table(problem, result.state, held.table, held.bounds)
-                quality = _quality(problem, score)
-                record |= {f"validation_{name}": value for name, value in quality.items()}
+            if isinstance(result, Halt):
+                if job.keeper is not None:
+                    job.keeper.halt(monitor.met(result.state), result.position)
+                continue
+            record = _record(job, result)
             record["total_seconds"] = time.perf_counter() - began
-            kept = solver.variable_bytes(problem)  # a first iteration has none to read yet
-            again = result.number > passes.start
-            read = table.pass_bytes(again) + (kept if result.number > 0 else 0)
-            record["bytes_read"] = count_rows(bounds) * read
-            record["bytes_written"] = count_rows(bounds) * kept
             bar.set_postfix({k: f"{v:.4g}" for k, v in record.items() if "loss" in k or "acc" in k})
             reason = monitor.see(result, record)
-            job.save(result.state, monitor.history)
             if reason is not None:
                 bar.total = bar.n
-                if verbose:
+                if job.verbose:
                     bar.write(f"Stopped after pass {result.number + 1}: {reason}.")
                 break
+            if job.keeper is not None and result.number + 1 < passes.stop:
+                job.keeper.save(monitor.met(result.state))
     release()
     kept_best = monitor.early_stopping or monitor.diverged
     best = monitor.best_state if kept_best else None
-    return fetch(monitor.before if best is None else best)
+    state = fetch(monitor.before if best is None else best)
+    if job.keeper is not None:
+        job.keeper.save(monitor.met(state), finished=True)
+    return state
+
+
+def _record(job: Training, result: Pass) -> dict[str, Any]:
+    """What the history has of a pass."""
+    record = {"pass": result.number + 1, **_quality(job.problem, result.score)}
+    record |= result.report
+    record["seconds"] = result.seconds
+    if job.held is not None:
+        score = score_table(job.problem, result.state, job.held.table, job.held.bounds)
+        quality = _quality(job.problem, score)
+        record |= {f"validation_{name}": value for name, value in quality.items()}
+    # A first iteration has no variables to read yet, and keeps some arrays once they are read.
+    kept, rows = job.solver.variable_bytes(job.problem), count_rows(job.bounds)
+    record["bytes_read"] = result.rows * job.table.pass_bytes(again=result.number > 0)
+    record["bytes_read"] += rows * kept if result.number > 0 else 0
+    record["bytes_written"] = rows * kept
+    return record
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sklearn
 from sklearn.utils.validation import check_is_fitted
 
-from daskalt import __version__
 from daskalt.data.scaling import Scaling
 from daskalt.data.store import storage_errors
 from daskalt.data.targets import (
@@ -32,8 +29,9 @@ from daskalt.network import Network
 from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES
 from daskalt.solvers import SOLVERS, get_solver
 from daskalt.solvers.base import Budget, Problem
+from daskalt.versions import versions
 
-__all__ = ["ESTIMATORS", "load", "save", "versions"]
+__all__ = ["ESTIMATORS", "load", "save"]
 
 FORMAT = 1
 MODEL, WEIGHTS = "model.json", "weights.npz"
@@ -121,16 +119,6 @@ def load(folder: str | Path) -> Any:
             setattr(estimator, name, value)
         estimator._fitted = _revived(_decode(document["fitted"], arrays), estimator)
     return estimator
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that decide the numbers."""
-    return {
-        "daskalt": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scikit-learn": sklearn.__version__,
-    }
 
 
 # What is kept: the fitted attributes, and of the training state the problem and the weights.

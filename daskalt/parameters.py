@@ -29,8 +29,9 @@ def real(
     at_least: float | None = None,
     below: float | None = None,
     or_sequence: bool = False,
+    or_none: bool = False,
 ) -> Constraint:
-    """A finite number in a range, or if so allowed a sequence of them."""
+    """A finite number in a range, or if so allowed a sequence of them or None."""
 
     def in_range(value: Any) -> bool:
         return (
@@ -43,6 +44,8 @@ def real(
         )
 
     def allows(value: Any) -> bool:
+        if value is None:
+            return or_none
         if or_sequence and np.ndim(value) == 1:
             return len(value) > 0 and all(map(in_range, value))
         return in_range(value)
@@ -53,7 +56,8 @@ def real(
         if limit is not None
     ]
     words = " ".join(["a number", " and ".join(limits)]).strip()
-    return (words + (", or a sequence of them" if or_sequence else ""), allows)
+    words += ", or a sequence of them" if or_sequence else ""
+    return (words + (", or None" if or_none else ""), allows)
 
 
 def integer(*, at_least: int, or_word: str | None = None, or_none: bool = False) -> Constraint:

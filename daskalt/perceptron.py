@@ -32,6 +32,7 @@ from daskalt.fitting import (
     train,
     warn_if_sorted,
 )
+from daskalt.keeping import Keeper, checkpoint_types
 from daskalt.losses import Loss
 from daskalt.network import SPREAD, Network, Weights
 from daskalt.parameters import check_parameters, choice, integer, real
@@ -100,7 +101,7 @@ class BaseMLP(FittedMLP):
         *,
         eval_set: Any = None,
         client: Any = None,
-        resume: bool = False,
+        resume: bool | None = None,
     ) -> Any:
         """Train on all rows and return the estimator.
 
@@ -117,10 +118,10 @@ class BaseMLP(FittedMLP):
             Rows that are scored after every pass, for `history_` and for early stopping.
         client : distributed.Client, optional
             Cluster to train on; by default the active client, or threads where there is none.
-        resume : bool, default=False
-            Go on from the last checkpoint of the same fit, cut short, to the same bits; from the
-            start where there is none. For solvers that keep one, such as
-            ``BatchAltMin(store=...)``.
+        resume : bool, optional
+            What to do with the checkpoint of a fit that was cut short: True goes on from it, to
+            the same bits, and from the start where there is none; False starts anew in its place;
+            by default that is an error. Needs `checkpoint`.
 
         Raises
         ------
@@ -135,7 +136,7 @@ class BaseMLP(FittedMLP):
         with _on(client):
             began = time.perf_counter()
             solver = get_solver(self.solver)
-            checkpoints = _checkpoints(solver, resume)
+            checkpoints = self._checkpoints(solver, resume)
             table = open_table(self, X, y, sample_weight, reset=True)
             seed = self._seed(checkpoints, solver) if resume else self._seed()
             table = self._arrange(table, seed)
@@ -154,49 +155,68 @@ class BaseMLP(FittedMLP):
             budget = Budget(steps * passes, steps, steps)
             if not in_this_process():
                 compile_step(solver, problem, solver.start(problem, weights, budget), table)
-            identity = identify(
-                solver,
-                problem,
-                reading,
-                steps=budget.steps,
-                seed=seed,
-                sample=sample,
-                initial_weights=checksum(*weights),
-            )
-            job = Training(
-                solver,
-                problem,
-                table,
-                bounds,
-                reading,
-                held,
-                bool(self.verbose),
-                checkpoints,
-                identity,
-            )
+            keeper = None
+            if checkpoints is not None:
+                identity = identify(
+                    solver,
+                    problem,
+                    reading,
+                    steps=budget.steps,
+                    seed=seed,
+                    sample=sample,
+                    initial_weights=checksum(*weights),
+                )
+                keeper = Keeper(checkpoints, solver, identity)
+            job = Training(solver, problem, table, bounds, reading, held, self.verbose, keeper)
             monitor = Monitor(
                 self.tol, self.n_iter_no_change, self.early_stopping, solver.divergence
             )
-            saved = None
-            if resume and checkpoints is not None:
-                saved = checkpoints.resume(solver.state_types, identity)
-            with self._storage(job, saved is not None) as storage:
-                state = solver.start(problem, weights, budget, storage)
-                if saved is not None:
-                    state = solver.attach(saved.state, storage)
-                    monitor.recall(saved.history)
-                state = train(job, state, range(len(monitor.history), passes), monitor)
+            start = solver.start(problem, weights, budget)
+            state = self._train(job, start, passes, monitor, bool(resume))
             self._finish(problem, state, monitor.history)
             self._charge(began, table, bounds, solver, problem)
         return self
 
+    def _checkpoints(self, solver: Solver, resume: bool | None) -> Checkpoints | None:
+        """Where the fit's checkpoints are kept, if they are."""
+        checkpoints = self.checkpoint
+        if checkpoints is None and solver.kept_at is not None:
+            checkpoints = solver.kept_at
+        if checkpoints is None and resume:
+            raise InputError(
+                "resume=True: there is nothing to resume from without a place for checkpoints. "
+                "Give the estimator one, as in checkpoint='folder'; warm_start=True continues from "
+                "the weights of an estimator that has been fitted."
+            )
+        if checkpoints is None:
+            return None
+        if not isinstance(checkpoints, Checkpoints):
+            checkpoints = Checkpoints(str(checkpoints))
+        checkpoints.check()
+        if resume is None:
+            checkpoints.refuse_unfinished()
+        return checkpoints
+
     def _seed(self, checkpoints: Checkpoints | None = None, solver: Solver | None = None) -> int:
         """The seed of all that is random: that of a fit to resume, if it was left to chance."""
         if self.random_state is None and checkpoints is not None and solver is not None:
-            saved = checkpoints.load(solver.state_types)
+            saved = checkpoints.load(checkpoint_types(solver))
             if saved is not None:
                 return saved.identity["seed"]
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    def _train(self, job: Training, state: Any, passes: int, monitor: Monitor, resume: bool) -> Any:
+        """The state after all passes, those included that an earlier fit has made."""
+        solver, keeper, position = job.solver, job.keeper, None
+        saved = keeper.resume() if keeper is not None and resume else None
+        if saved is not None:
+            monitor.recall(saved.history, saved.best)
+            state, position = saved.state, saved.position
+        with self._storage(job, saved is not None) as storage:
+            state = solver.attach(state, storage)
+            if saved is not None and saved.finished:
+                return state
+            return train(job, state, range(len(monitor.history), passes), monitor, position)
 
     @contextlib.contextmanager
     def _storage(self, job: Training, resume: bool) -> Iterator[Any]:
@@ -204,19 +224,27 @@ class BaseMLP(FittedMLP):
         if not isinstance(job.reading, WholeBlocks):
             yield None
             return
+        place = None if job.keeper is None else f"{job.keeper.checkpoints.location}/z.zarr"
         storage = job.solver.allocate(
-            job.problem, count_rows(job.bounds), job.reading.block_rows, self.scratch
+            job.problem, count_rows(job.bounds), job.reading.block_rows, self.scratch, place
         )
         if storage is None:
             yield None
             return
         if not resume:
+            if job.keeper is not None:
+                job.keeper.checkpoints.clear()
             storage.create()
+        if job.keeper is not None:
+            job.keeper.storage = storage
         try:
             yield storage
-        finally:
-            if not storage.kept:
+        except BaseException:
+            if job.keeper is None and not storage.kept:
                 storage.remove()
+            raise
+        if not storage.kept:
+            storage.remove()
 
     def _partial_fit(
         self, X: Any, y: Any, sample_weight: Any, classes: np.ndarray | None = None
@@ -244,7 +272,7 @@ class BaseMLP(FittedMLP):
         else:
             state = before.state._replace(budget=budget)
         monitor = Monitor(0.0, 1 << 30, False)
-        job = Training(solver, problem, table, bounds, reading, verbose=bool(self.verbose))
+        job = Training(solver, problem, table, bounds, reading, verbose=self.verbose)
         state = train(job, state, range(passes, passes + 1), monitor)
         history = [*getattr(self, "history_", []), *monitor.history] if before else monitor.history
         self._finish(problem, state, history)
@@ -350,19 +378,6 @@ def _check_same_labels(before: Targets, now: Targets) -> None:
             f"{np.asarray(new).tolist()[:10]}, the fit before had {old.tolist()[:10]}. "
             "Set warm_start=False to start anew."
         )
-
-
-def _checkpoints(solver: Solver, resume: bool) -> Checkpoints | None:
-    """Where the fit's checkpoints are kept, if they are."""
-    if solver.kept_at is not None:
-        return Checkpoints(solver.kept_at)
-    if resume:
-        raise InputError(
-            f"resume=True: {type(solver).__name__} keeps nothing to resume from. Use a solver that "
-            "does, such as BatchAltMin(store='path/of/z.zarr'), or leave it out; warm_start=True "
-            "continues from the weights of an estimator that has been fitted."
-        )
-    return None
 
 
 @contextlib.contextmanager

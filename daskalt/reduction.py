@@ -14,11 +14,24 @@ from dask.base import get_scheduler
 from dask.delayed import Delayed
 from dask.local import get_sync
 from dask.system import CPU_COUNT
+from distributed.client import CancelledError
+from distributed.comm import CommClosedError
 
+from daskalt.errors import ClusterError
 from daskalt.kernels.threads import blas_threads, stay_at_blas_threads
 
-__all__ = ["Graph", "Handle", "call", "fetch", "fold", "in_this_process", "on_cluster"]
+__all__ = [
+    "Graph",
+    "Handle",
+    "call",
+    "fetch",
+    "fold",
+    "in_this_process",
+    "on_cluster",
+    "parallelism",
+]
 
+ATTEMPTS = 5  # at a graph whose workers die
 FAN_IN = 4  # children of a node: more would serialise the sums, fewer add latency
 
 # A value that a scheduler holds: in this process, or on a cluster as a future.
@@ -80,18 +93,40 @@ class Graph:
         return self.add(fold, combine, self.tree(combine, parts))
 
     def persist(self, *results: TaskRef) -> tuple[Handle, ...]:
-        """Run the graph and return handles of results; on a cluster the values stay there."""
-        with self._held():
+        """Run the graph and return handles of results; on a cluster the values stay there.
+
+        Raises
+        ------
+        ClusterError
+            If workers died at a task again and again, or the scheduler is gone.
+        """
+        with self._held(), _cluster_errors():
             wanted = [Delayed(result.key, self._tasks) for result in results]
             handles = dask.persist(*wanted, optimize_graph=False)
             if futures := distributed.futures_of(handles):
                 distributed.wait(futures)
+                for future in futures:
+                    if future.status != "finished":
+                        future.result()  # which raises
         return handles
 
     def compute(self, result: TaskRef) -> Any:
-        """Run the graph and return the value of the result."""
-        with self._held():
-            return dask.compute(Delayed(result.key, self._tasks), optimize_graph=False)[0]
+        """Run the graph and return the value of the result.
+
+        Raises
+        ------
+        ClusterError
+            If workers died at a task again and again, or the scheduler is gone.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with self._held(), _cluster_errors():
+                    wanted = Delayed(result.key, self._tasks)
+                    return dask.compute(wanted, optimize_graph=False)[0]
+            except ClusterError:
+                if attempt == ATTEMPTS or not _connected():
+                    raise
+        raise AssertionError
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -103,6 +138,9 @@ class Graph:
                 stack.enter_context(
                     dask.config.set(num_workers=max(1, min(workers, CPU_COUNT // self.threads)))
                 )
+            # A state goes with the graph on purpose: the scheduler has it when workers are lost.
+            threshold = {"distributed.admin.large-graph-warning-threshold": "1 GiB"}
+            stack.enter_context(dask.config.set(threshold))
             yield
 
 
@@ -111,7 +149,10 @@ def fetch(handle: Handle | Any) -> Any:
     if not isinstance(handle, Delayed):
         return handle
     futures = distributed.futures_of(handle)
-    return futures[0].result() if futures else handle.compute(scheduler="sync")
+    if not futures:
+        return handle.compute(scheduler="sync")
+    with _cluster_errors():
+        return futures[0].result()
 
 
 def fold(combine: Callable[[Any, Any], Any], parts: Iterable[Any]) -> Any:
@@ -133,6 +174,38 @@ def in_this_process() -> bool:
 def on_cluster() -> bool:
     """Say whether the active scheduler is that of a `distributed` cluster."""
     return isinstance(getattr(get_scheduler(cls=Delayed), "__self__", None), distributed.Client)
+
+
+def parallelism() -> int:
+    """Return how many tasks the active scheduler runs at once, as far as that is known."""
+    if on_cluster():
+        client = get_scheduler(cls=Delayed).__self__  # type: ignore[union-attr]
+        return max(1, sum(client.nthreads().values()))
+    if get_scheduler(cls=Delayed) is get_sync:
+        return 1
+    return dask.config.get("num_workers", None) or CPU_COUNT
+
+
+@contextmanager
+def _cluster_errors() -> Iterator[None]:
+    """Turn the ways in which a cluster loses work into ClusterError."""
+    try:
+        yield
+    except (distributed.KilledWorker, CancelledError, CommClosedError) as error:
+        if _connected():
+            raise ClusterError(
+                f"Workers died again and again at the same task: {error}. Their logs say why; if "
+                "they ran out of memory, see what plan() says, and give them more or take smaller "
+                "blocks. A fit with a checkpoint can be resumed."
+            ) from error
+        raise ClusterError(
+            "The Dask scheduler is gone. A fit with a checkpoint can be resumed on another."
+        ) from error
+
+
+def _connected() -> bool:
+    """Whether the client of the active cluster still has a scheduler to talk to."""
+    return on_cluster() and get_scheduler(cls=Delayed).__self__.status == "running"  # type: ignore[union-attr]
 
 
 def _held_to_threads(threads: int, function: Callable, *arguments: Any) -> Any:

@@ -15,8 +15,9 @@ from daskalt.data.table import Table
 from daskalt.errors import ConfigError, InputError
 from daskalt.examples import HELD_OUT, write_example
 from daskalt.folders import check_replaceable, whole_folder
-from daskalt.model import save, versions
+from daskalt.model import save
 from daskalt.report import quality, save_learning_curve, write_json, write_metrics
+from daskalt.versions import versions
 
 __all__ = ["open_rows", "run"]
 

@@ -1,13 +1,14 @@
 """Checkpoints: any state there and back, whole or not at all, nothing that runs code."""
 
 import json
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from daskalt.checkpoint import Checkpoint, Checkpoints, checksum
-from daskalt.errors import InputError, StorageError
+from daskalt.checkpoint import Checkpoint, Checkpoints, _sealed, checksum
+from daskalt.errors import CheckpointWarning, InputError, StorageError
 
 
 class Inner(NamedTuple):
@@ -34,19 +35,16 @@ TYPES = (Inner, Outer)
 @pytest.fixture(params=["local", "memory"])
 def checkpoints(request, tmp_path):
     place = tmp_path / "fit" if request.param == "local" else f"memory://{tmp_path.name}/fit"
-    if request.param == "local":
-        place.mkdir()
     return Checkpoints(str(place))
 
 
 def test_a_state_comes_back_as_it_was(checkpoints):
     assert checkpoints.load(TYPES) is None
-    assert checkpoints.passes is None
+    checkpoints.refuse_unfinished()
     history = [{"loss": 0.1 + 0.2}, {"loss": 1e-300}]
     checkpoints.save(Checkpoint({"seed": 1}, STATE, history))
     saved = checkpoints.resume(TYPES, {"seed": 1})
     assert saved.history == history
-    assert checkpoints.passes == 2
     assert type(saved.state) is Outer
     np.testing.assert_array_equal(saved.state.parts[0], STATE.parts[0])
     assert saved.state.parts[0].dtype == np.float32
@@ -76,39 +74,88 @@ def test_a_write_that_fails_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     assert checkpoints.load(TYPES).state.step == 3
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda folder: (folder / "checkpoint.json").write_text("{"),
-        lambda folder: (folder / "checkpoint-1.npz").unlink(),
-        lambda folder: (folder / "checkpoint-1.npz").write_bytes(b"PK"),
-        lambda folder: flip(folder / "checkpoint-1.npz"),
-    ],
-    ids=["record", "missing", "truncated", "flipped"],
-)
-def test_a_spoilt_checkpoint_is_named(tmp_path, spoil):
+def test_the_newest_are_kept(checkpoints):
+    checkpoints = replace(checkpoints, keep=3)
+    for step in range(6):
+        checkpoints.save(Checkpoint({}, STATE._replace(step=step), []))
+    assert sorted(checkpoints._numbers()) == [4, 5, 6]
+    assert checkpoints.load(TYPES).state.step == 5
+    checkpoints.save(Checkpoint({}, STATE, []), alone=True)
+    assert checkpoints._numbers() == [7]
+    checkpoints.clear()
+    assert checkpoints.load(TYPES) is None
+
+
+def test_what_killed_writers_leave_is_cleared_away(tmp_path):
+    checkpoints = Checkpoints(str(tmp_path))
+    other = tmp_path / "notes.txt"
+    other.write_text("mine")
+    for name in ("checkpoint-00000001.npz.partial", "checkpoint-00000001.npz"):
+        (tmp_path / name).write_bytes(b"half")
+    checkpoints.save(Checkpoint({}, STATE, []))
+    assert checkpoints.load(TYPES).state.step == STATE.step
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"notes.txt", "checkpoint-00000001.json", "checkpoint-00000001.npz"}
+
+
+def test_a_fit_cut_short_is_not_replaced_unasked(checkpoints):
+    checkpoints.save(Checkpoint({}, STATE, [{}, {}]))
+    with pytest.raises(InputError, match=r"cut short after 2 passes.*resume=True"):
+        checkpoints.refuse_unfinished()
+    checkpoints.save(Checkpoint({}, STATE, [{}, {}], finished=True))
+    checkpoints.refuse_unfinished()
+
+
+@pytest.mark.parametrize("name", ["checkpoint-00000001.json", "checkpoint-00000001.npz"])
+def test_every_flipped_bit_and_every_cut_is_found(tmp_path, name):
+    checkpoints = Checkpoints(str(tmp_path))
+    checkpoints.save(Checkpoint({"seed": 1}, STATE, [{"loss": 0.25}]))
+    path = tmp_path / name
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(
+            whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :]
+        )
+        with pytest.raises(StorageError, match="checkpoint-00000001"):
+            checkpoints.load(TYPES)
+    for spoilt in (whole[:-1], whole[: len(whole) // 2], b""):
+        path.write_bytes(spoilt)
+        with pytest.raises(StorageError, match="checkpoint-00000001"):
+            checkpoints.load(TYPES)
+    path.unlink()
+    if name.endswith("npz"):
+        with pytest.raises(StorageError, match="checkpoint-00000001"):
+            checkpoints.load(TYPES)
+    path.write_bytes(whole)
+    assert checkpoints.load(TYPES).history == [{"loss": 0.25}]
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
     checkpoints = Checkpoints(str(tmp_path))
     checkpoints.save(Checkpoint({}, STATE, [{}]))
-    spoil(tmp_path)
-    with pytest.raises(StorageError, match="checkpoint in"):
-        checkpoints.load(TYPES)
-
-
-def flip(path):
-    """Change a bit of the first array's numbers."""
-    content = bytearray(path.read_bytes())
-    content[content.index(np.float32(4).tobytes())] ^= 1
-    path.write_bytes(bytes(content))
+    checkpoints.save(Checkpoint({}, STATE._replace(step=4), [{}, {}]))
+    (tmp_path / "checkpoint-00000002.npz").write_bytes(b"PK")
+    with pytest.warns(CheckpointWarning, match="checkpoint-00000002.*after 1 pass"):
+        assert checkpoints.load(TYPES).state.step == 3
 
 
 def test_only_declared_types_are_built(tmp_path):
     checkpoints = Checkpoints(str(tmp_path))
     checkpoints.save(Checkpoint({}, STATE, [{}]))
-    record = json.loads((tmp_path / "checkpoint.json").read_text())
+    path = tmp_path / "checkpoint-00000001.json"
+    record = json.loads(path.read_text())["record"]
     record["state"]["type"] = "Popen"
-    (tmp_path / "checkpoint.json").write_text(json.dumps(record))
+    path.write_bytes(_sealed(record))
     with pytest.raises(StorageError, match="Popen"):
         checkpoints.load(TYPES)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"keep": 0}, {"every_steps": 0}, {"every_minutes": 0}, {"every_minutes": "5"}]
+)
+def test_wrong_parameters_are_named(wrong):
+    with pytest.raises(InputError, match=f"The parameter {next(iter(wrong))} of Checkpoints"):
+        Checkpoints("anywhere", **wrong).check()
 
 
 def test_arrays_of_objects_are_never_pickled(tmp_path):

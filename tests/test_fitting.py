@@ -12,7 +12,7 @@ def watch(losses, objectives):
     """A monitor that has seen passes with these losses and objectives."""
     monitor = Monitor(tol=0.0, patience=100, early_stopping=False)
     for number, (loss, objective) in enumerate(zip(losses, objectives, strict=True)):
-        result = Pass(number, None, Score(1.0, loss, 0.0), {}, 0.0, 1)
+        result = Pass(number, None, Score(1.0, loss, 0.0), {}, 0.0, 1, 1)
         monitor.see(result, {"loss": loss, "objective": objective})
     return monitor
 

@@ -7,7 +7,8 @@ of the group, and every block is read once. All of it follows from the data, the
 seed, never from how many threads or workers there are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -16,7 +17,16 @@ import numpy as np
 
 from daskalt.data.table import Block, Table
 
-__all__ = ["Group", "Lane", "PassPlan", "in_order", "plan_blocks", "plan_pass", "read_lane"]
+__all__ = [
+    "Group",
+    "Lane",
+    "PassPlan",
+    "in_order",
+    "plan_blocks",
+    "plan_pass",
+    "read_ahead",
+    "read_lane",
+]
 
 CHUNK_ROWS = 4096  # rows that a task of a reduction takes at the least
 
@@ -185,6 +195,21 @@ def read_lane(
             columns[k] = _scatter(columns[k], part, here, lane.rows)
         done += stop - start
     return Block(*columns)
+
+
+def read_ahead(read: Callable[[Any], Any], places: Sequence[Any]) -> Iterator[Any]:
+    """Yield what ``read`` returns for each place; the next is read while one is in use."""
+    if len(places) == 1:
+        yield read(places[0])
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="daskalt-read") as reader:
+        coming = reader.submit(read, places[0])
+        for place in places[1:]:
+            here = coming.result()
+            coming = reader.submit(read, place)
+            yield here
+            del here  # not held while the next is waited for
+        yield coming.result()
 
 
 def _scatter(

@@ -1,13 +1,14 @@
 """Per-sample variables on disk: generation g is read while g + 1 is written.
 
 A store is a Zarr group with two slots, for even and odd generations, each with one array a layer,
-in chunks of whole blocks of rows with a checksum. What makes a generation count is the checkpoint
-beside it, written last; until then the one before it is whole. So a task that is run again, or a
+in chunks of whole blocks of rows with a checksum. What makes a generation count is the fit's
+checkpoint, written last; until then the one before it is whole. So a task that is run again, or a
 process that dies, does no harm.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 import uuid
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import zarr
+from fsspec.implementations.local import LocalFileSystem
 
 from daskalt.data.store import NewGroup, filesystem_of, remove, storage_errors
 from daskalt.errors import InputError, StorageError
@@ -26,7 +28,7 @@ from daskalt.errors import InputError, StorageError
 __all__ = ["ZStore"]
 
 _SLOTS = ("even", "odd")
-_MARK = "daskalt_z"  # attribute of a group that may be replaced
+_MARK = "daskalt_z"  # attribute of a group that may be replaced: its last whole generation
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class ZStore:
             )
         with storage_errors(self.location):
             remove(filesystem, path)
-            zarr.create_group(self.location, attributes={_MARK: 1})
+            zarr.create_group(self.location, attributes={_MARK: 0})
             group = NewGroup(self.location, Path(path))
             for slot in _SLOTS:
                 for name, width in zip(self.names, self.widths, strict=True):
@@ -123,6 +125,21 @@ class ZStore:
         with storage_errors(self.location):
             for name, values in zip(self.names, parts, strict=True):
                 self._array(generation, name)[start : start + len(values)] = values
+
+    def commit(self, generation: int) -> None:
+        """Make a generation, now written whole, the one that counts."""
+        with storage_errors(self.location):
+            if isinstance(filesystem_of(self.location)[0], LocalFileSystem):
+                os.sync()  # a machine that loses power must not keep this mark and lose the rows
+            zarr.open_group(self.location, mode="r+").update_attributes({_MARK: generation})
+
+    @property
+    def generation(self) -> int | None:
+        """The generation that counts; None if the store is gone."""
+        try:
+            return zarr.open_group(self.location, mode="r").attrs[_MARK]  # type: ignore[return-value]
+        except Exception:
+            return None
 
     def arrays(self, generation: int) -> list[da.Array]:
         """Return all rows as Dask arrays."""

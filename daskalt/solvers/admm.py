@@ -89,7 +89,7 @@ class ADMM(FullBatch):
     A Scalable ADMM Approach. ICML 2016, algorithm 1.
     """
 
-    state_types = (ADMMState, Score, Budget)
+    state_types = (ADMMState, ADMMStep, Score, Budget)
 
     def __init__(
         self,

@@ -107,6 +107,8 @@ class StochasticAltMin(Solver):
     in its literal form.
     """
 
+    state_types = (State, Motion, DampedGram, InputGram, Step, LocalSteps, Score, Budget)
+
     def __init__(
         self,
         *,

@@ -141,8 +141,13 @@ class Solver(BaseEstimator, ABC):
         """Return the bytes of what the solver keeps for each row."""
         return 0
 
-    def allocate(self, problem: Problem, rows: int, block_rows: int, scratch: Any) -> Any:
-        """Return the storage of what the solver keeps for each row; None if nothing."""
+    def allocate(
+        self, problem: Problem, rows: int, block_rows: int, scratch: Any, place: str | None = None
+    ) -> Any:
+        """Return the storage of what the solver keeps for each row; None if nothing.
+
+        It lies where the solver's parameters say, else at ``place``, else under ``scratch``.
+        """
         return None
 
     @abstractmethod

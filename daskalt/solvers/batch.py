@@ -99,7 +99,7 @@ class BatchAltMin(FullBatch):
         `scratch` and is removed after the fit.
     """
 
-    state_types = (BatchState, Motion, Score, Budget)
+    state_types = (BatchState, BatchStep, Motion, Score, Budget)
 
     def __init__(
         self,

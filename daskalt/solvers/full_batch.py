@@ -7,7 +7,6 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from daskalt.checkpoint import Checkpoints
 from daskalt.data.zstore import ZStore
 from daskalt.solvers.base import Problem, Solver
 
@@ -40,11 +39,13 @@ class FullBatch(Solver):
         """Return the bytes of a row's variables, of one generation."""
         return sum(self.layout(problem).values()) * np.dtype(problem.dtype).itemsize
 
-    def allocate(self, problem: Problem, rows: int, block_rows: int, scratch: Any) -> ZStore:
+    def allocate(
+        self, problem: Problem, rows: int, block_rows: int, scratch: Any, place: str | None = None
+    ) -> ZStore:
         """Return the store of the rows' variables, which is not laid out yet."""
         layout = self.layout(problem)
         return ZStore(
-            location=self.kept_at or ZStore.place(scratch),
+            location=self.kept_at or place or ZStore.place(scratch),
             rows=rows,
             names=tuple(layout),
             widths=tuple(layout.values()),
@@ -75,7 +76,7 @@ def kept_arrays(store: ZStore | None, generation: int, count: int) -> list[da.Ar
             "z is removed after a fit. Give the solver a place to keep it, such as "
             "BatchAltMin(store='path/of/z.zarr')."
         )
-    if Checkpoints(store.location).passes != generation:
+    if store.generation != generation:
         raise AttributeError(
             f"{store.location} has no z of iteration {generation}: the fit has gone on, or "
             "another has taken its place."

@@ -71,7 +71,7 @@ class GradientDescent(Solver):
         self.tasks = tasks
         self.blas_threads = blas_threads
 
-    state_types = (GradientState, Score, Budget)
+    state_types = (GradientState, Step, Score, Budget)
 
     def check(self) -> None:
         """Raise InputError if a parameter is out of its range."""

@@ -1,25 +1,43 @@
-"""The one outer loop: passes over the data, each a Dask graph of map, combine and update."""
+"""The one outer loop: passes over the data, each one or more Dask graphs of map, combine, update.
+
+Between two graphs a fit stands at a `Position`. It is what a checkpoint holds beside the state, and
+what a fit on a cluster goes back to when too many workers die; where the graphs are cut changes no
+bit of the result.
+"""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import cycle
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from dask._task_spec import TaskRef
 
 from daskalt.data.finite import check_block
-from daskalt.data.passes import Group, Lane, PassPlan, plan_blocks, plan_pass, read_lane
+from daskalt.data.passes import Group, Lane, PassPlan, plan_blocks, plan_pass, read_ahead, read_lane
 from daskalt.data.table import Table
+from daskalt.errors import ClusterError
 from daskalt.progress import report_step
-from daskalt.reduction import FAN_IN, Graph, Handle, fetch, fold, on_cluster
+from daskalt.reduction import (
+    ATTEMPTS,
+    FAN_IN,
+    Graph,
+    Handle,
+    fetch,
+    fold,
+    on_cluster,
+    parallelism,
+)
 from daskalt.solvers.base import Problem, Rows, Solver
 from daskalt.statistics import Score
 
-__all__ = ["Pass", "Reading", "WholeBlocks", "run_passes"]
+__all__ = ["Branch", "Halt", "Pace", "Pass", "Position", "Reading", "WholeBlocks", "run_passes"]
 
 GRAPH_TASKS = 4096  # of a graph; a task costs the scheduler some 5 KB while its graph runs
+FIRST_TASKS = 64  # of a graph of limited time, before it is known how long a task takes
+ROOT_SECONDS = 5.0  # of work that a lost worker can cost, about
+TASKS_PER_THREAD = 8  # to share a pass out evenly
 
 
 @dataclass(frozen=True)
@@ -72,6 +90,54 @@ class WholeBlocks:
         return plan_blocks(bounds, self.block_rows)
 
 
+class Branch(NamedTuple):
+    """The combined statistics of ``FAN_IN ** level`` blocks, or fewer at the end of a pass."""
+
+    level: int
+    value: Any
+
+
+class Position(NamedTuple):
+    """Where a fit stands between two graphs: what is done, and the sums that it goes on from."""
+
+    number: int  # of the pass
+    steps: int = 0  # of the pass that are done
+    blocks: int = 0  # of a step of all rows that are done
+    branches: tuple[Branch, ...] = ()  # what these have summed up to
+    survey: Any = None  # what the first pass has
+    seconds: float = 0.0  # that the pass took so far
+    rows: int = 0  # that it read so far
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of the pass is done."""
+        return self.steps > 0 or self.blocks > 0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a fit comes back within a pass to where it may be put down.
+
+    Attributes
+    ----------
+    steps : int or None
+        After every so many steps of a pass.
+    seconds : float or None
+        After about so many seconds.
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Halt:
+    """Where a fit stands in the middle of a pass: handles of the state and of the sums."""
+
+    state: Handle
+    position: Position
+
+
 @dataclass(frozen=True)
 class Pass:
     """What one pass left: a handle of the state, the forward score and what it cost."""
@@ -82,6 +148,7 @@ class Pass:
     report: dict[str, Any]
     seconds: float
     steps: int
+    rows: int  # read
 
 
 def run_passes(
@@ -93,64 +160,224 @@ def run_passes(
     state: Any,
     numbers: range,
     progress: str | None = None,
-) -> Iterator[Pass]:
-    """Yield the result of each pass; the caller decides when to stop.
+    position: Position | None = None,
+    pace: Pace | None = None,
+) -> Iterator[Pass | Halt]:
+    """Yield the result of each pass, and where the fit stands within one; the caller may stop.
 
     The steps of a pass are chained tasks of one graph; a long pass is several graphs in a row,
     since what a scheduler keeps of a graph grows with its tasks. The state stays where the
-    scheduler keeps it: only the score comes back.
+    scheduler keeps it: only the score comes back, and on a cluster every few seconds the state,
+    from which a later graph can be made anew.
+
+    Parameters
+    ----------
+    position : Position, optional
+        Where to go on from, with values in it rather than handles.
+    pace : Pace, optional
+        How often to yield within a pass. By default only where a graph has to end.
+
+    Raises
+    ------
+    ClusterError
+        If workers die so often that nothing gets done.
     """
-    states = [state]
-    survey = solver.surveys(state.budget)
-    for number in numbers:
+    job = _Job(solver, problem, table, solver.surveys(state.budget), progress)
+    run = _Run(job, state, position or Position(numbers.start))
+    speed = _Speed(pace or Pace())
+    yielded = run.position.number - 1
+    plan: PassPlan | None = None
+    planned = None
+    while run.position.number < numbers.stop:
+        number = run.position.number
+        if plan is None or planned != number:
+            plan, planned = reading.plan(table, bounds, number), number
+        result = run.advance(plan, speed, first=number == numbers.start)
+        if result is None:  # workers died: from where the fit last stood on firm ground
+            continue
+        if isinstance(result, Halt):
+            yield result
+        elif number > yielded:
+            yielded = number
+            yield result
+
+
+class _Speed:
+    """How many tasks a graph may have, from how long the last ones took."""
+
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self.tasks = GRAPH_TASKS if pace.seconds is None else min(FIRST_TASKS, GRAPH_TASKS)
+
+    def learn(self, tasks: int, seconds: float) -> None:
+        if self.pace.seconds is not None:
+            wanted = int(tasks * self.pace.seconds / max(seconds, 1e-9))
+            self.tasks = max(1, min(wanted, GRAPH_TASKS))
+
+
+class Span(NamedTuple):
+    """Steps of a group that a graph makes, or blocks of a step of all rows that it maps."""
+
+    group: Group
+    first: int
+    last: int
+
+
+class _Job(NamedTuple):
+    """What all graphs of a fit have in common."""
+
+    solver: Solver
+    problem: Problem
+    table: Table
+    surveys: bool
+    progress: str | None
+
+
+class _Run:
+    """A fit under way: where it stands, and the firm ground behind it."""
+
+    def __init__(self, job: _Job, state: Any, position: Position) -> None:
+        self.job = job
+        self.states, self.position = [state], position
+        self.root = (state, position) if on_cluster() else None
+        self.rooted = time.perf_counter()
+        self.failures = 0
+
+    def advance(self, plan: PassPlan, speed: _Speed, first: bool) -> Pass | Halt | None:
+        """Run the next graph of a pass; None if that failed and the fit stands further back."""
         began = time.perf_counter()
-        plan = reading.plan(table, bounds, number)
-        first = number == numbers.start
-        states, score = _run_pass(plan, (solver, problem), table, states, first, survey, progress)
-        result, report = fetch(score)
+        spans = _spans(plan, self.position, speed.tasks, speed.pace.steps)
+        try:
+            end, score = _run_graph(self.job, plan, spans, self.states, self.position, first)
+            result = None if score is None else fetch(score)
+        except ClusterError:
+            self._fall_back()
+            return None
         seconds = time.perf_counter() - began
-        yield Pass(number, states[0], result, report, seconds, plan.steps)
+        speed.learn(sum(_tasks(span) for span in spans), seconds)
+        self.failures = 0
+        self.states = end.states
+        position = end.position._replace(seconds=self.position.seconds + seconds)
+        if result is None:
+            self._stand(position)
+            return Halt(self.states[0], self.position)
+        done, number = position, position.number
+        score, report = result
+        self._stand(Position(number + 1))
+        return Pass(number, self.states[0], score, report, done.seconds, plan.steps, done.rows)
+
+    def _stand(self, position: Position) -> None:
+        """Take in where the fit stands; now and then hold what it needs to begin again there.
+
+        On a cluster a lost result is made anew from what it depends on, which without this could
+        be everything since the start of the fit.
+        """
+        self.position = position
+        if self.root is None or time.perf_counter() - self.rooted < ROOT_SECONDS:
+            return
+        try:
+            state, position = fetch(self.states[0]), fetched(position)
+        except ClusterError:
+            self._fall_back()
+            return
+        self.root = (state, position)
+        self.states, self.position = [state], position
+        self.rooted = time.perf_counter()
+
+    def _fall_back(self) -> None:
+        self.failures += 1
+        if self.root is None or self.failures == ATTEMPTS:
+            raise
+        state, self.position = self.root
+        self.states = [state]
 
 
-def _run_pass(
-    plan: PassPlan,
-    method: tuple[Solver, Problem],
-    table: Table,
-    states: list[Any],
-    first: bool,
-    survey: bool,
-    progress: str | None,
-) -> tuple[list[Handle], Handle]:
-    """Run a pass, graph by graph; return handles of the copies of the state, and of the score."""
-    score: Any = None
-    total: Any = None
-    parts = list(_graphs(plan))
-    for number, groups in enumerate(parts):
-        graph = _PassGraph(method, table, states, first, progress)
-        if number == 0:
-            graph.begin()
-        if first and survey:
-            graph.survey_into(total)
-        for group in groups:
-            graph.add_group(group)
-        if first and survey and number == len(parts) - 1:
-            graph.adopt()
-        states, score, total = graph.run()
-    return states, score
+def fetched(position: Position) -> Position:
+    """Return a position with values in place of handles."""
+    branches = tuple(Branch(level, fetch(value)) for level, value in position.branches)
+    return position._replace(branches=branches, survey=fetch(position.survey))
 
 
-def _graphs(plan: PassPlan) -> Iterator[list[Group]]:
-    """The groups of a pass, as many at a time as make a graph of at most GRAPH_TASKS tasks."""
-    groups: list[Group] = []
-    tasks = 0
+def _spans(plan: PassPlan, position: Position, tasks: int, every: int | None) -> list[Span]:
+    """What the next graph does of a pass: about as much as it may have tasks, at least a step."""
+    spans: list[Span] = []
+    done = 0
+    end = plan.steps if every is None else (position.steps // every + 1) * every
     for group in plan.groups:
-        size = group.steps * (len(group.lanes) + 1)
-        if groups and tasks + size > GRAPH_TASKS:
-            yield groups
-            groups, tasks = [], 0
-        groups.append(group)
-        tasks += size
-    yield groups
+        first, last = max(position.steps - done, 0), min(group.steps, end - done)
+        done += group.steps
+        if group.whole:
+            blocks = len(group.lanes)
+            return [Span(group, position.blocks, min(position.blocks + tasks, blocks))]
+        if first >= group.steps:
+            continue
+        cost = len(group.lanes) + 1
+        if first >= last or (spans and tasks < cost):
+            break
+        last = min(last, first + max(1, tasks // cost))
+        spans.append(Span(group, first, last))
+        tasks -= cost * (last - first)
+        if last < group.steps:
+            break
+    return spans
+
+
+def _tasks(span: Span) -> int:
+    return (span.last - span.first) * (1 if span.group.whole else len(span.group.lanes) + 1)
+
+
+class _Chunk(NamedTuple):
+    """Blocks that are all leaves of one node of the tree."""
+
+    start: int
+    stop: int
+    level: int
+
+
+def _chunks(start: int, stop: int, blocks: int) -> list[_Chunk]:
+    """Blocks ``start`` to ``stop`` of a step of all rows, as the largest branches they make up."""
+    chunks = []
+    top = _height(blocks)
+    while start < stop:
+        level = 0
+        while level < top and start % (size := FAN_IN ** (level + 1)) == 0:
+            if min(start + size, blocks) > stop:
+                break
+            level += 1
+        end = min(start + FAN_IN**level, blocks)
+        chunks.append(_Chunk(start, end, level))
+        start = end
+    return chunks
+
+
+def _height(blocks: int) -> int:
+    """The level of the tree that has at most FAN_IN nodes."""
+    level = 0
+    while blocks > FAN_IN ** (level + 1):
+        level += 1
+    return level
+
+
+class End(NamedTuple):
+    """Where a graph ended: copies of the state, and the position, all of them handles."""
+
+    states: list[Handle]
+    position: Position
+
+
+def _run_graph(
+    job: _Job,
+    plan: PassPlan,
+    spans: list[Span],
+    states: list[Any],
+    position: Position,
+    check: bool,
+) -> tuple[End, Handle | None]:
+    """Run a graph of some of a pass; return where it ended, and the score if the pass is done."""
+    graph = _PassGraph(job, states, position, check)
+    for span in spans:
+        graph.add_span(span)
+    return graph.run(plan.steps)
 
 
 class _PassGraph:
@@ -161,70 +388,83 @@ class _PassGraph:
     each way and leave the other workers idle; the arithmetic, and so the bits, are the same.
     """
 
-    def __init__(
-        self,
-        method: tuple[Solver, Problem],
-        table: Table,
-        states: list[Any],
-        check: bool,
-        progress: str | None,
-    ) -> None:
-        self.graph = Graph(method[0].blas_threads)
-        self.shared, self.table = self.graph.constant(method), self.graph.constant(table)
+    def __init__(self, job: _Job, states: list[Any], position: Position, check: bool) -> None:
+        self.graph = Graph(job.solver.blas_threads)
+        self.shared = self.graph.constant((job.solver, job.problem))
+        self.table = self.graph.constant(job.table)
         self.states = [self.graph.constant(state) for state in states]
-        self.check, self.progress = check, progress
+        self.check, self.progress = check, job.progress
+        self.surveys = job.surveys and position.number == 0
         self.replicates = on_cluster()
-        self.surveys = False
-        self.total: Any = None
+        self.position = position
+        self.survey = self._constant(position.survey)
+        self.branches = [Branch(level, self._constant(v)) for level, v in position.branches]
         # What the reads of each lane wait for. Where the copies of the state lie already, rows are
         # read beside them.
         self.gates: list[Any] = self.states if len(self.states) > 1 else [None]
+        if not position.begun:
+            self.states = [self.graph.add(_begin, self.shared, state) for state in self.states]
 
-    def begin(self) -> None:
-        self.states = [self.graph.add(_begin, self.shared, state) for state in self.states]
+    def _constant(self, value: Any) -> Any:
+        return None if value is None else self.graph.constant(value)
 
-    def survey_into(self, total: Any) -> None:
-        self.surveys = True
-        self.total = None if total is None else self.graph.constant(total)
+    def add_span(self, span: Span) -> None:
+        """Add some of a group's steps; its rows are read while the group before it is in use."""
+        if span.group.whole:
+            self._add_blocks(span)
+        else:
+            self._add_steps(span)
 
-    def add_group(self, group: Group) -> None:
-        """Add the steps of a group; its rows are read while the group before it is in use."""
-        if group.whole:
-            self._add_whole_step(group)
-            return
-        add, shared = self.graph.add, self.shared
-        before = self.total
+    def run(self, steps: int) -> tuple[End, Handle | None]:
+        """Run the graph and return handles of where it ended, and of the score after ``steps``."""
+        finished = self.position.steps == steps
+        if finished and self.survey is not None:
+            self.states = [
+                self.graph.add(_adopt, self.shared, state, self.survey) for state in self.states
+            ]
+            self.survey = None
+        wanted = [*self.states, *(branch.value for branch in self.branches)]
+        if self.survey is not None:
+            wanted.append(self.survey)
+        if finished:
+            wanted.append(self.graph.add(_score, self.shared, self.states[0]))
+        handles = list(self.graph.persist(*wanted))
+        score = handles.pop() if finished else None
+        survey = handles.pop() if self.survey is not None else None
+        copies, values = handles[: len(self.states)], handles[len(self.states) :]
+        branches = tuple(
+            Branch(branch.level, value) for branch, value in zip(self.branches, values, strict=True)
+        )
+        return End(copies, self.position._replace(branches=branches, survey=survey)), score
+
+    # Steps of some rows
+
+    def _add_steps(self, span: Span) -> None:
+        add, shared, group = self.graph.add, self.shared, span.group
+        before = self.survey
         lanes = [
             add(_load, shared, self.table, lane, self.check, gate, before)
             for lane, gate in zip(group.lanes, cycle(self.gates), strict=False)
         ]
         self.gates = self.states
-        if self.surveys:
+        # A group that is taken up in the middle is surveyed already.
+        if self.surveys and span.first == 0:
             parts = [
                 self._survey(
                     rows, [share for share in lane.shares(group.steps) if share[0] < share[1]]
                 )
                 for rows, lane in zip(lanes, group.lanes, strict=True)
             ]
-            self.total = add(fold, Solver.combine, [self.total, *parts])
+            self.survey = add(fold, Solver.combine, [self.survey, *parts])
+        self._advance(steps=span.last - span.first, rows=sum(lane.rows for lane in group.lanes))
         if len(self.states) < len(lanes) and self.replicates:
             self.states = self.states + [self.states[0]] * (len(lanes) - len(self.states))
         if len(lanes) == 1 and len(self.states) == 1:
-            self.states = [add(_run_group, shared, self.states[0], lanes[0], group, self.progress)]
+            self.states = [add(_run_span, shared, self.states[0], lanes[0], span, self.progress)]
             return
         shares = [lane.shares(group.steps) for lane in group.lanes]
-        for step in range(group.steps):
+        for step in range(span.first, span.last):
             self._add_step(lanes, [share[step] for share in shares])
-
-    def _add_whole_step(self, group: Group) -> None:
-        """Add a step of all rows: each task reads its own and lets go of them."""
-        add, shared, state = self.graph.add, self.shared, self.states[0]
-        parts = [
-            add(_load_and_map, shared, state, self.table, lane, self.check) for lane in group.lanes
-        ]
-        parts = self.graph.tree(Solver.combine, parts)
-        self.states = [add(_update, shared, state, parts, self.progress)]
-        self.gates = self.states
 
     def _survey(self, rows: TaskRef, shares: list[tuple[int, int]]) -> TaskRef:
         """The statistic of a lane's inputs, summed from the first step's rows to the last's."""
@@ -245,23 +485,85 @@ class _PassGraph:
             for state, lane, (start, stop) in zip(cycle(self.states), lanes, shares, strict=False)
             if start < stop
         ]
-        parts = self.graph.tree(Solver.combine, parts)
+        self._update(self.graph.tree(Solver.combine, parts))
+
+    def _update(self, parts: list[TaskRef]) -> None:
         self.states = [
-            add(_update, shared, state, parts, None if copy else self.progress)
+            self.graph.add(_update, self.shared, state, parts, None if copy else self.progress)
             for copy, state in enumerate(self.states)
         ]
 
-    def adopt(self) -> None:
-        self.states = [
-            self.graph.add(_adopt, self.shared, state, self.total) for state in self.states
+    def _advance(self, steps: int = 0, rows: int = 0) -> None:
+        position = self.position
+        self.position = position._replace(steps=position.steps + steps, rows=position.rows + rows)
+
+    # A step of all rows, whose tasks read their own and let go of them
+
+    def _add_blocks(self, span: Span) -> None:
+        lanes = span.group.lanes
+        self.states = self.states[:1]
+        for chunk in _chunks(span.first, span.last, len(lanes)):
+            self._add_chunk(lanes, chunk)
+        self._advance(rows=sum(lane.rows for lane in lanes[span.first : span.last]))
+        if span.last < len(lanes):
+            self.position = self.position._replace(blocks=span.last)
+            return
+        self._update(self._roots(_height(len(lanes))))
+        self.position = self.position._replace(blocks=0)
+        self._advance(steps=1)
+
+    def _add_chunk(self, lanes: tuple[Lane, ...], chunk: _Chunk) -> None:
+        """Add a branch of the tree, and combine it with its elder siblings if it is the last."""
+        level = min(_task_level(len(lanes)), chunk.level)
+        size = FAN_IN**level
+        leaves = [
+            self._branch(lanes[i : min(i + size, chunk.stop)], level)
+            for i in range(chunk.start, chunk.stop, size)
+        ]
+        while level < chunk.level:
+            leaves = self._combined(leaves)
+            level += 1
+        self.branches.append(Branch(level, leaves[0]))
+        while level < _height(len(lanes)) and [b.level for b in self.branches[-FAN_IN:]] == (
+            [level] * FAN_IN
+        ):
+            self._merge(FAN_IN)
+            level += 1
+
+    def _branch(self, lanes: tuple[Lane, ...], level: int) -> TaskRef:
+        return self.graph.add(
+            _map_blocks, self.shared, self.states[0], self.table, lanes, level, self.check
+        )
+
+    def _combined(self, nodes: list[TaskRef]) -> list[TaskRef]:
+        """The nodes one level up."""
+        return [
+            self.graph.add(fold, Solver.combine, nodes[i : i + FAN_IN])
+            for i in range(0, len(nodes), FAN_IN)
         ]
 
-    def run(self) -> tuple[list[Handle], Handle, Handle | None]:
-        """Run the graph and return handles of the states, the score and what was surveyed."""
-        score = self.graph.add(_score, self.shared, self.states[0])
-        survey = [] if self.total is None else [self.total]
-        handle, *rest = self.graph.persist(score, *survey, *self.states)
-        return rest[len(survey) :], handle, rest[0] if survey else None
+    def _merge(self, count: int) -> None:
+        """Make one branch of the last few, which are of one level."""
+        level = self.branches[-1].level
+        (node,) = self._combined([branch.value for branch in self.branches[-count:]])
+        self.branches[-count:] = [Branch(level + 1, node)]
+
+    def _roots(self, height: int) -> list[TaskRef]:
+        """The topmost nodes of the tree, once all blocks are in it."""
+        while self.branches[-1].level < height:
+            level = self.branches[-1].level
+            self._merge(sum(branch.level == level for branch in self.branches))
+        roots = [branch.value for branch in self.branches]
+        self.branches = []
+        return roots
+
+
+def _task_level(blocks: int) -> int:
+    """How many blocks a task maps, as a level of the tree: what leaves each thread enough tasks."""
+    threads, level = parallelism(), 0
+    while blocks // FAN_IN ** (level + 1) >= TASKS_PER_THREAD * threads and level < 2:
+        level += 1
+    return level
 
 
 def _begin(shared: tuple, state: Any) -> Any:
@@ -293,9 +595,9 @@ def _update(shared: tuple, state: Any, parts: list, progress: str | None) -> Any
     return state
 
 
-def _run_group(shared: tuple, state: Any, rows: Rows, group: Group, progress: str | None) -> Any:
-    """All steps of a group that has one lane, without a task for each."""
-    for start, stop in group.lanes[0].shares(group.steps):
+def _run_span(shared: tuple, state: Any, rows: Rows, span: Span, progress: str | None) -> Any:
+    """Some steps of a group that has one lane, without a task for each."""
+    for start, stop in span.group.lanes[0].shares(span.group.steps)[span.first : span.last]:
         if start < stop:
             part = _map(shared, state, rows, start, stop)
             state = _update(shared, state, [part], progress)
@@ -309,6 +611,17 @@ def _load(shared: tuple, table: Table, lane: Lane, check: bool, *gate: Any) -> R
     return rows._replace(place=lane.place)
 
 
-def _load_and_map(shared: tuple, state: Any, table: Table, lane: Lane, check: bool) -> Any:
-    rows = _load(shared, table, lane, check)
-    return shared[0].map(shared[1], state, rows)
+def _map_blocks(
+    shared: tuple, state: Any, table: Table, lanes: tuple[Lane, ...], level: int, check: bool
+) -> Any:
+    """The combined statistics of some blocks, each read while the one before it is mapped."""
+    solver, problem = shared
+    blocks = read_ahead(lambda lane: _load(shared, table, lane, check), lanes)
+    return _fold_tree(solver.combine, (solver.map(problem, state, rows) for rows in blocks), level)
+
+
+def _fold_tree(combine: Callable, parts: Iterator[Any], level: int) -> Any:
+    """A branch of the tree over the next parts; None, the zero, where there are no more."""
+    if level == 0:
+        return next(parts, None)
+    return fold(combine, (_fold_tree(combine, parts, level - 1) for _ in range(FAN_IN)))

@@ -44,6 +44,8 @@ class Newton(LineSearchSolver):
         Tried from the full step down.
     """
 
+    state_types = (*LineSearchSolver.state_types, HessianStep)
+
     def __init__(self, line_search: str | LineSearch = "backtracking") -> None:
         self.line_search = line_search
 

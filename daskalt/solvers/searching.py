@@ -12,7 +12,7 @@ from daskalt.kernels.step import mean_gradient
 from daskalt.network import Network, Weights, pack, unpack
 from daskalt.rules import LINE_SEARCHES, LineSearch, choose
 from daskalt.rules.line_search import Point, Search
-from daskalt.solvers.altmin_map import gradient_step
+from daskalt.solvers.altmin_map import Step, gradient_step
 from daskalt.solvers.base import Budget, Problem, Rows, Solver
 from daskalt.statistics import Score
 
@@ -46,7 +46,7 @@ class LineSearchSolver(Solver):
     """A method that steps from line to line; what it adds is `direction`."""
 
     full_batch = True
-    state_types = (SearchState, Search, Point, Score, Budget)
+    state_types: tuple[type, ...] = (SearchState, Search, Point, Step, Score, Budget)
     line_search: str | LineSearch
 
     def check(self) -> None:

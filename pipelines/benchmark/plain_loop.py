@@ -30,23 +30,23 @@ def plain_loop_seconds(setting, seed, passes, batch_size):
     with (
         blas_threads(),
         ThreadPoolExecutor(THREADS) as pool,
-        patch.object(loop, "_run_pass", _plain(pool)),
+        patch.object(loop, "_run_graph", _plain(pool)),
     ):
         model.fit(str(setting.store))
     return time.perf_counter() - began
 
 
 def _plain(pool):
-    """A stand-in for the loop's pass that calls the same functions in a row."""
+    """A stand-in for the loop's graph, of a whole pass, that calls the same functions in a row."""
 
-    def run_pass(plan, method, table, states, first, survey, progress):
-        solver, problem = method
+    def run_graph(job, plan, spans, states, position, check):
+        solver, problem, table = job.solver, job.problem, job.table
         state, sums = solver.begin_pass(states[0]), []
         for group in plan.groups:
             read = [pool.submit(read_lane, table, lane) for lane in group.lanes]
             lanes = [problem.rows(future.result()) for future in read]
             shares = [lane.shares(group.steps) for lane in group.lanes]
-            if first and survey:
+            if job.surveys and position.number == 0:
                 parts = [
                     pool.submit(solver.survey, problem, rows.part(*share[step]))
                     for rows, share in zip(lanes, shares, strict=True)
@@ -62,6 +62,6 @@ def _plain(pool):
                 state = solver.update(problem, state, total)
         if sums:
             state = solver.adopt(state, fold(combine, sums))
-        return [state], (state.score, solver.report(state))
+        return loop.End([state], position), (state.score, solver.report(state))
 
-    return run_pass
+    return run_graph

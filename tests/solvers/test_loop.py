@@ -131,7 +131,9 @@ def test_a_pass_cut_into_many_graphs_gives_the_same_bits(case, table, options, m
     expected = trained(case, table, options)
     runs = []
     run = loop._PassGraph.run
-    monkeypatch.setattr(loop._PassGraph, "run", lambda graph: runs.append(1) or run(graph))
+    monkeypatch.setattr(
+        loop._PassGraph, "run", lambda graph, steps: runs.append(1) or run(graph, steps)
+    )
     monkeypatch.setattr(loop, "GRAPH_TASKS", 1)
     assert_same(trained(case, table, options), expected)
     assert len(runs) == 4  # two groups in each of two passes
@@ -241,7 +243,10 @@ def test_building_a_pass_reads_and_computes_nothing(case, monkeypatch):
     solver = StochasticAltMin()
     state = solver.start(case.problem, case.weights, Budget(12, 6))
     plan = READING.plan(table, blocks_of(table), 0)
-    loop._run_pass(plan, (solver, case.problem), table, [state], True, True, None)
+    job = loop._Job(solver, case.problem, table, True, None)
+    position = loop.Position(0)
+    spans = loop._spans(plan, position, loop.GRAPH_TASKS, None)
+    loop._run_graph(job, plan, spans, [state], position, True)
     assert log == []
 
 

@@ -1,0 +1,223 @@
+"""Fits that are cut short anywhere, by anything, and go on to the bits of a whole one."""
+
+import os
+import signal
+import time
+
+import dask
+import numpy as np
+import pytest
+
+from daskalt import ADMM, BatchAltMin, Checkpoints, GradientDescent, MLPClassifier, StochasticAltMin
+from daskalt.errors import CheckpointWarning, InputError
+from daskalt.rules import Adam
+from daskalt.signals import Terminated, terminable
+from daskalt.solvers import SOLVERS, loop
+
+ROWS, FEATURES = 600, 12
+VARIANTS = {
+    **{name: name for name in SOLVERS},
+    "local steps": StochasticAltMin(local_steps=2, tasks=3),
+    "literal": StochasticAltMin(z_step="newton", ridge_centre="zero"),
+    "exact": BatchAltMin(acceleration=None),
+    "l1": BatchAltMin(coupling="l1"),
+    "lanes": GradientDescent(Adam(), tasks=3),
+    "steady admm": ADMM(divergence=1e9, warm_up=1),
+}
+
+
+class Cut(BaseException):
+    """What ends a fit without warning, as far as Python lets it: nothing is put down after it."""
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((ROWS, FEATURES)).astype(np.float32)
+    y = np.argmax(X[:, :3] + X[:, 3:6] ** 2 + 0.1 * rng.standard_normal((ROWS, 3)), axis=1)
+    return X, y
+
+
+@pytest.fixture
+def place(rows, store):
+    return store(*rows, chunk_rows=10)
+
+
+def network(solver, checkpoint=None, **options):
+    solver = VARIANTS.get(solver, solver)
+    hidden = () if solver == "newton" else (9,)
+    options = {"max_iter": 3, "batch_size": 60, "tol": 0, "random_state": 0} | options
+    return MLPClassifier(hidden, solver=solver, checkpoint=checkpoint, **options)
+
+
+@pytest.fixture
+def small_graphs(monkeypatch):
+    """Passes of several graphs each, groups of several steps, and steps of several blocks."""
+    monkeypatch.setattr(loop, "FIRST_TASKS", 5)
+    monkeypatch.setattr(loop, "GRAPH_TASKS", 5)
+    monkeypatch.setattr("daskalt.fitting.BUFFER_BYTES", 10_000)
+    monkeypatch.setattr("daskalt.fitting.BLOCK_BYTES", 3_000)
+
+
+def cut_at(monkeypatch, number):
+    """End a fit at its checkpoint of this number, before it is written."""
+    save, count = Checkpoints.save, iter(range(number))
+
+    def failing(self, *arguments, **options):
+        if next(count, None) is None:
+            raise Cut
+        save(self, *arguments, **options)
+
+    monkeypatch.setattr(Checkpoints, "save", failing)
+
+
+def history_of(model):
+    return [
+        {k: v for k, v in record.items() if "seconds" not in k and "bytes" not in k}
+        for record in model.history_
+    ]
+
+
+def assert_same(model, whole):
+    for a, b in zip(
+        model.coefs_ + model.intercepts_, whole.coefs_ + whole.intercepts_, strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    assert history_of(model) == history_of(whole)
+
+
+@pytest.mark.usefixtures("small_graphs")
+@pytest.mark.parametrize("solver", VARIANTS)
+def test_a_fit_cut_short_again_and_again_ends_in_the_same_bits(
+    place, tmp_path, monkeypatch, solver
+):
+    """Every other checkpoint is lost, and with it what was done since the one before it."""
+    whole = network(solver, early_stopping=solver == "altmin").fit(place)
+    checkpoints = Checkpoints(str(tmp_path / "fit"), every_steps=2, every_minutes=1e-9)
+    model = network(solver, checkpoints, early_stopping=solver == "altmin")
+    cuts = 0
+    for attempt in range(200):
+        with monkeypatch.context() as patch:
+            cut_at(patch, 1 + attempt % 3)
+            try:
+                model.fit(place, resume=True)
+            except Cut:
+                cuts += 1
+                continue
+        break
+    assert cuts > 3
+    assert_same(model, whole)
+    left = sorted(path.suffix for path in (tmp_path / "fit").iterdir())
+    assert left in ([".json", ".npz"], [".json", ".json", ".npz", ".npz"])
+    again = network(solver, checkpoints, early_stopping=solver == "altmin")
+    assert_same(again.fit(place, resume=True), whole)
+
+
+@pytest.mark.usefixtures("small_graphs")
+@pytest.mark.parametrize("solver", ["altmin", "adam", "batch-altmin", "lbfgs"])
+def test_where_graphs_are_cut_changes_no_bit(place, tmp_path, solver):
+    models = [
+        network(solver, Checkpoints(str(tmp_path / str(steps)), every_steps=steps)).fit(place)
+        for steps in (1, 3, 7)
+    ]
+    whole = network(solver).fit(place)
+    for model in models:
+        assert_same(model, whole)
+
+
+@pytest.mark.usefixtures("small_graphs")
+def test_a_fit_on_a_cluster_is_resumed_on_threads(place, tmp_path, monkeypatch, cluster):
+    whole = network("altmin").fit(place)
+    model = network("altmin", Checkpoints(str(tmp_path), every_steps=2))
+    client = cluster(2)
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        cut_at(patch, 4)
+        model.fit(place)
+    with dask.config.set(scheduler="threads"):
+        assert_same(model.fit(place, resume=True), whole)
+    assert_same(network("altmin", tmp_path / "again").fit(place, client=client), whole)
+
+
+def test_a_fit_cut_short_is_resumed_replaced_or_refused(place, tmp_path, monkeypatch):
+    model = network("adam", tmp_path / "fit")
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        cut_at(patch, 2)
+        model.fit(place)
+    with pytest.raises(InputError, match=r"cut short after 2 passes.*resume=True"):
+        model.fit(place)
+    assert_same(model.fit(place, resume=False), network("adam").fit(place))
+    model.fit(place)  # a finished one may be replaced
+    assert model.n_iter_ == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"batch_size": 50}, "batch_size 60, not 50"),
+        ({"max_iter": 4}, "steps"),
+        ({"random_state": 1}, "seed"),
+        ({"alpha": 1.0}, "penalty"),
+        ({"hidden_layer_sizes": (8,)}, "widths"),
+        ({"activation": "tanh"}, "activation 'relu', not 'tanh'"),
+        ({"solver": "adagrad"}, "rule"),
+    ],
+)
+def test_other_parameters_are_named(place, tmp_path, change, named):
+    model = network("adam", tmp_path / "fit").fit(place)
+    with pytest.raises(InputError, match=f"of another fit, with {named}"):
+        model.set_params(**change).fit(place, resume=True)
+
+
+def test_another_version_is_an_error_and_another_library_a_warning(place, tmp_path, monkeypatch):
+    network("adam", tmp_path / "fit").fit(place)
+    now = {"daskalt": "0", "numpy": "1"}
+    monkeypatch.setattr("daskalt.keeping.versions", lambda: now)
+    with pytest.warns(CheckpointWarning, match="numpy"):
+        network("adam", tmp_path / "fit").fit(place, resume=True)
+    monkeypatch.setattr("daskalt.fitting.__version__", "99.0")
+    with pytest.raises(InputError, match=r"daskalt '0\..*', not '99\.0'"):
+        network("adam", tmp_path / "fit").fit(place, resume=True)
+
+
+# ----------------------------------------------------------------------------- told to stop
+
+
+@pytest.mark.usefixtures("small_graphs")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("solver", ["altmin", "batch-altmin"])
+def test_a_signal_puts_the_fit_down(place, tmp_path, monkeypatch, solver, number):
+    """Checkpoints are far apart: what is resumed is what the signal left."""
+    checkpoints = Checkpoints(str(tmp_path / "fit"), every_minutes=1000)
+    model = network(solver, checkpoints)
+    update, count = loop._update, iter(range(12 if solver == "altmin" else 2))
+
+    def signalling(*arguments):
+        if next(count, None) is None:
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)
+        return update(*arguments)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with (
+        monkeypatch.context() as patch,
+        dask.config.set(scheduler="sync"),
+        pytest.raises(KeyboardInterrupt, match=r"resume=True") as stopped,
+    ):
+        patch.setattr(loop, "_update", signalling)
+        model.fit(place)
+    assert isinstance(stopped.value, Terminated) == (number == signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert checkpoints._numbers()
+    assert_same(model.fit(place, resume=True), network(solver).fit(place))
+
+
+def test_a_program_that_handles_sigterm_keeps_its_handler():
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda *_: seen.append(1))
+    try:
+        with terminable():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [1]
