@@ -208,8 +208,8 @@ class Checkpoints:
         if newest is not None and not newest["finished"]:
             raise InputError(
                 f"checkpoint: {self.location} holds a fit that was cut short after "
-                f"{len(newest['history'])} passes. Pass resume=True to go on with it, resume=False "
-                "to start anew in its place, or name another folder."
+                f"{len(newest['history'])} passes. Pass resume=True (--resume) to go on with it, "
+                "resume=False (--overwrite) to start anew in its place, or name another folder."
             )
 
     def clear(self) -> None:

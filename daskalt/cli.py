@@ -1,12 +1,13 @@
 """The ``daskalt`` command: fit, predict, evaluate, ingest.
 
 Errors in what the user gave are one line on stderr and exit code 2; anything unforeseen keeps its
-traceback and exits with 1; an interrupt with 130.
+traceback and exits with 1; an interrupt with 130, SIGTERM with 143.
 """
 
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from daskalt.model import load
 from daskalt.output import write_predictions
 from daskalt.report import quality
 from daskalt.running import open_rows, run
+from daskalt.signals import Terminated, terminable
 
 __all__ = ["main"]
 
@@ -37,16 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognised arguments: {' '.join(rest)}")
     try:
         options.overrides = rest
-        options.call(options)
+        with terminable():
+            options.call(options)
         sys.stdout.flush()
     except DaskaltError as error:
         if options.debug:
             raise
         print(f"daskalt {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"daskalt {options.command}: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        print(f"daskalt {options.command}: {_stopped(options, interrupt)}", file=sys.stderr)
+        return 143 if isinstance(interrupt, Terminated) else 130
     except BrokenPipeError:  # the reader of our output has seen enough: `daskalt predict | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
@@ -72,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--resume",
         action="store_true",
-        help="go on from the last checkpoint of a fit that was cut short (solvers with a store)",
+        help="go on from the last checkpoint of a run that was cut short, to the same result",
     )
 
     predict = _command(commands, "predict", _predict, "write the predictions of a fitted model")
@@ -165,6 +168,16 @@ def _ingest(options: argparse.Namespace) -> None:
         progress=True,
     )
     print(f"{options.destination}: {table.n_rows} rows of {table.X.shape[1]} features")
+
+
+def _stopped(options: argparse.Namespace, interrupt: KeyboardInterrupt) -> str:
+    """What to tell of a command that was stopped: how to go on, where it can."""
+    if options.call is not _fit or not str(interrupt):
+        return "interrupted"
+    words = ["daskalt", "fit", options.config]
+    if options.output is not None:
+        words += ["--output", options.output]
+    return f"stopped. Go on with:\n{shlex.join([*words, *options.overrides, '--resume'])}"
 
 
 def _one_or_several(names: list[str] | None) -> Any:

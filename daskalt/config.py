@@ -12,6 +12,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import yaml
 from sklearn.base import is_classifier
 
+from daskalt.checkpoint import Checkpoints
 from daskalt.errors import ConfigError
 from daskalt.examples import EXAMPLES, HELD_OUT
 from daskalt.model import ESTIMATORS
@@ -113,6 +114,8 @@ class RunConfig:
         parameters["solver"] = _described(
             SOLVERS[solver]() if isinstance(solver, str) else solver, SOLVERS
         )
+        if isinstance(parameters["checkpoint"], Checkpoints):
+            parameters["checkpoint"] = asdict(parameters["checkpoint"])
         data = asdict(self.data)
         if self.data.dataset is not None:
             data["held_out"] = self.data.held_out or HELD_OUT
@@ -185,11 +188,16 @@ def _estimator(tree: dict[str, Any]) -> Any:
     hints = _constructor_hints(kind)
     # The constructors take more than a file can say.
     hints |= {"solver": str | dict, "random_state": int | None, "hidden_layer_sizes": int | list}
+    hints["checkpoint"] = str | dict | None
     if "class_weight" in hints:
         hints["class_weight"] = str | dict | None
     _check_section("parameters", parameters, hints)
     if "solver" in parameters:
         parameters["solver"] = _built("parameters.solver", parameters["solver"], SOLVERS)
+    if isinstance(checkpoint := parameters.get("checkpoint"), dict):
+        where = "parameters.checkpoint"
+        _check_section(where, checkpoint, get_type_hints(Checkpoints), required=("location",))
+        parameters["checkpoint"] = Checkpoints(**checkpoint)
     estimator = kind(**parameters)
     estimator._check_parameters()
     return estimator
@@ -263,7 +271,7 @@ def _check_section(
             raise ConfigError(f"{prefix}{key} must be {_words(hints[key])}; got {value!r}.")
     missing = [key for key in required if values.get(key) is None]
     if missing:
-        raise ConfigError(f"The configuration has no {' and no '.join(missing)}.")
+        raise ConfigError(f"{where or 'The configuration'} has no {' and no '.join(missing)}.")
 
 
 def _unknown(prefix: str, key: Any, known: Sequence[str]) -> str:

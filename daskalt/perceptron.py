@@ -85,6 +85,8 @@ class BaseMLP(FittedMLP):
             scale=choice("auto", "standard", "none"),
         )
         get_solver(self.solver).check()
+        if isinstance(self.checkpoint, Checkpoints):
+            self.checkpoint.check()
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -192,7 +194,6 @@ class BaseMLP(FittedMLP):
             return None
         if not isinstance(checkpoints, Checkpoints):
             checkpoints = Checkpoints(str(checkpoints))
-        checkpoints.check()
         if resume is None:
             checkpoints.refuse_unfinished()
         return checkpoints

@@ -1,5 +1,6 @@
 """One configured run, from data to a whole run folder."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from daskalt.examples import HELD_OUT, write_example
 from daskalt.folders import check_replaceable, whole_folder
 from daskalt.model import save
 from daskalt.report import quality, save_learning_curve, write_json, write_metrics
+from daskalt.solvers import get_solver
 from daskalt.versions import versions
 
 __all__ = ["open_rows", "run"]
@@ -38,7 +40,9 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
     overwrite : bool
         Whether a finished run in the same folder may be replaced.
     resume : bool
-        Whether to go on from the solver's last checkpoint.
+        Whether to go on from the checkpoint of a run that was cut short. Unless the configuration
+        names another place, it is beside the run folder and called ``OUTPUT.checkpoint``, and is
+        removed when the run is complete.
 
     Raises
     ------
@@ -47,15 +51,41 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
     """
     _check_place(config, overwrite)
     tables = None if config.data.train is None else _own_tables(config.data)
-    with whole_folder(config.output) as folder, _cluster(config):
+    # Asked to overwrite, a run starts anew; unasked it does not replace one that was cut short.
+    going_on = True if resume else (False if overwrite else None)
+    with whole_folder(config.output) as folder, _cluster(config), _checkpoint(config):
         train, test = tables or _example_tables(config.data, folder)
-        report = _fit(config, train, test, resume)
+        report = _fit(config, train, test, going_on)
         with storage_errors(config.output):
             _write(config, report, folder)
     return report
 
 
-def _fit(config: RunConfig, train: Table, test: Table | None, resume: bool) -> dict[str, Any]:
+@contextmanager
+def _checkpoint(config: RunConfig) -> Iterator[None]:
+    """Have the fit put down beside the run folder, where it has no place of its own for that."""
+    estimator = config.estimator
+    if estimator.checkpoint is not None or get_solver(estimator.solver).kept_at is not None:
+        yield
+        return
+    place = checkpoint_place(config)
+    estimator.checkpoint = str(place)
+    try:
+        yield
+    finally:
+        estimator.checkpoint = None
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def checkpoint_place(config: RunConfig) -> Path:
+    """Return where the checkpoints of a run are that names no other place."""
+    output = Path(config.output).resolve()
+    return output.with_name(f"{output.name}.checkpoint")
+
+
+def _fit(
+    config: RunConfig, train: Table, test: Table | None, resume: bool | None
+) -> dict[str, Any]:
     estimator = config.estimator
     # Rows that choose the weights cannot judge them: early stopping holds out rows of its own.
     watched = None if estimator.early_stopping else test

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import daskalt
-from daskalt import cli, running
+from daskalt import Checkpoints, cli, running
 from daskalt.config import load_config, read_overrides
 from daskalt.errors import ConfigError, InputError
+from daskalt.fitting import Monitor
 
 CONF = Path(__file__).parent.parent / "conf"
 QUICK = {
@@ -243,28 +246,95 @@ def test_interrupts_and_bugs_leave_nothing(tmp_path, monkeypatch, error, code):
     assert [path.name for path in tmp_path.iterdir()] == ["conf.yaml"]
 
 
-def test_a_run_that_was_cut_short_is_resumed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("solver", ["altmin", "batch-altmin", "stored"])
+def test_a_run_that_was_cut_short_is_resumed(tmp_path, monkeypatch, capsys, solver):
     def config(name):
-        solver = {"name": "batch-altmin", "store": str(tmp_path / f"{name}.zarr")}
-        parameters = QUICK["parameters"] | {"solver": solver, "max_iter": 4}
+        described = {"name": "batch-altmin", "store": str(tmp_path / f"{name}.zarr")}
+        parameters = QUICK["parameters"] | {
+            "solver": described if solver == "stored" else solver,
+            "max_iter": 4,
+            "batch_size": 50,
+        }
         return write_config(tmp_path, parameters=parameters, output=str(tmp_path / name))
 
     assert cli.main(["fit", config("whole")]) == 0
-    update = daskalt.BatchAltMin.update
+    see = Monitor.see
 
-    def failing(self, problem, state, statistics):
-        if state.step == 2:
+    def failing(self, result, record):
+        if result.number == 2:
             raise KeyboardInterrupt
-        return update(self, problem, state, statistics)
+        return see(self, result, record)
 
-    monkeypatch.setattr(daskalt.BatchAltMin, "update", failing)
-    assert cli.main(["fit", config("cut")]) == 130
+    monkeypatch.setattr(Monitor, "see", failing)
+    assert cli.main(["fit", config("cut"), "--data.seed", "0"]) == 130
     monkeypatch.undo()
-    assert cli.main(["fit", config("cut"), "--resume"]) == 0
+    error = capsys.readouterr().err
+    command = error.splitlines()[-1]
+    assert command == f"daskalt fit {tmp_path}/conf.yaml --data.seed 0 --resume"
+    assert not (tmp_path / "cut").exists()
+    message = refused(capsys, "fit", config("cut"))
+    assert "cut short after 2 passes" in message
+    assert "--resume" in message
+    assert cli.main(shlex.split(command)[1:]) == 0
     resumed, whole = (daskalt.load(tmp_path / name / "model") for name in ("cut", "whole"))
     assert resumed.n_iter_ == 4
     for a, b in zip(resumed.coefs_, whole.coefs_, strict=True):
         np.testing.assert_array_equal(a, b)
+    kept = {"cut.zarr", "whole.zarr"} if solver == "stored" else set()
+    assert {path.name for path in tmp_path.iterdir()} == {"conf.yaml", "cut", "whole"} | kept
+
+
+def test_a_run_that_was_cut_short_is_replaced_when_asked_to(tmp_path, monkeypatch):
+    config = write_config(tmp_path)
+    monkeypatch.setattr(running, "save", None)  # the fit is over, the model cannot be written
+    with pytest.raises(TypeError):
+        cli.main(["fit", config])
+    monkeypatch.undo()
+    assert (tmp_path / "run.checkpoint").is_dir()
+    assert cli.main(["fit", config, "--overwrite"]) == 0
+    assert not (tmp_path / "run.checkpoint").exists()
+
+
+def test_sigterm_puts_a_run_down(tmp_path):
+    """As a batch system ends a job: a process of its own, told in the middle of a pass."""
+    rng = np.random.default_rng(0)
+    group = zarr.create_group(tmp_path / "rows.zarr")
+    X = rng.standard_normal((4000, 30)).astype(np.float32)
+    group.create_array("X", data=X, chunks=(50, 30))
+    group.create_array("y", data=(X[:, 0] > 0).astype(int), chunks=(50,))
+    parameters = {"max_iter": 100_000, "n_iter_no_change": 100_000, "batch_size": 100}
+    config = write_config(
+        tmp_path,
+        parameters=parameters,
+        data={"train": str(tmp_path / "rows.zarr")},
+        output=str(tmp_path / "run"),
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "daskalt", "fit", config], stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not list(tmp_path.glob("run.checkpoint/*.json")):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.05)
+        process.terminate()
+        error = process.communicate()[1]
+    assert process.returncode == 143
+    assert error.splitlines()[-1] == f"daskalt fit {config} --resume"
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "conf.yaml",
+        "rows.zarr",
+        "run.checkpoint",
+    }
+
+
+def test_checkpoints_can_be_configured(tmp_path):
+    config = write_config(tmp_path)
+    place = str(tmp_path / "points")
+    chosen = {"location": place, "every_steps": 3, "keep": 4}
+    run = load_config(config, {"parameters.checkpoint": chosen})
+    assert run.estimator.checkpoint == Checkpoints(place, every_steps=3, keep=4)
+    assert run.resolved()["parameters"]["checkpoint"] == chosen | {"every_minutes": 5.0}
+    assert cli.main(["fit", config, "--parameters.checkpoint", place]) == 0
+    assert list((tmp_path / "points").glob("*.json"))
 
 
 # Wrong configurations
@@ -284,6 +354,9 @@ WRONG = [
     (["--parameters.activation", "swish"], "'softplus'"),
     (["--parameters.output_activation", "swish"], "choose from cross_entropy on softmax"),
     (["--parameters.max_iter.x", "5"], "max_iter is 2, which has no keys"),
+    (["--parameters.checkpoint.keep", "2"], "parameters.checkpoint has no location"),
+    (["--parameters.checkpoint", "{location: x, kep: 2}"], "checkpoint.kep. Did you mean"),
+    (["--parameters.checkpoint", "{location: x, keep: 0}"], "The parameter keep of Checkpoints"),
     (["--parameters.solver", "sgdd"], "parameters.solver must be one of altmin"),
     (["--parameters.solver", "{class_path: os.system}"], "Unknown key parameters.solver.class"),
     (["--parameters.solver.dampng", "1"], "Did you mean parameters.solver.damping?"),

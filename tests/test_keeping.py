@@ -3,6 +3,8 @@
 import os
 import signal
 import time
+from contextlib import contextmanager
+from unittest.mock import patch
 
 import dask
 import numpy as np
@@ -59,7 +61,8 @@ def small_graphs(monkeypatch):
     monkeypatch.setattr("daskalt.fitting.BLOCK_BYTES", 3_000)
 
 
-def cut_at(monkeypatch, number):
+@contextmanager
+def cut_at(number):
     """End a fit at its checkpoint of this number, before it is written."""
     save, count = Checkpoints.save, iter(range(number))
 
@@ -68,7 +71,8 @@ def cut_at(monkeypatch, number):
             raise Cut
         save(self, *arguments, **options)
 
-    monkeypatch.setattr(Checkpoints, "save", failing)
+    with patch.object(Checkpoints, "save", failing):
+        yield
 
 
 def history_of(model):
@@ -88,23 +92,19 @@ def assert_same(model, whole):
 
 @pytest.mark.usefixtures("small_graphs")
 @pytest.mark.parametrize("solver", VARIANTS)
-def test_a_fit_cut_short_again_and_again_ends_in_the_same_bits(
-    place, tmp_path, monkeypatch, solver
-):
+def test_a_fit_cut_short_again_and_again_ends_in_the_same_bits(place, tmp_path, solver):
     """Every other checkpoint is lost, and with it what was done since the one before it."""
     whole = network(solver, early_stopping=solver == "altmin").fit(place)
     checkpoints = Checkpoints(str(tmp_path / "fit"), every_steps=2, every_minutes=1e-9)
     model = network(solver, checkpoints, early_stopping=solver == "altmin")
     cuts = 0
     for attempt in range(200):
-        with monkeypatch.context() as patch:
-            cut_at(patch, 1 + attempt % 3)
-            try:
+        try:
+            with cut_at(1 + attempt % 3):
                 model.fit(place, resume=True)
-            except Cut:
-                cuts += 1
-                continue
-        break
+            break
+        except Cut:
+            cuts += 1
     assert cuts > 3
     assert_same(model, whole)
     left = sorted(path.suffix for path in (tmp_path / "fit").iterdir())
@@ -126,22 +126,20 @@ def test_where_graphs_are_cut_changes_no_bit(place, tmp_path, solver):
 
 
 @pytest.mark.usefixtures("small_graphs")
-def test_a_fit_on_a_cluster_is_resumed_on_threads(place, tmp_path, monkeypatch, cluster):
+def test_a_fit_on_a_cluster_is_resumed_on_threads(place, tmp_path, cluster):
     whole = network("altmin").fit(place)
     model = network("altmin", Checkpoints(str(tmp_path), every_steps=2))
     client = cluster(2)
-    with monkeypatch.context() as patch, pytest.raises(Cut):
-        cut_at(patch, 4)
+    with cut_at(4), pytest.raises(Cut):
         model.fit(place)
     with dask.config.set(scheduler="threads"):
         assert_same(model.fit(place, resume=True), whole)
     assert_same(network("altmin", tmp_path / "again").fit(place, client=client), whole)
 
 
-def test_a_fit_cut_short_is_resumed_replaced_or_refused(place, tmp_path, monkeypatch):
+def test_a_fit_cut_short_is_resumed_replaced_or_refused(place, tmp_path):
     model = network("adam", tmp_path / "fit")
-    with monkeypatch.context() as patch, pytest.raises(Cut):
-        cut_at(patch, 2)
+    with cut_at(2), pytest.raises(Cut):
         model.fit(place)
     with pytest.raises(InputError, match=r"cut short after 2 passes.*resume=True"):
         model.fit(place)
@@ -185,7 +183,7 @@ def test_another_version_is_an_error_and_another_library_a_warning(place, tmp_pa
 @pytest.mark.usefixtures("small_graphs")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("solver", ["altmin", "batch-altmin"])
-def test_a_signal_puts_the_fit_down(place, tmp_path, monkeypatch, solver, number):
+def test_a_signal_puts_the_fit_down(place, tmp_path, solver, number):
     """Checkpoints are far apart: what is resumed is what the signal left."""
     checkpoints = Checkpoints(str(tmp_path / "fit"), every_minutes=1000)
     model = network(solver, checkpoints)
@@ -199,11 +197,10 @@ def test_a_signal_puts_the_fit_down(place, tmp_path, monkeypatch, solver, number
 
     before = signal.getsignal(signal.SIGTERM)
     with (
-        monkeypatch.context() as patch,
+        patch.object(loop, "_update", signalling),
         dask.config.set(scheduler="sync"),
         pytest.raises(KeyboardInterrupt, match=r"resume=True") as stopped,
     ):
-        patch.setattr(loop, "_update", signalling)
         model.fit(place)
     assert isinstance(stopped.value, Terminated) == (number == signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
