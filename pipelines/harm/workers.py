@@ -1,0 +1,136 @@
+"""Worker processes killed at random moments of fits: all finish, with the bits of no harm."""
+
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+from distributed import Client, LocalCluster
+
+from pipelines.benchmark.tables import Table, Target
+from pipelines.harm.fits import digest, files, network, solvers, write_rows
+
+WORKERS = 3
+
+
+def check_workers(options):
+    """Fits on worker processes, of which one to three are killed in each fit."""
+    fits, rows = (3, 3_000) if options.quick else (24, 20_000)
+    passes = 0.3 if options.quick else 1.0
+    table = Table("workers", f"{fits} fits on {WORKERS} worker processes, 1 to 3 killed in each")
+    rng = np.random.default_rng(options.seed)
+    outcomes = Counter()
+    with tempfile.TemporaryDirectory(prefix="daskalt-harm-") as folder, cluster() as client:
+        store = write_rows(Path(folder) / "rows.zarr", rows)
+        scratch = Path(folder) / "scratch"
+        scratch.mkdir()
+        whole = {}
+        for number, solver in enumerate(solvers(fits)):
+            if solver not in whole:
+                whole[solver] = undisturbed(solver, store, scratch, passes, client)
+            expected, seconds = whole[solver]
+            moments = np.sort(rng.uniform(0, seconds, rng.integers(1, 4)))
+            began = time.perf_counter()
+            with killer(client, moments, rng) as killed:
+                model = attempt(network(solver, passes, scratch=str(scratch)), store, client)
+            same = model is not None and digest(model) == expected
+            left = files(scratch)
+            outcomes.update(finished=model is not None, same=same, orphans=len(left))
+            table.add(
+                Target("same bits, no files left", same and not left),
+                fit=number + 1,
+                solver=solver,
+                undisturbed_seconds=seconds,
+                seconds=time.perf_counter() - began,
+                killed_at=", ".join(f"{moment:.1f} s" for moment in killed),
+                finished=model is not None,
+                same_bits=same,
+                files_left=len(left),
+            )
+    table.notes.append(
+        f"{outcomes['finished']} of {fits} finished, {outcomes['same']} with the bits of the fit "
+        f"on threads that nothing happened to; {outcomes['orphans']} files left."
+    )
+    return table
+
+
+@contextmanager
+def cluster():
+    """A client of worker processes that are started again when they die."""
+    with (
+        LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None) as local,
+        Client(local) as client,
+    ):
+        yield client
+
+
+def undisturbed(solver, store, scratch, passes, client):
+    """The digest of a fit on threads, and the seconds that one on the cluster takes."""
+    attempt(network(solver, passes, scratch=str(scratch)), store, client)  # to compile
+    began = time.perf_counter()
+    network(solver, passes, scratch=str(scratch)).fit(store, client=client)
+    seconds = time.perf_counter() - began
+    with client.as_current(), on_threads():
+        return digest(network(solver, passes).fit(store)), seconds
+
+
+@contextmanager
+def on_threads():
+    """Dask on threads although a client is active."""
+    import dask
+
+    with dask.config.set(scheduler="threads"):
+        yield
+
+
+def attempt(model, store, client):
+    """The fitted model; None if it could not be fitted."""
+    client.wait_for_workers(WORKERS)
+    try:
+        return model.fit(store, client=client)
+    except Exception as error:
+        print(f"{type(model).__name__} failed: {type(error).__name__}: {error}", flush=True)
+        return None
+
+
+@contextmanager
+def killer(client, moments, rng):
+    """Kill a random worker at each moment after the start; yields the list of moments."""
+    done, over = [], threading.Event()
+    began = time.perf_counter()
+
+    def kill():
+        for moment in moments:
+            if over.wait(max(0.0, began + moment - time.perf_counter())):
+                return
+            victims = worker_processes()
+            if victims:
+                os.kill(victims[int(rng.integers(len(victims)))], signal.SIGKILL)
+                done.append(time.perf_counter() - began)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield done
+    finally:
+        over.set()
+        thread.join()
+
+
+def worker_processes():
+    """Process ids of the workers, which are the nannies' only children."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            command = " ".join(child.cmdline())
+        except psutil.NoSuchProcess:
+            continue
+        if "spawn_main" in command or "forkserver" in command:
+            found.append(child.pid)
+    return found

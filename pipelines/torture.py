@@ -1,0 +1,68 @@
+"""Do harm to fits on purpose, and see whether anything is lost.
+
+`python -m pipelines.torture` kills workers and clients at random moments, fills a disk, flips bits,
+and holds fits to their memory; every check prints a table with what came of it.
+"""
+
+import argparse
+import sys
+import traceback
+from pathlib import Path
+
+from pipelines.benchmark.tables import markdown, write
+from pipelines.harm.clients import check_clients
+from pipelines.harm.disk import check_disk
+from pipelines.harm.workers import check_workers
+
+CHECKS = {
+    "workers": check_workers,
+    "clients": check_clients,
+    "disk": check_disk,
+}
+
+
+def parser():
+    """The command's argument parser."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.torture",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments (default 0)")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=CHECKS,
+        default=list(CHECKS),
+        metavar="NAME",
+        help=f"checks to run, among: {', '.join(CHECKS)}",
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/torture"), help="results folder")
+    parser.add_argument("--quick", action="store_true", help="few and small fits")
+    return parser
+
+
+def main(arguments=None):
+    """Run the checks asked for; the exit status, 1 if one fails."""
+    options = parser().parse_args(arguments)
+    failed = []
+    for name in [name for name in CHECKS if name in options.only]:
+        print(f"check {name}", file=sys.stderr, flush=True)
+        try:
+            table = CHECKS[name](options)
+        except Exception:
+            traceback.print_exc()
+            failed.append(name)
+            continue
+        print(markdown(table), flush=True)
+        values = {key: str(value) for key, value in vars(options).items()}
+        write(table, options.out, values, CHECKS)
+        if any(row.target is not None and not row.target.met for row in table.rows):
+            failed.append(name)
+    for name in failed:
+        print(f"check {name} failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
