@@ -175,7 +175,11 @@ class BaseMLP(FittedMLP):
                 identity,
             )
             monitor = Monitor(
-                self.tol, self.n_iter_no_change, self.early_stopping, solver.divergence
+                self.tol,
+                self.n_iter_no_change,
+                self.early_stopping,
+                solver.divergence,
+                solver.scores_start,
             )
             saved = None
             if resume and checkpoints is not None:

@@ -12,6 +12,7 @@ from dask._task_spec import TaskRef
 from daskalt.data.finite import check_block
 from daskalt.data.passes import Group, Lane, PassPlan, plan_blocks, plan_pass, read_lane
 from daskalt.data.table import Table
+from daskalt.errors import DivergenceError
 from daskalt.progress import report_step
 from daskalt.reduction import FAN_IN, Graph, Handle, fetch, fold, on_cluster
 from daskalt.solvers.base import Problem, Rows, Solver
@@ -272,25 +273,56 @@ def _score(shared: tuple, state: Any) -> tuple[Score, dict[str, Any]]:
     return state.score, shared[0].report(state)
 
 
+def _overflow_allowed() -> np.errstate:
+    """A context in which NumPy does not warn of what `_update` is going to find."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+
 def _survey(shared: tuple, rows: Rows, shares: list[tuple[int, int]]) -> Any:
     solver, problem = shared
-    return fold(solver.combine, (solver.survey(problem, rows.part(*share)) for share in shares))
+    with _overflow_allowed():
+        return fold(solver.combine, (solver.survey(problem, rows.part(*share)) for share in shares))
 
 
 def _adopt(shared: tuple, state: Any, total: Any) -> Any:
-    return shared[0].adopt(state, total)
+    with _overflow_allowed():
+        return shared[0].adopt(state, total)
 
 
 def _map(shared: tuple, state: Any, rows: Rows, start: int, stop: int) -> Any:
+    return _statistics(shared, state, rows.part(start, stop))
+
+
+def _statistics(shared: tuple, state: Any, rows: Rows) -> Any:
     solver, problem = shared
-    return solver.map(problem, state, rows.part(start, stop))
+    if solver.gave_up(state):
+        return None
+    with _overflow_allowed():
+        return solver.map(problem, state, rows)
 
 
 def _update(shared: tuple, state: Any, parts: list, progress: str | None) -> Any:
     solver, problem = shared
-    state = solver.update(problem, state, fold(solver.combine, parts))
+    with _overflow_allowed():
+        state = _guarded_update(solver, problem, state, parts)
     report_step(progress)
     return state
+
+
+def _guarded_update(solver: Solver, problem: Problem, state: Any, parts: list) -> Any:
+    """The state after a step, whose weights are finite in any case."""
+    if solver.gave_up(state):
+        return state
+    try:
+        new = solver.update(problem, state, fold(solver.combine, parts))
+        if not all(np.isfinite(w).all() for w in new.weights):
+            raise DivergenceError(
+                "The new weights are not finite: let the solver take smaller steps, and look for "
+                "extreme values in X."
+            )
+    except DivergenceError as error:
+        return solver.refuse(problem, state, error)
+    return new
 
 
 def _run_group(shared: tuple, state: Any, rows: Rows, group: Group, progress: str | None) -> Any:
@@ -311,4 +343,4 @@ def _load(shared: tuple, table: Table, lane: Lane, check: bool, *gate: Any) -> R
 
 def _load_and_map(shared: tuple, state: Any, table: Table, lane: Lane, check: bool) -> Any:
     rows = _load(shared, table, lane, check)
-    return shared[0].map(shared[1], state, rows)
+    return _statistics(shared, state, rows)

@@ -46,6 +46,7 @@ class LineSearchSolver(Solver):
     """A method that steps from line to line; what it adds is `direction`."""
 
     full_batch = True
+    scores_start = False  # the weights of a state are the best that have been scored
     state_types = (SearchState, Search, Point, Score, Budget)
     line_search: str | LineSearch
 
@@ -108,6 +109,8 @@ class LineSearchSolver(Solver):
                     "extreme values in X."
                 )
             return self._turn(problem, state, value, g, statistics)
+        if not np.isfinite(g).all():  # overshot as far as where the value overflows
+            value = np.inf
         noise = 10 * float(np.finfo(g.dtype).eps) * abs(line.origin.value)
         if value < state.value:
             state = state._replace(weights=state.trial, value=value)
