@@ -103,13 +103,13 @@ class LineSearchSolver(Solver):
         value, g = _objective(problem, state.trial, statistics)
         line, d, here = state.search, state.direction, state.gradient
         if line is None or d is None or here is None:
-            if not np.isfinite(value) or not np.isfinite(g).all():
+            if not np.isfinite(value) or not np.isfinite(norm(g)):
                 raise DivergenceError(
                     "The loss or its gradient is not finite at the initial weights: look for "
                     "extreme values in X."
                 )
             return self._turn(problem, state, value, g, statistics)
-        if not np.isfinite(g).all():  # overshot as far as where the value overflows
+        if not np.isfinite(norm(g)):  # as far off as where the value overflows
             value = np.inf
         noise = 10 * float(np.finfo(g.dtype).eps) * abs(line.origin.value)
         if value < state.value:
