@@ -309,13 +309,19 @@ def _update(shared: tuple, state: Any, parts: list, progress: str | None) -> Any
     return state
 
 
+def _is_finite(w: np.ndarray) -> bool:
+    """Say whether all entries are finite; the squares tell it with no array of their own."""
+    v = w.ravel()
+    return bool(np.isfinite(np.dot(v, v)) or np.isfinite(v).all())
+
+
 def _guarded_update(solver: Solver, problem: Problem, state: Any, parts: list) -> Any:
     """The state after a step, whose weights are finite in any case."""
     if solver.gave_up(state):
         return state
     try:
         new = solver.update(problem, state, fold(solver.combine, parts))
-        if not all(np.isfinite(w).all() for w in new.weights):
+        if not all(map(_is_finite, new.weights)):
             raise DivergenceError(
                 "The new weights are not finite: let the solver take smaller steps, and look for "
                 "extreme values in X."
