@@ -13,6 +13,7 @@ __all__ = [
     "InputError",
     "InputTypeError",
     "ObjectiveWarning",
+    "RefusalWarning",
     "StorageError",
     "UnshuffledWarning",
 ]
@@ -56,6 +57,10 @@ class UnshuffledWarning(UserWarning):
 
 class DivergenceWarning(UserWarning):
     """A fit came apart and ended early with its best weights."""
+
+
+class RefusalWarning(UserWarning):
+    """Steps with non-finite numbers were left out of a fit that went on."""
 
 
 class ObjectiveWarning(UserWarning):

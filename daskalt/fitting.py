@@ -20,6 +20,7 @@ from daskalt.errors import (
     DivergenceError,
     DivergenceWarning,
     ObjectiveWarning,
+    RefusalWarning,
     UnshuffledWarning,
 )
 from daskalt.keeping import Keeper, Standing, stoppable
@@ -203,19 +204,22 @@ class Monitor:
 
     What is watched is the loss of the forward pass: of the held-out rows if `early_stopping`,
     else of the training rows as the passes met them. Where that is `divergence` times its best or
-    more, the fit has come apart: it ends, with the weights of the best pass.
+    more, or where the solver gives up, the fit has come apart: it ends, with the weights of the
+    best pass.
     """
 
     tol: float
     patience: int
     early_stopping: bool
     divergence: float = np.inf
+    scores_start: bool = False  # whether the loss of a pass is of the weights before it
     before: Any = None  # the state that the next pass starts from
     diverged: bool = False
     history: list[dict[str, Any]] = field(default_factory=list)
     best_loss: float = np.inf
     best_state: Any = None
     stale: int = 0
+    warned: bool = False  # of steps that were refused
     parted: bool = False  # whether the objective has fallen without the loss
 
     def recall(self, history: list[dict[str, Any]], best_state: Any) -> None:
@@ -232,13 +236,18 @@ class Monitor:
         """Take in a pass; return the reason to stop, or None."""
         best = self._judge(record)
         self._compare_objective()
-        if best and self.early_stopping:
-            self.best_state = result.state
-        elif best and self.divergence < np.inf:
-            self.best_state = self.before  # the weights that the pass met
+        given_up = record.get("given_up")
+        if best and not given_up:  # nor is what is left of such a pass comparable
+            # The mean loss of several steps vouches for the weights that they led to.
+            of_start = self.scores_start or result.steps == 1
+            earlier = of_start and not self.early_stopping
+            self.best_state = self.before if earlier else result.state
         self.before = result.state
+        if given_up:
+            return self.fall_back(given_up.rstrip("."))
+        self._tell_of_refusals(record)
         loss = record["validation_loss" if self.early_stopping else "loss"]
-        if not loss < self.divergence * max(self.best_loss, 1e-300):
+        if not loss < self.divergence * max(self.best_loss, 1e-300) and not _unscored(record):
             return self.fall_back(f"the forward loss rose from {self.best_loss:.3g} to {loss:.3g}")
         if record.get("converged"):
             return "the solver has converged"
@@ -250,9 +259,22 @@ class Monitor:
     def fall_back(self, reason: str) -> str:
         """Return why the fit ends with its best weights, and warn of it."""
         self.diverged = True
-        reason = f"the method diverged: {reason}; the weights are those of the best pass"
+        left = "before the last sound step" if self.best_state is None else "of the best pass"
+        reason = f"the method diverged: {reason}; the weights are those {left}"
         warnings.warn(reason[0].upper() + reason[1:] + ".", DivergenceWarning, stacklevel=4)
         return reason
+
+    def _tell_of_refusals(self, record: dict[str, Any]) -> None:
+        """Warn, once, of steps that left no trace in the weights."""
+        if self.warned or not record.get("refused"):
+            return
+        self.warned = True
+        warnings.warn(
+            f"In pass {record['pass']} the solver met numbers that were not finite "
+            f"{record['refused']} times, and left these steps out. {record['refusal']}",
+            RefusalWarning,
+            stacklevel=4,
+        )
 
     def _compare_objective(self) -> None:
         """Warn, once, when a solver's objective falls for some passes and the loss does not."""
@@ -384,8 +406,8 @@ def train(
 
 def _record(job: Training, result: Pass) -> dict[str, Any]:
     """What the history has of a pass."""
-    record = {"pass": result.number + 1, **_quality(job.problem, result.score)}
-    record |= result.report
+    record: dict[str, Any] = {"pass": result.number + 1}
+    record |= _quality(job.problem, result.score, "refused" in result.report) | result.report
     record["seconds"] = result.seconds
     if job.held is not None:
         score = score_table(job.problem, result.state, job.held.table, job.held.bounds)
@@ -410,7 +432,14 @@ def _ended_by_divergence(monitor: Monitor) -> Iterator[None]:
         monitor.fall_back(str(error).split(":")[0].lower())
 
 
-def _quality(problem: Problem, score: Score) -> dict[str, float]:
+def _unscored(record: dict[str, Any]) -> bool:
+    """Say whether a pass has no forward loss, since each of its steps was refused."""
+    return "refused" in record and bool(np.isnan(record["loss"]))
+
+
+def _quality(problem: Problem, score: Score, refused: bool = False) -> dict[str, float]:
+    if refused and not score.weight > 0:
+        return {"loss": np.nan}
     quality = {"loss": score.mean_loss}
     if problem.classifies:
         quality["accuracy"] = score.accuracy

@@ -61,7 +61,8 @@ class Network:
         Gaussian weights, then layer by layer one factor that gives the pre-activations of the
         sample the spread that suits the activation, and for some activations biases that centre
         them (after the layer-sequential unit variance of Mishkin and Matas, 2016). Depth and the
-        scale of the inputs then need no tuning.
+        scale of the inputs then need no tuning. Rows whose squares overflow do not count, since no
+        step can take them in.
 
         Parameters
         ----------
@@ -72,6 +73,16 @@ class Network:
         row_weight : ndarray of shape (rows,), optional
             Weights of the rows in means and spreads.
         """
+        with np.errstate(over="ignore"):
+            sound = np.isfinite(np.einsum("ij,ij->i", a, a))
+        if sound.any() and not sound.all():
+            a, row_weight = a[sound], None if row_weight is None else row_weight[sound]
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._spread_weights(a, rng, row_weight)
+
+    def _spread_weights(
+        self, a: np.ndarray, rng: np.random.Generator, row_weight: np.ndarray | None
+    ) -> Weights:
         weights: list[np.ndarray] = []
         for layer in range(self.n_layers):
             fan_in, fan_out = self.widths[layer : layer + 2]
@@ -84,11 +95,12 @@ class Network:
             mean = share @ z
             z -= mean
             spread = float(np.mean(np.sqrt(share @ np.square(z, out=z))))
-            if spread > 1e-6:  # one row, or constant inputs, have no spread to set
+            # One row, or constant inputs, have no spread to set; nor have those that overflow.
+            if 1e-6 < spread < np.inf:
                 factor = (OUTPUT_SPREAD if last else SPREAD[self.activation]) / spread
                 w *= w.dtype.type(factor)
                 mean *= factor
-            if self.activation in CENTRED and not last:
+            if self.activation in CENTRED and not last and np.isfinite(mean).all():
                 w[:, -1] -= mean.astype(w.dtype)
             weights.append(w)
             if not last:

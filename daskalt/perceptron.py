@@ -171,7 +171,11 @@ class BaseMLP(FittedMLP):
                 keeper = Keeper(checkpoints, solver, identity)
             job = Training(solver, problem, table, bounds, reading, held, self.verbose, keeper)
             monitor = Monitor(
-                self.tol, self.n_iter_no_change, self.early_stopping, solver.divergence
+                self.tol,
+                self.n_iter_no_change,
+                self.early_stopping,
+                solver.divergence,
+                solver.scores_start,
             )
             start = solver.start(problem, weights, budget)
             state = self._train(job, start, passes, monitor, bool(resume))

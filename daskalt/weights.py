@@ -64,9 +64,8 @@ def damp(
     """
     size = len(gram)
     mean_diagonal = float(np.trace(gram, dtype=np.float64)) / size
-    if not np.isfinite(mean_diagonal):
-        raise DivergenceError("A Gram matrix has non-finite entries: the activations overflowed.")
     d = damping * mean_diagonal
+    _check_range(gram, size * mean_diagonal + d)
     if rank is None or size <= 4 * rank:
         damped = gram.copy()
         # An exactly zero Gram matrix (dead inputs) has no scale of its own.
@@ -78,8 +77,9 @@ def damp(
         sweeps = 2
     for _ in range(sweeps):
         basis = qr(gram @ basis, mode="economic", check_finite=False)[0]
-    image = gram @ basis
-    values, rotation = eigh(basis.T @ image, check_finite=False)
+    image = basis.T @ (gram @ basis)
+    _check_range(gram, float(np.trace(image, dtype=np.float64)))
+    values, rotation = eigh(image, check_finite=False)
     values = np.maximum(values, 0)
     tail = max(mean_diagonal * size - float(values.sum(dtype=np.float64)), 0.0) / (size - rank)
     return DampedGram(
@@ -98,14 +98,31 @@ def ridge_solve(cross: np.ndarray, gram: np.ndarray, ridge: float) -> np.ndarray
         Σ ã ãᵀ over the rows.
     ridge : float
         Added to the diagonal; a trace-relative speck is added where A alone is singular.
+
+    Raises
+    ------
+    DivergenceError
+        If A is not finite or, with the ridge, not positive definite.
     """
     size = len(gram)
     # Rounding alone can make a singular A indefinite, by about eps times its largest eigenvalue.
-    speck = 4 * float(np.trace(gram, dtype=np.float64)) * np.finfo(gram.dtype).eps
+    trace = float(np.trace(gram, dtype=np.float64))
+    speck = 4 * trace * np.finfo(gram.dtype).eps
+    _check_range(gram, trace + ridge + speck)
     damped = gram.copy()
     damped.flat[:: size + 1] += np.asarray(ridge + speck or 1.0, gram.dtype)
     x = cho_solve((_cholesky(damped), True), cross.T, check_finite=False)
     return np.ascontiguousarray(x.T)
+
+
+def _check_range(gram: np.ndarray, bound: float) -> None:
+    """Raise DivergenceError unless a bound on a damped Gram matrix's entries is within its type.
+
+    No entry of a Gram matrix is larger than its trace, and where that is finite so are they all.
+    An infinite diagonal would pass the Cholesky factorisation and solve to zeros.
+    """
+    if not bound < float(np.finfo(gram.dtype).max):
+        raise DivergenceError("A Gram matrix has non-finite entries: the activations overflowed.")
 
 
 def _cholesky(matrix: np.ndarray) -> np.ndarray:

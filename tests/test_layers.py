@@ -22,7 +22,7 @@ ORDER = """
     data.passes data.zstore data.scaling data.targets data.survey data
     network weights progress checkpoint
     rules.base rules.sgd rules.adaptive rules.schedules rules.line_search rules
-    solvers.base solvers.descent solvers.altmin_map solvers.altmin
+    solvers.base solvers.caution solvers.descent solvers.altmin_map solvers.altmin
     solvers.full_batch solvers.batch_map solvers.batch solvers.admm
     solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
     solvers.loop solvers

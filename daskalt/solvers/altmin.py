@@ -18,7 +18,8 @@ from daskalt.solvers.altmin_map import (
     newton_step,
     weighted_gram,
 )
-from daskalt.solvers.base import Budget, Problem, Rows, Solver
+from daskalt.solvers.base import Budget, Problem, Rows
+from daskalt.solvers.caution import LEAST_TRUST, RAISE, Caution, CautiousSolver
 from daskalt.solvers.descent import SCHEDULES, Limits, Motion, at_rest, descend
 from daskalt.statistics import Score, combine
 from daskalt.weights import DampedGram, damp, ridge_solve
@@ -43,9 +44,10 @@ class State(NamedTuple):
     step: int
     budget: Budget
     score: Score
+    caution: Caution = Caution()
 
 
-class StochasticAltMin(Solver):
+class StochasticAltMin(CautiousSolver):
     """Alternating minimisation on the rows of one step at a time; the flagship solver.
 
     Every step computes the auxiliary variables z of its own rows only, moved from the forward
@@ -57,7 +59,8 @@ class StochasticAltMin(Solver):
     r_L = -∂ℓ/∂z_L and r_l = φ'(z_l) ∘ W_{l+1}ᵀ r_{l+1}. The step s is the largest, up to
     `step_limit`, whose predicted change of z, s² Σ_l⟨D_l, G_l⟩, stays within `change_limit`; both
     limits anneal along `schedule`, and shrink while the gradient after a step points back along
-    it. No learning rate is left to tune.
+    it. No learning rate is left to tune. A step with non-finite numbers is refused: the weights go
+    back one step and come to rest, and the damping is ten times as high for a while.
 
     Parameters
     ----------
@@ -107,7 +110,7 @@ class StochasticAltMin(Solver):
     in its literal form.
     """
 
-    state_types = (State, Motion, DampedGram, InputGram, Step, LocalSteps, Score, Budget)
+    state_types = (State, Motion, DampedGram, Caution, InputGram, Step, LocalSteps, Score, Budget)
 
     def __init__(
         self,
@@ -202,7 +205,11 @@ class StochasticAltMin(Solver):
         if self.z_step == "newton":
             return newton_step(problem, state.weights, rows, self._mu(problem), self.sweeps)
         if self.local_steps > 1:
-            return self._local_steps(problem, state, rows)
+            try:
+                return self._local_steps(problem, state, rows)
+            except DivergenceError:  # for `update` to tell of
+                nothing: Any = (None,) * len(state.weights)
+                return LocalSteps(Score(rows.total_weight, np.nan, 0.0), nothing, nothing, 0.0)
         return gradient_step(problem, state.weights, self._wanted(state), rows)
 
     def update(self, problem: Problem, state: State, statistics: Any) -> State:
@@ -210,11 +217,12 @@ class StochasticAltMin(Solver):
         score = statistics.score
         if not np.isfinite(score.loss):
             raise DivergenceError(
-                f"The loss is not finite at step {state.step}: lower step_limit or change_limit, "
-                "or raise damping, of the solver; and look for extreme values in X."
+                f"The loss is not finite at step {state.step + 1}: lower step_limit or "
+                "change_limit, or raise damping, of the solver; and look for extreme values in X."
             )
         if not score.weight > 0:  # rows of weight zero teach nothing
             return state._replace(step=state.step + 1)
+        before = state.weights
         state = self._renew_grams(state, statistics)
         fit: Callable[[Problem, State, Any], tuple[Weights, Motion]] = self._step
         if isinstance(statistics, LocalSteps):
@@ -227,7 +235,17 @@ class StochasticAltMin(Solver):
             motion=motion,
             step=state.step + 1,
             score=combine(state.score, score),
+            caution=state.caution.after(before, state.step),
         )
+
+    def settle(self, problem: Problem, state: State) -> State:
+        """Return the state at rest, its Gram matrices damped anew."""
+        trust = max(state.motion.trust / RAISE, LEAST_TRUST)
+        state = state._replace(motion=at_rest(state.weights)._replace(trust=trust))
+        try:
+            return state._replace(damped=self._damp_all(state))
+        except DivergenceError:  # out of range: they stay as they are
+            return state
 
     def flops(self, network: Network) -> float:
         """Return the floating-point operations of a pass for each row: all matrix products."""
@@ -265,7 +283,7 @@ class StochasticAltMin(Solver):
         """Which layers' input Gram matrices a step renews."""
         hidden = state.damped[0] is None or state.step % self.gram_every == 0
         first = state.budget.first_pass
-        inputs = hidden and (first is None or state.step < first)
+        inputs = hidden and (first is None or state.step < first or state.damped[0] is None)
         return (inputs,) + (hidden,) * (len(state.weights) - 1)
 
     def _local_steps(self, problem: Problem, state: State, rows: Rows) -> LocalSteps:
@@ -281,7 +299,8 @@ class StochasticAltMin(Solver):
             damped = state.damped
             if damped[0] is None:  # the very first step has no Gram matrices but its own
                 damped = tuple(
-                    self._damp(g / g.dtype.type(part.score.weight), None) for g in part.grams
+                    self._damp(g / g.dtype.type(part.score.weight), None, state.caution)
+                    for g in part.grams
                 )
             weights, motion = self._descend(problem, weights, motion, damped, part, anneal)
         moments = tuple(
@@ -304,7 +323,8 @@ class StochasticAltMin(Solver):
         ):
             ridge = step.score.weight * problem.penalty / (2 * mu)
             fitted = ridge_solve(r + w @ a, a, ridge)
-            share = w.dtype.type(self.average)
+            more = (1 - self.average) * (1 - 1 / state.caution.factor)
+            share = w.dtype.type(self.average + more)
             weights.append(share * w + (1 - share) * fitted)
         return tuple(weights), state.motion
 
@@ -318,18 +338,22 @@ class StochasticAltMin(Solver):
         return InputGram(rows.total_weight, weighted_gram(x, rows.weight))
 
     def adopt(self, state: State, total: InputGram) -> State:
-        """Return the state with the input's Gram matrix exact, in place of the running mean."""
+        """Return the state with the input's Gram matrix exact, in place of the running mean.
+
+        Where the sum has overflowed, the mean over the steps that were not refused stays.
+        """
         if not total.weight > 0:
             return state
         mean = total.gram * total.gram.dtype.type(1.0 / total.weight)
-        return state._replace(
-            grams=(mean, *state.grams[1:]),
-            damped=(self._damp(mean, state.damped[0]), *state.damped[1:]),
-        )
+        try:
+            damped = self._damp(mean, state.damped[0], state.caution)
+        except DivergenceError as error:
+            return state._replace(caution=state.caution.noting(error))
+        return state._replace(grams=(mean, *state.grams[1:]), damped=(damped, *state.damped[1:]))
 
     def _renew_grams(self, state: State, step: Step) -> State:
         """Take this step's Gram matrices into the running means."""
-        grams, damped = list(state.grams), list(state.damped)
+        grams, caution = list(state.grams), state.caution
         # A plain mean while there are few, so that the first step counts no more.
         renewals = state.step // self.gram_every + 1
         keep = min(self.gram_memory, 1.0 - 1.0 / (renewals + 1))
@@ -337,12 +361,26 @@ class StochasticAltMin(Solver):
             if total is None:
                 continue
             grams[layer] = running_mean(grams[layer], total, keep, step.score.weight)
-            if self.ridge_centre == "current":
-                damped[layer] = self._damp(grams[layer], damped[layer])
-        return state._replace(grams=tuple(grams), damped=tuple(damped))
+        renewed = [total is not None for total in step.grams]
+        if caution.factor > 1 and any(renewed):
+            caution, renewed = caution.relaxed(), [True] * len(renewed)
+        state = state._replace(grams=tuple(grams), caution=caution)
+        if self.ridge_centre == "zero":
+            return state
+        return state._replace(damped=self._damp_all(state, renewed))
 
-    def _damp(self, gram: np.ndarray, old: DampedGram | None) -> DampedGram:
-        return damp(gram, self.damping, self.rank, None if old is None else old.basis)
+    def _damp_all(self, state: State, which: Sequence[bool] | None = None) -> tuple[Any, ...]:
+        """The damped Gram matrices, some of them anew; None where nothing is known."""
+        return tuple(
+            self._damp(gram, old, state.caution) if anew and gram is not None else old
+            for gram, old, anew in zip(
+                state.grams, state.damped, which or [True] * len(state.grams), strict=True
+            )
+        )
+
+    def _damp(self, gram: np.ndarray, old: DampedGram | None, caution: Caution) -> DampedGram:
+        basis = None if old is None else old.basis
+        return damp(gram, self.damping * caution.factor, self.rank, basis)
 
     def _anneal(self, state: State) -> float:
         if state.budget.steps is None:

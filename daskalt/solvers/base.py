@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from daskalt.data.scaling import Scaling
 from daskalt.data.table import Block
 from daskalt.data.targets import ClassTargets, RealTargets, Targets
+from daskalt.errors import DivergenceError
 from daskalt.kernels.scale import scale_rows
 from daskalt.kernels.workspace import Workspace
 from daskalt.network import Network, Weights
@@ -122,6 +123,11 @@ class Solver(BaseEstimator, ABC):
     blas_threads = 1  # of a task
     divergence = np.inf  # a fit ends when the forward loss is this many times its best
 
+    @property
+    def scores_start(self) -> bool:
+        """Whether a pass scores the weights that it starts from, and no others."""
+        return self.full_batch
+
     @abstractmethod
     def check(self) -> None:
         """Raise InputError if a parameter is out of its range; called before any data is read."""
@@ -160,7 +166,27 @@ class Solver(BaseEstimator, ABC):
 
     @abstractmethod
     def update(self, problem: Problem, state: Any, statistics: Any) -> Any:
-        """Return the state after a step, from the combined statistics of its rows."""
+        """Return the state after a step, from the combined statistics of its rows.
+
+        Raises
+        ------
+        DivergenceError
+            If the statistics are not finite.
+        """
+
+    def refuse(self, problem: Problem, state: Any, error: DivergenceError) -> Any:
+        """Return the state after a step that `update` found non-finite numbers in.
+
+        Raises
+        ------
+        DivergenceError
+            The ``error`` itself, from solvers that cannot go on.
+        """
+        raise error
+
+    def gave_up(self, state: Any) -> bool:
+        """Say whether the solver takes no further steps in this pass."""
+        return False
 
     def surveys(self, budget: Budget) -> bool:
         """Say whether the first pass is to sum `survey` over all rows, beside the steps."""

@@ -14,6 +14,7 @@ from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, choice, integer, real
 from daskalt.solvers.base import Budget, Problem, Rows
 from daskalt.solvers.batch_map import BatchStep, Split, ZStep, batch_step
+from daskalt.solvers.caution import LEAST_TRUST, RAISE, Caution, CautiousSolver
 from daskalt.solvers.descent import SCHEDULES, Limits, Motion, at_rest, descend
 from daskalt.solvers.full_batch import FullBatch, kept_arrays
 from daskalt.statistics import Score
@@ -35,6 +36,7 @@ class BatchState(NamedTuple):
     couplings: tuple[float, ...]  # mean ‖z_l - W_l ã_{l-1}‖² of each layer after it
     restarted: float  # share of the rows whose z started from the forward pass
     store: ZStore | None
+    caution: Caution = Caution()
 
     @property
     def z(self) -> list[da.Array]:
@@ -42,7 +44,7 @@ class BatchState(NamedTuple):
         return kept_arrays(self.store, self.step, len(self.weights))
 
 
-class BatchAltMin(FullBatch):
+class BatchAltMin(CautiousSolver, FullBatch):
     """Full-batch alternating minimisation with an L2 or an L1 relaxation.
 
     Minimises, over the weights and over auxiliary variables z of every row and layer,
@@ -53,7 +55,9 @@ class BatchAltMin(FullBatch):
     its own z or from the forward pass, moves all layers' z at once along the back-propagated
     gradient if it starts anew, then layer by layer from the output back by damped Newton steps;
     its objective never rises. Then W moves towards the least-squares fit to all z, from Gram
-    matrices summed over the rows. There is no sampling, so the result depends on no order and no
+    matrices summed over the rows. An iteration with non-finite numbers is refused: the weights go
+    back to those before, every row starts anew, and the damping is ten times as high for a while.
+    There is no sampling, so the result depends on no order and no
     seed but that of the initial weights.
 
     Parameters
@@ -99,7 +103,7 @@ class BatchAltMin(FullBatch):
         `scratch` and is removed after the fit.
     """
 
-    state_types = (BatchState, BatchStep, Motion, Score, Budget)
+    state_types = (BatchState, BatchStep, Motion, Caution, Score, Budget)
 
     def __init__(
         self,
@@ -191,7 +195,8 @@ class BatchAltMin(FullBatch):
     def map(self, problem: Problem, state: BatchState, rows: Rows) -> BatchStep:
         """Move the z of some rows by a generation and return their statistics."""
         z, r, u, store = None, None, None, state.store
-        if store is not None and state.step > 0:
+        # A refused iteration may have left z that no other should start from.
+        if store is not None and state.step > 0 and state.step != state.caution.since:
             parts = store.read(state.step, rows.place, rows.place + len(rows.X))
             layers = problem.network.n_layers
             z, r, u = parts[:layers], parts[layers : 2 * layers], parts[2 * layers :]
@@ -226,8 +231,10 @@ class BatchAltMin(FullBatch):
         squares = sum(float(np.vdot(w[:, :-1], w[:, :-1])) for w in state.weights)
         objective = statistics.objective / n + problem.penalty / 2 * squares
         divisors = [n / (2 * m) for m in mu]
+        damping = self.damping * state.caution.factor
         if self.acceleration is None:
-            weights, motion = self._fit(problem, state.weights, statistics, grams, mu, n), None
+            fitted = self._fit(problem, state.weights, statistics, grams, mu, n, damping)
+            weights, motion = fitted, None
         else:
             motion = state.motion
             if objective > state.objective:
@@ -235,7 +242,7 @@ class BatchAltMin(FullBatch):
             weights, motion = descend(
                 state.weights,
                 motion,
-                [damp(a, self.damping) for a in grams if a is not None],
+                [damp(a, damping) for a in grams if a is not None],
                 statistics.residuals,
                 divisors,
                 problem.penalty,
@@ -250,12 +257,19 @@ class BatchAltMin(FullBatch):
             objective=objective,
             couplings=tuple((statistics.couplings / n).tolist()),
             restarted=statistics.restarted / n,
+            caution=state.caution.after(state.weights, state.step).relaxed(),
         )
 
+    def settle(self, problem: Problem, state: BatchState) -> BatchState:
+        """Return the state at rest; Gram matrices are damped at every iteration in any case."""
+        trust = max(state.motion.trust / RAISE, LEAST_TRUST)
+        return state._replace(motion=at_rest(state.weights)._replace(trust=trust))
+
     def report(self, state: BatchState) -> dict[str, Any]:
-        """Return the objective, the mean square of each coupling, and the share of restarts."""
+        """Return the objective, mean squares of the couplings, share of restarts, and refusals."""
         couplings = {f"coupling_{i}": value for i, value in enumerate(state.couplings, start=1)}
-        return {"objective": state.objective, "restarted": state.restarted, **couplings}
+        own = {"objective": state.objective, "restarted": state.restarted, **couplings}
+        return own | super().report(state)
 
     def flops(self, network: Network) -> float:
         """Return the operations of a pass for each row: its matrix products.
@@ -276,6 +290,7 @@ class BatchAltMin(FullBatch):
         grams: tuple[np.ndarray | None, ...],
         mu: tuple[float, ...],
         n: float,
+        damping: float,
     ) -> Weights:
         """The least-squares weights, with the ridge centred on the current ones."""
         fitted = []
@@ -284,7 +299,7 @@ class BatchAltMin(FullBatch):
             g = mean_gradient(total, w, n / (2 * m), problem.penalty, out=np.empty_like(w))
             # The penalty's own curvature, in the units of the Gram matrix.
             mean_diagonal = float(np.trace(a, dtype=np.float64)) / len(a) or 1.0
-            ridge = self.damping + problem.penalty / (2 * m) / mean_diagonal
+            ridge = damping + problem.penalty / (2 * m) / mean_diagonal
             fitted.append(w + damp(a, ridge).solve(g) * w.dtype.type(1 / (2 * m)))
         return tuple(fitted)
 

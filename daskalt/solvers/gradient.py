@@ -13,7 +13,8 @@ from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, choice, integer
 from daskalt.rules import RULES, SCHEDULES, Rule, Schedule, choose
 from daskalt.solvers.altmin_map import Step, gradient_step
-from daskalt.solvers.base import Budget, Problem, Rows, Solver
+from daskalt.solvers.base import Budget, Problem, Rows
+from daskalt.solvers.caution import Caution, CautiousSolver
 from daskalt.statistics import Score, combine
 
 __all__ = ["GradientDescent", "GradientState"]
@@ -30,14 +31,18 @@ class GradientState(NamedTuple):
     step: int
     budget: Budget
     score: Score
+    caution: Caution = Caution()  # its factor divides the learning rate
 
 
-class GradientDescent(Solver):
+class GradientDescent(CautiousSolver):
     """Mini-batch or full-batch gradient descent with a rule and a schedule of its rate.
 
     The gradient of a step is the sum of the partial gradients of its tasks, each of which
     back-propagates its own rows. Where there is no derivative, at the kink of relu, of the hinge or
     of the absolute loss, a sub-gradient takes its place.
+
+    A step with non-finite numbers is refused: the weights go back one step, the rule begins anew,
+    and the learning rate is a tenth for a while.
 
     Parameters
     ----------
@@ -71,7 +76,7 @@ class GradientDescent(Solver):
         self.tasks = tasks
         self.blas_threads = blas_threads
 
-    state_types = (GradientState, Step, Score, Budget)
+    state_types = (GradientState, Caution, Step, Score, Budget)
 
     def check(self) -> None:
         """Raise InputError if a parameter is out of its range."""
@@ -119,13 +124,12 @@ class GradientDescent(Solver):
                 f"The loss is not finite at step {state.step + 1}: lower the learning rate of the "
                 "rule; and look for extreme values in X."
             )
-        step = state.step + 1
         if not score.weight > 0:  # rows of weight zero teach nothing
-            return state._replace(step=step)
-        rule = self._rule
+            return state._replace(step=state.step + 1)
+        rule, caution = self._rule, state.caution
         t = state.step / (state.budget.pass_steps or 1)
-        rate = rule.learning_rate * self._schedule(t)
-        weights, slots = [], []
+        rate, step = rule.learning_rate * self._schedule(t) / caution.factor, state.step + 1
+        weights, slots, square = [], [], 0.0
         for w, own, total in zip(state.weights, state.slots, statistics.residuals, strict=True):
             new = tuple(recycled(w.shape, w.dtype) for _ in range(1 + len(own)))
             height = max(1, _PIECE // w.shape[1])
@@ -133,21 +137,34 @@ class GradientDescent(Solver):
                 part = slice(start, start + height)
                 g = thread_workspace().take("gradient", w[part].shape, w.dtype)
                 mean_gradient(total[part], w[part], -score.weight, -problem.penalty, out=g)
+                square += float(np.dot(g.ravel(), g.ravel()))
                 own_part, new_part = tuple(s[part] for s in own), tuple(s[part] for s in new)
-                rule.update(w[part], g, own_part, rate, step, new_part)
+                rule.update(w[part], g, own_part, rate, step - caution.since, new_part)
             weights.append(new[0])
             slots.append(new[1:])
+        # Rules square the gradient: where that overflows, weights would stand still for ever.
+        if not np.isfinite(square):
+            raise DivergenceError(
+                f"The gradient is not finite at step {step}: lower the learning rate of the rule; "
+                "and look for extreme values in X."
+            )
         return state._replace(
             weights=tuple(weights),
             slots=tuple(slots),
             step=step,
             score=combine(state.score, score),
+            caution=caution.after(state.weights, state.step).relaxed(),
         )
 
+    def settle(self, problem: Problem, state: GradientState) -> GradientState:
+        """Return the state with a rule that begins anew."""
+        return state._replace(slots=tuple(self._rule.init(w) for w in state.weights))
+
     def report(self, state: GradientState) -> dict[str, Any]:
-        """Return the learning rate that the last step had."""
-        t = (state.step - 1) / (state.budget.pass_steps or 1)
-        return {"learning_rate": self._rule.learning_rate * self._schedule(max(t, 0.0))}
+        """Return the learning rate that the last step had, and what was refused."""
+        t = max(state.step - 1, 0) / (state.budget.pass_steps or 1)
+        rate = self._rule.learning_rate * self._schedule(t)
+        return {"learning_rate": rate, **super().report(state)}
 
     def flops(self, network: Network) -> float:
         """Return the floating-point operations of a pass for each row: all matrix products."""

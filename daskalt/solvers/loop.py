@@ -17,7 +17,7 @@ from dask._task_spec import TaskRef
 from daskalt.data.finite import check_block
 from daskalt.data.passes import Group, Lane, PassPlan, plan_blocks, plan_pass, read_ahead, read_lane
 from daskalt.data.table import Table
-from daskalt.errors import ClusterError
+from daskalt.errors import ClusterError, DivergenceError
 from daskalt.progress import report_step
 from daskalt.reduction import (
     ATTEMPTS,
@@ -574,25 +574,62 @@ def _score(shared: tuple, state: Any) -> tuple[Score, dict[str, Any]]:
     return state.score, shared[0].report(state)
 
 
+def _overflow_allowed() -> np.errstate:
+    """A context in which NumPy does not warn of what `_update` is going to find."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+
 def _survey(shared: tuple, rows: Rows, shares: list[tuple[int, int]]) -> Any:
     solver, problem = shared
-    return fold(solver.combine, (solver.survey(problem, rows.part(*share)) for share in shares))
+    with _overflow_allowed():
+        return fold(solver.combine, (solver.survey(problem, rows.part(*share)) for share in shares))
 
 
 def _adopt(shared: tuple, state: Any, total: Any) -> Any:
-    return shared[0].adopt(state, total)
+    with _overflow_allowed():
+        return shared[0].adopt(state, total)
 
 
 def _map(shared: tuple, state: Any, rows: Rows, start: int, stop: int) -> Any:
+    return _statistics(shared, state, rows.part(start, stop))
+
+
+def _statistics(shared: tuple, state: Any, rows: Rows) -> Any:
     solver, problem = shared
-    return solver.map(problem, state, rows.part(start, stop))
+    if solver.gave_up(state):
+        return None
+    with _overflow_allowed():
+        return solver.map(problem, state, rows)
 
 
 def _update(shared: tuple, state: Any, parts: list, progress: str | None) -> Any:
     solver, problem = shared
-    state = solver.update(problem, state, fold(solver.combine, parts))
+    with _overflow_allowed():
+        state = _guarded_update(solver, problem, state, parts)
     report_step(progress)
     return state
+
+
+def _is_finite(w: np.ndarray) -> bool:
+    """Say whether all entries are finite; the squares tell it with no array of their own."""
+    v = w.ravel()
+    return bool(np.isfinite(np.dot(v, v)) or np.isfinite(v).all())
+
+
+def _guarded_update(solver: Solver, problem: Problem, state: Any, parts: list) -> Any:
+    """The state after a step, whose weights are finite in any case."""
+    if solver.gave_up(state):
+        return state
+    try:
+        new = solver.update(problem, state, fold(solver.combine, parts))
+        if not all(map(_is_finite, new.weights)):
+            raise DivergenceError(
+                "The new weights are not finite: let the solver take smaller steps, and look for "
+                "extreme values in X."
+            )
+    except DivergenceError as error:
+        return solver.refuse(problem, state, error)
+    return new
 
 
 def _run_span(shared: tuple, state: Any, rows: Rows, span: Span, progress: str | None) -> Any:
@@ -615,9 +652,9 @@ def _map_blocks(
     shared: tuple, state: Any, table: Table, lanes: tuple[Lane, ...], level: int, check: bool
 ) -> Any:
     """The combined statistics of some blocks, each read while the one before it is mapped."""
-    solver, problem = shared
+    solver = shared[0]
     blocks = read_ahead(lambda lane: _load(shared, table, lane, check), lanes)
-    return _fold_tree(solver.combine, (solver.map(problem, state, rows) for rows in blocks), level)
+    return _fold_tree(solver.combine, (_statistics(shared, state, rows) for rows in blocks), level)
 
 
 def _fold_tree(combine: Callable, parts: Iterator[Any], level: int) -> Any:

@@ -46,6 +46,7 @@ class LineSearchSolver(Solver):
     """A method that steps from line to line; what it adds is `direction`."""
 
     full_batch = True
+    scores_start = False  # the weights of a state are the best that have been scored
     state_types: tuple[type, ...] = (SearchState, Search, Point, Step, Score, Budget)
     line_search: str | LineSearch
 
@@ -102,12 +103,14 @@ class LineSearchSolver(Solver):
         value, g = _objective(problem, state.trial, statistics)
         line, d, here = state.search, state.direction, state.gradient
         if line is None or d is None or here is None:
-            if not np.isfinite(value) or not np.isfinite(g).all():
+            if not np.isfinite(value) or not np.isfinite(norm(g)):
                 raise DivergenceError(
                     "The loss or its gradient is not finite at the initial weights: look for "
                     "extreme values in X."
                 )
             return self._turn(problem, state, value, g, statistics)
+        if not np.isfinite(norm(g)):  # as far off as where the value overflows
+            value = np.inf
         noise = 10 * float(np.finfo(g.dtype).eps) * abs(line.origin.value)
         if value < state.value:
             state = state._replace(weights=state.trial, value=value)
