@@ -10,6 +10,7 @@ __all__ = [
     "DivergenceWarning",
     "InputError",
     "InputTypeError",
+    "MissingChunksWarning",
     "ObjectiveWarning",
     "StorageError",
     "UnshuffledWarning",
@@ -42,6 +43,10 @@ class DivergenceError(DaskaltError, ArithmeticError):
 
 class UnshuffledWarning(UserWarning):
     """The rows lie in an order that spoils stochastic steps, by label for instance."""
+
+
+class MissingChunksWarning(UserWarning):
+    """Chunks of a Zarr array are not in its store, and are read as its fill value."""
 
 
 class DivergenceWarning(UserWarning):

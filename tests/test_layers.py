@@ -17,7 +17,8 @@ ORDER = """
     kernels.backward kernels.rowwise kernels.systems kernels.newton kernels.sweep kernels.joint
     kernels.admm kernels.hessian kernels
     statistics reduction
-    data.readers data.checks data.graphs data.table data.finite data.store data.buckets
+    data.retries data.chunks data.readers data.checks data.graphs data.table data.finite
+    data.store data.buckets
     data.staging data.sources data.files data.frames data.ingest data.opening
     data.passes data.zstore data.scaling data.targets data.survey data
     network weights progress checkpoint
