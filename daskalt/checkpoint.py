@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 
+from daskalt.data.fingerprint import checksum
 from daskalt.data.store import filesystem_of, storage_errors
 from daskalt.errors import InputError, StorageError
 
@@ -128,17 +128,6 @@ class Checkpoints:
         if not filesystem.exists(f"{path}/{_RECORD}"):
             return None
         return len(json.loads(filesystem.cat_file(f"{path}/{_RECORD}"))["history"])
-
-
-def checksum(*arrays: np.ndarray | None) -> int:
-    """Return the CRC-32 of some arrays' contents, one after another."""
-    total = 0
-    for array in arrays:
-        if array is not None and array.dtype.kind in "OUT":
-            total = zlib.crc32("\0".join(map(str, array.ravel().tolist())).encode(), total)
-        elif array is not None:
-            total = zlib.crc32(np.ascontiguousarray(array).tobytes(), total)
-    return total
 
 
 def _pack(value: Any, arrays: dict[str, np.ndarray]) -> Any:

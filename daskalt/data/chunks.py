@@ -21,6 +21,7 @@ __all__ = [
     "WHOLE",
     "broken_chunks",
     "chunks_of_rows",
+    "full_key",
     "is_whole",
     "local_folder",
     "missing_chunks",
@@ -62,7 +63,7 @@ def missing_chunks(array: zarr.Array, start: int, stop: int) -> list[str]:
 
 
 async def _all_exist(array: zarr.Array, keys: list[str]) -> list[bool]:
-    return await asyncio.gather(*(array.store.exists(_full_key(array, key)) for key in keys))
+    return await asyncio.gather(*(array.store.exists(full_key(array, key)) for key in keys))
 
 
 def broken_chunks(array: zarr.Array, start: int, stop: int) -> list[str]:
@@ -94,7 +95,7 @@ def _listed(array: zarr.Array) -> set[str]:
     async def collect() -> list[str]:
         return [key async for key in array.store.list_prefix(prefix)]
 
-    prefix = _full_key(array, "")
+    prefix = full_key(array, "")
     if not array.store.supports_listing:
         return set()
     try:
@@ -104,7 +105,8 @@ def _listed(array: zarr.Array) -> set[str]:
     return {key.removeprefix(prefix) for key in keys}
 
 
-def _full_key(array: zarr.Array, key: str) -> str:
+def full_key(array: zarr.Array, key: str) -> str:
+    """Return the key within the store of what lies under ``key`` below the array."""
     return f"{array.path}/{key}" if array.path else key
 
 
@@ -127,9 +129,10 @@ def refuse_code(array: zarr.Array, name: str) -> None:
     """Raise InputError when decoding a chunk of the array could run code: codecs that unpickle."""
     for codec in _codecs(array.metadata):
         label = str(getattr(codec, "codec_id", "") or getattr(codec, "codec_name", ""))
-        if "pickle" in f"{label} {type(codec).__name__}".lower():
+        label = label or type(codec).__name__
+        if "pickle" in label.lower():
             raise InputError(
-                f"{name}: the Zarr array at {array.store_path} is encoded by {label or codec!r}. "
+                f"{name}: the Zarr array at {array.store_path} is encoded by {label}. "
                 "Reading pickles can run any code, so it is refused: write the array again with "
                 "plain numbers or text."
             )

@@ -206,5 +206,6 @@ class ZStore:
 
 @lru_cache(maxsize=256)
 def _opened(path: str, token: str) -> zarr.Array:
-    options: Any = {"mode": "r+", "config": {"write_empty_chunks": True}}
-    return patiently(f"Opening {path}", zarr.open_array, path, **options)
+    array = patiently(f"Opening {path}", zarr.open_array, path, mode="r+")
+    # open_array takes a config too, and ignores it.
+    return array.with_config({"write_empty_chunks": True})
