@@ -33,7 +33,7 @@ _TIMES = ("LastModified", "last_modified", "updated", "mtime", "modified", "crea
 def fingerprint(source: Source) -> dict[str, Any]:
     """Return what tells the rows of a source from others, as values that JSON can hold.
 
-    It says nothing about where the rows lie, and reads no rows where something cheaper tells them apart.
+    It says nothing about where the rows lie, and reads none where something cheaper will do.
 
     - Arrays in memory, and Zarr arrays in stores other than folders and fsspec's file systems (in
       memory, zip): the CRC-32 of their content, which reads them once. Notices everything.

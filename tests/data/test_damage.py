@@ -206,6 +206,15 @@ def test_a_missing_shard_and_missing_targets_are_warned_of(tmp_path):
         warn_of_gaps(ZarrSource(tmp_path / "y", name="y"))
 
 
+def test_ingesting_warns_too_for_the_copy_will_be_whole(tmp_path):
+    foreign(tmp_path / "group" / "X")
+    zarr.create_group(str(tmp_path / "group"))
+    (tmp_path / "group" / "X" / "c" / "2" / "0").unlink()
+    with pytest.warns(MissingChunksWarning, match="chunk c/2/0"):
+        table = ingest(tmp_path / "group", tmp_path / "ours.zarr")
+    warn_of_gaps(table.X)
+
+
 def test_only_the_rows_that_are_used_count(tmp_path):
     source = foreign(tmp_path / "a")
     (tmp_path / "a" / "c" / "2" / "0").unlink()
