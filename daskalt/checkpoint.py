@@ -13,7 +13,6 @@ import json
 import os
 import re
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 
+from daskalt.data.fingerprint import checksum
+from daskalt.data.retries import patiently
 from daskalt.data.store import filesystem_of, storage_errors
 from daskalt.errors import CheckpointWarning, InputError, StorageError
 from daskalt.parameters import check_parameters, integer, real
@@ -117,29 +118,32 @@ class Checkpoints:
         StorageError
             If the disk is full or refuses; the checkpoints before it stay.
         """
-        filesystem, path = filesystem_of(self.location)
         number = max(self._numbers(), default=0) + 1
         name = f"checkpoint-{number:08d}"
         arrays: dict[str, np.ndarray] = {}
         packed = {
             part: _pack(getattr(checkpoint, part), arrays) for part in ("state", "position", "best")
         }
+        record = {
+            "format": FORMAT,
+            "identity": checkpoint.identity,
+            "versions": checkpoint.versions,
+            "finished": checkpoint.finished,
+            "history": checkpoint.history,
+            **packed,
+        }
         with storage_errors(self.location):
-            filesystem.makedirs(path, exist_ok=True)
-            with _whole_file(filesystem, f"{path}/{name}.npz") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
-            record = {
-                "format": FORMAT,
-                "identity": checkpoint.identity,
-                "versions": checkpoint.versions,
-                "finished": checkpoint.finished,
-                "history": checkpoint.history,
-                **packed,
-                "arrays": {"name": f"{name}.npz", "digest": file.digest},
-            }
-            with _whole_file(filesystem, f"{path}/{name}.json") as file:
-                file.write(_sealed(record))
+            patiently(f"Writing {self.location}/{name}", self._write, name, arrays, record)
             self._forget(number if alone else number - self.keep + 1)
+
+    def _write(self, name: str, arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
+        filesystem, path = filesystem_of(self.location)
+        filesystem.makedirs(path, exist_ok=True)
+        with _whole_file(filesystem, f"{path}/{name}.npz") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        listed = {"arrays": {"name": f"{name}.npz", "digest": file.digest}}
+        with _whole_file(filesystem, f"{path}/{name}.json") as file:
+            file.write(_sealed(record | listed))
 
     def load(self, types: Iterable[type]) -> Checkpoint | None:
         """Return the newest checkpoint, or None if there is none yet.
@@ -246,7 +250,8 @@ class Checkpoints:
 
     def _content(self, name: str) -> bytes:
         filesystem, path = filesystem_of(self.location)
-        return filesystem.cat_file(f"{path}/{name}")
+        place = f"{path}/{name}"
+        return patiently(f"Reading {self.location}/{name}", filesystem.cat_file, place)
 
     def _forget(self, first: int) -> None:
         """Remove the checkpoints before number ``first``, and what killed writers left."""
@@ -259,17 +264,6 @@ class Checkpoints:
             if match and (int(match.group(1)) not in kept or match.group(3)):
                 with suppress(FileNotFoundError):
                     filesystem.rm_file(name)
-
-
-def checksum(*arrays: np.ndarray | None) -> int:
-    """Return the CRC-32 of some arrays' contents, one after another."""
-    total = 0
-    for array in arrays:
-        if array is not None and array.dtype.kind in "OUT":
-            total = zlib.crc32("\0".join(map(str, array.ravel().tolist())).encode(), total)
-        elif array is not None:
-            total = zlib.crc32(np.ascontiguousarray(array).tobytes(), total)
-    return total
 
 
 def _pack(value: Any, arrays: dict[str, np.ndarray]) -> Any:

@@ -12,6 +12,7 @@ __all__ = [
     "DivergenceWarning",
     "InputError",
     "InputTypeError",
+    "MissingChunksWarning",
     "ObjectiveWarning",
     "RefusalWarning",
     "StorageError",
@@ -53,6 +54,10 @@ class CheckpointWarning(UserWarning):
 
 class UnshuffledWarning(UserWarning):
     """The rows lie in an order that spoils stochastic steps, by label for instance."""
+
+
+class MissingChunksWarning(UserWarning):
+    """Chunks of a Zarr array are not in its store, and are read as its fill value."""
 
 
 class DivergenceWarning(UserWarning):

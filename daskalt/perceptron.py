@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from daskalt.checkpoint import Checkpoints, checksum
+from daskalt.data.fingerprint import fingerprint
 from daskalt.data.opening import open_table
 from daskalt.data.scaling import choose_scaling
 from daskalt.data.staging import copy_to_scratch
@@ -147,7 +148,7 @@ class BaseMLP(FittedMLP):
             goal = self._learn_targets(table)
             if before is not None:
                 _check_same_labels(before.problem.targets, goal.targets)
-            problem, weights, sample = self._prepare(table, bounds, goal, seed, before)
+            problem, weights = self._prepare(table, bounds, goal, seed, before)
             solver.validate(problem)
             reading = self._reading(table, bounds, problem, solver, seed)
             if self.shuffle and not table.in_memory and isinstance(reading, Reading):
@@ -165,7 +166,8 @@ class BaseMLP(FittedMLP):
                     reading,
                     steps=budget.steps,
                     seed=seed,
-                    sample=sample,
+                    **{name: fingerprint(source) for name, source in table.present.items()},
+                    blocks=checksum(bounds),
                     initial_weights=checksum(*weights),
                 )
                 keeper = Keeper(checkpoints, solver, identity)
@@ -236,7 +238,9 @@ class BaseMLP(FittedMLP):
         if storage is None:
             yield None
             return
-        if not resume:
+        if resume:
+            storage.sweep()
+        else:
             if job.keeper is not None:
                 job.keeper.checkpoints.clear()
             storage.create()
@@ -265,7 +269,7 @@ class BaseMLP(FittedMLP):
         solver = get_solver(self.solver)
         if before is None:
             goal = self._learn_targets(table, classes)
-            problem, weights, _ = self._prepare(table, bounds, goal, seed, None)
+            problem, weights = self._prepare(table, bounds, goal, seed, None)
             solver.validate(problem)
         else:
             problem = before.problem
@@ -343,8 +347,8 @@ class BaseMLP(FittedMLP):
 
     def _prepare(
         self, table: Table, bounds: np.ndarray, goal: Goal, seed: int, before: Fitted | None
-    ) -> tuple[Problem, Weights, int]:
-        """The problem that the table poses, the weights to start from, and a sample's checksum."""
+    ) -> tuple[Problem, Weights]:
+        """The problem that the table poses, and the weights to start from."""
         dtype = np.dtype(np.float64 if table.X.dtype == np.float64 else np.float32)
         sample = sample_rows(table, bounds, seed)
         hidden = tuple(int(h) for h in np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)))
@@ -363,13 +367,13 @@ class BaseMLP(FittedMLP):
             class_factors=goal.class_factors,
         )
         if before is not None and before.problem.network.widths == network.widths:
-            return problem, self._unfolded(problem), checksum(*sample)
+            return problem, self._unfolded(problem)
         # Spreads need fewer rows than scaling does, whose extremes matter.
         every = -(-len(sample.X) // INITIAL_ROWS)
         weight = None if weight is None else weight[::every]
         rows = problem.inputs(sample.X[::every])
         weights = network.initial_weights(rows, np.random.default_rng(seed), weight)
-        return problem, weights, checksum(*sample)
+        return problem, weights
 
     def _learn_targets(self, table: Table, classes: np.ndarray | None = None) -> Goal:
         raise NotImplementedError

@@ -25,7 +25,10 @@ def write_group(path, X, y=None, *, chunk_rows=16, weight=None):
         if array.dtype.kind == "U":
             array = array.astype(np.dtypes.StringDType())
         chunks = (chunk_rows, *array.shape[1:])
-        group.create_array(name, shape=array.shape, dtype=array.dtype, chunks=chunks)[:] = array
+        whole = {"write_empty_chunks": True}  # those left out are warned of
+        group.create_array(name, shape=array.shape, dtype=array.dtype, chunks=chunks, config=whole)[
+            :
+        ] = array
     return str(path)
 
 

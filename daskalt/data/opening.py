@@ -12,6 +12,7 @@ from sklearn.utils.validation import (
 )
 
 from daskalt.data.finite import check_block
+from daskalt.data.gaps import warn_of_gaps
 from daskalt.data.readers import MemorySource, Source
 from daskalt.data.sources import as_source, as_table
 from daskalt.data.table import Table
@@ -32,7 +33,7 @@ def open_table(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: boo
     """Return the rows to train on or to score, checked as far as that reads no block.
 
     Sets ``n_features_in_`` and ``feature_names_in_`` of the estimator if ``reset``, and else
-    compares with them.
+    compares with them. If ``reset``, also warns of missing chunks, whose rows Zarr makes up.
     """
     if isinstance(X, Table):
         table = X
@@ -67,6 +68,9 @@ def open_table(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: boo
         weight = None if sample_weight is None else MemorySource(sample_weight, "sample_weight")
         return Table(MemorySource(X, "X"), MemorySource(y, "y"), weight)
     _check_features(estimator, X, table.X, reset)
+    if reset:
+        for source in table.present.values():
+            warn_of_gaps(source)
     return table
 
 

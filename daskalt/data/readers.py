@@ -13,6 +13,16 @@ from typing import Any
 import numpy as np
 import zarr
 
+from daskalt.data.chunks import (
+    WHOLE,
+    broken_chunks,
+    chunks_of_rows,
+    is_whole,
+    missing_chunks,
+    named,
+    refuse_code,
+)
+from daskalt.data.retries import patiently
 from daskalt.errors import DaskaltError, InputError, StorageError
 
 __all__ = ["MemorySource", "SlicedSource", "Source", "StackedSource", "ZarrSource"]
@@ -135,13 +145,18 @@ class ZarrSource(Source):
     Raises
     ------
     StorageError
-        When the store or the array cannot be opened, or rows cannot be read.
+        When the store or the array cannot be opened, or rows cannot be read. Damaged chunks are
+        named. So are missing ones in arrays that daskalt wrote; in others, where empty chunks may
+        have been left out, Zarr reads them as the fill value.
+    InputError
+        When reading the array could run code.
     """
 
     def __init__(self, store: Any, path: str = "", name: str = "X") -> None:
         self.name = name
         array = store if isinstance(store, zarr.Array) else None
         if array is not None:
+            refuse_code(array, name)
             store, path = array.store, array.path
         self.store = _address(store)
         self.path = path.strip("/")
@@ -154,6 +169,7 @@ class ZarrSource(Source):
         rows = (array.shards or array.chunks)[:1]
         self.chunk_rows = int(rows[0]) if rows else None
         self.columns = _names(array)
+        self.whole = is_whole(array)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"keeper": None}
@@ -172,13 +188,18 @@ class ZarrSource(Source):
         return _OPEN_ARRAYS.get(self._token, self._open)
 
     def _open(self) -> zarr.Array:
+        what = f"{self.name}: opening the Zarr array at {self.location}"
         try:
-            return zarr.open_array(self.store, path=self.path, mode="r")
+            array = patiently(what, zarr.open_array, self.store, path=self.path, mode="r")
+        except DaskaltError:
+            raise
         except Exception as error:
             raise StorageError(
                 f"{self.name}: no readable Zarr array at {self.location} ({error}). "
                 "Check the path, and that every machine that trains can reach it."
             ) from error
+        refuse_code(array, self.name)
+        return array
 
     @property
     def kept(self) -> bool:
@@ -191,22 +212,37 @@ class ZarrSource(Source):
 
     def decode(self, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop`` from the store itself."""
+        what = f"{self.name}: reading rows {start} to {stop} of {self.location}"
         array = self.array
         try:
-            rows = np.asarray(array[start:stop])
+            rows = np.asarray(patiently(what, array.__getitem__, slice(start, stop)))
         except (MemoryError, DaskaltError):
             raise
         except Exception as error:
             raise StorageError(
                 f"{self.name}: rows {start} to {stop} of {self.location} cannot be read "
-                f"({self._chunks(start, stop)}): {type(error).__name__}: {error}. "
+                f"({self._culprits(start, stop)}): {type(error).__name__}: {error}. "
                 "The store is damaged or out of reach; write it again or restore it."
             ) from error
+        if self.whole:
+            self._refuse_missing(start, stop)
         return _contiguous(rows, self.dtype)
 
-    def _chunks(self, start: int, stop: int) -> str:
-        size = self.chunk_rows or 1
-        return f"row chunks {start // size} to {max(start, stop - 1) // size}"
+    def _culprits(self, start: int, stop: int) -> str:
+        keys = broken_chunks(self.array, start, stop)
+        return named(keys or [key for key, _ in chunks_of_rows(self.array, start, stop)])
+
+    def _refuse_missing(self, start: int, stop: int) -> None:
+        # After the read, which would otherwise have time to meet a chunk just removed.
+        what = f"{self.name}: looking for the chunks of {self.location}"
+        lost = patiently(what, missing_chunks, self.array, start, stop)
+        if lost:
+            raise StorageError(
+                f"{self.name}: {named(lost)} of {self.location} is missing, which holds some of "
+                f"rows {start} to {stop}. The store is damaged; write it again or restore it. (If "
+                f"it is a copy by a tool that leaves empty chunks out, remove the attribute "
+                f"{WHOLE!r} from the array.)"
+            )
 
 
 def _names(array: zarr.Array) -> list[str] | None:

@@ -17,9 +17,10 @@ from daskalt.data.checks import (
 )
 from daskalt.data.graphs import read_through
 from daskalt.data.readers import MemorySource, Source, ZarrSource
+from daskalt.data.retries import patiently
 from daskalt.data.staging import stage
 from daskalt.data.table import Table, check_rows
-from daskalt.errors import InputError, InputTypeError, StorageError
+from daskalt.errors import DaskaltError, InputError, InputTypeError, StorageError
 
 __all__ = ["MemorySource", "Source", "ZarrSource", "as_source", "as_table"]
 
@@ -133,7 +134,10 @@ def _open(location: str | Path, name: str) -> zarr.Array | zarr.Group:
             "daskalt.data.ingest."
         )
     try:
-        return zarr.open(str(location), mode="r")
+        what = f"{name}: opening the Zarr store at {location}"
+        return patiently(what, zarr.open, str(location), mode="r")
+    except DaskaltError:
+        raise
     except Exception as error:
         raise StorageError(
             f"{name}: no readable Zarr array or group at {location} ({error}). Check the path; "

@@ -7,12 +7,18 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-import zarr
 from tqdm import tqdm
 
 from daskalt.data.buckets import Buckets
 from daskalt.data.readers import Source, ZarrSource
-from daskalt.data.store import NewGroup, TemporaryStore, check_space, new_group, storage_errors
+from daskalt.data.store import (
+    NewGroup,
+    PatientArray,
+    TemporaryStore,
+    check_space,
+    new_group,
+    storage_errors,
+)
 from daskalt.data.table import Block, Table, good_rows
 from daskalt.errors import InputError
 
@@ -61,7 +67,8 @@ def stage(
         targets = []
         for name, array in arrays.items():
             attributes = {"columns": columns} if columns and name == "X" else None
-            targets.append(group.create(name, array.shape, array.dtype, rows, attributes))
+            target = group.create(name, array.shape, array.dtype, rows, attributes)
+            targets.append(PatientArray(target))
         blocks = [_whole_chunks(array, rows) for array in arrays.values()]
         with storage_errors(store.location):
             da.store(blocks, targets, lock=False)  # type: ignore[arg-type]
@@ -280,11 +287,12 @@ class ChunkWriter:
         self.chunk_rows = chunk_rows
         self.row = 0
         self.waiting: list[Block] = []
-        self.arrays: dict[str, zarr.Array] = {}
+        self.arrays: dict[str, PatientArray] = {}
         for name, (shape, dtype) in layout.arrays.items():
             columns = {"columns": layout.columns} if layout.columns and name == "X" else None
             shape = (layout.n_rows, *shape)
-            self.arrays[_FIELDS[name]] = group.create(name, shape, dtype, chunk_rows, columns)
+            array = group.create(name, shape, dtype, chunk_rows, columns)
+            self.arrays[_FIELDS[name]] = PatientArray(array)
 
     def append(self, block: Block) -> None:
         """Write the whole chunks that this block completes; keep the rest."""
@@ -317,5 +325,5 @@ class ChunkWriter:
         self.row += rows
 
 
-def _stored(values: np.ndarray, array: zarr.Array) -> np.ndarray:
+def _stored(values: np.ndarray, array: PatientArray) -> np.ndarray:
     return np.ascontiguousarray(values, dtype=array.dtype)

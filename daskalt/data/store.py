@@ -1,13 +1,17 @@
 """Zarr stores that appear whole or not at all."""
 
 import errno
+import hashlib
 import os
+import re
 import shutil
+import socket
 import tempfile
 import uuid
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +21,13 @@ import zarr
 from fsspec.implementations.local import LocalFileSystem
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from daskalt.data.chunks import WHOLE
+from daskalt.data.retries import patiently
 from daskalt.errors import DaskaltError, InputError, StorageError
 
 __all__ = [
     "NewGroup",
+    "PatientArray",
     "TemporaryStore",
     "check_space",
     "filesystem_of",
@@ -28,6 +35,7 @@ __all__ = [
     "refuse_existing",
     "remove",
     "storage_errors",
+    "temporary_place",
 ]
 
 
@@ -53,10 +61,12 @@ class NewGroup:
         dtype: np.dtype,
         chunk_rows: int,
         attributes: dict | None = None,
+        **options: Any,
     ) -> zarr.Array:
-        """A new array in chunks of whole rows, each with a checksum.
+        """A new array in chunks of whole rows, each with a checksum, all of which will be written.
 
         Floats are left uncompressed, for they hardly shrink and decoding costs more than reading.
+        ``options`` go to ``zarr.create_array``.
         """
         dtype = np.dtypes.StringDType() if dtype.kind in "OUT" else dtype
         checksum: list[Any] = [Crc32cCodec()]
@@ -66,8 +76,10 @@ class NewGroup:
             dtype=dtype,
             chunks=(min(chunk_rows, max(1, shape[0])), *(max(1, size) for size in shape[1:])),
             compressors=checksum if dtype.kind == "f" else [ZstdCodec(), *checksum],
-            attributes=attributes,
-            config={"write_empty_chunks": True},  # comparing with zeros costs more than it saves
+            attributes={**(attributes or {}), WHOLE: True},
+            # Comparing with zeros costs more than it saves, and no lost chunk may pass for empty.
+            config={"write_empty_chunks": True},
+            **options,
         )
 
 
@@ -164,13 +176,40 @@ def storage_errors(destination: str | Path) -> Iterator[None]:
         yield
     except DaskaltError:
         raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if any(getattr(each, "errno", None) in _FULL for each in _chain(error)):
             raise StorageError(
                 f"The disk is full: {destination} cannot be finished, {_free(destination)} bytes "
                 "are free. Free some space or name a place with more."
             ) from error
+        if not isinstance(error, OSError):
+            raise
         raise StorageError(f"Writing {destination} failed: {error}.") from error
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, those that it groups, and those that it was raised from."""
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            for member in error.exceptions:
+                yield from _chain(member)
+        error = error.__cause__ or error.__context__
+
+
+class PatientArray:
+    """Whole chunks of a Zarr array to write, tried again while storage is in passing trouble."""
+
+    def __init__(self, array: zarr.Array) -> None:
+        self.array = array
+        self.shape = array.shape
+        self.dtype = array.dtype
+
+    def __setitem__(self, key: Any, values: np.ndarray) -> None:
+        patiently(f"Writing to {self.array.store_path}", self.array.__setitem__, key, values)
 
 
 def check_space(folder: Path, needed: int, destination: str | Path) -> None:
@@ -199,8 +238,7 @@ class TemporaryStore:
     """
 
     def __init__(self, scratch: str | Path | None = None) -> None:
-        parent = str(tempfile.gettempdir() if scratch is None else scratch).rstrip("/")
-        self.location = f"{parent}/daskalt-{uuid.uuid4().hex[:12]}.zarr"
+        self.location = temporary_place(scratch)
         filesystem, path = filesystem_of(self.location)
         weakref.finalize(self, _discard, filesystem, path, os.getpid())
 
@@ -209,3 +247,51 @@ def _discard(filesystem: Any, path: str, owner: int) -> None:
     if os.getpid() == owner:  # a forked child inherits the object, not the store
         with suppress(Exception):
             remove(filesystem, path)
+
+
+def temporary_place(scratch: str | Path | None = None) -> str:
+    """Return a new location for a store that is to be removed by this process.
+
+    What processes of this host that are no more left in the same local folder is cleared away.
+
+    Parameters
+    ----------
+    scratch : str, Path or None
+        Folder or URL under which the place is; None for the system's temporary folder.
+    """
+    parent = str(tempfile.gettempdir() if scratch is None else scratch).rstrip("/")
+    filesystem, folder = filesystem_of(parent)
+    if isinstance(filesystem, LocalFileSystem):
+        _clear_orphans(Path(folder))
+    return f"{parent}/daskalt-{_host()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.zarr"
+
+
+def _clear_orphans(folder: Path) -> None:
+    # With what new_group makes beside its destination while it writes.
+    ours = re.compile(rf"daskalt-{_host()}-(\d+)-[0-9a-f]{{12}}\.zarr")
+    work = re.compile(rf"\.{ours.pattern}\.partial")
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            match = ours.fullmatch(entry.name) or work.fullmatch(entry.name)
+            if match and entry.is_dir(follow_symlinks=False) and _is_dead(int(match[1])):
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+@cache
+def _host() -> str:
+    """A name for where process ids mean what they mean here: containers have their own."""
+    parts = [socket.gethostname()]
+    for read in (lambda: os.readlink("/proc/self/ns/pid"), Path("/etc/machine-id").read_text):
+        with suppress(OSError):
+            parts.append(read())
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+
+
+def _is_dead(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # another user's, or no process id at all
+        return False
+    return False

@@ -9,7 +9,7 @@ process that dies, does no harm.
 from __future__ import annotations
 
 import os
-import tempfile
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,12 +22,22 @@ import numpy as np
 import zarr
 from fsspec.implementations.local import LocalFileSystem
 
-from daskalt.data.store import NewGroup, filesystem_of, remove, storage_errors
-from daskalt.errors import InputError, StorageError
+from daskalt.data.chunks import broken_chunks, chunks_of_rows, missing_chunks, named
+from daskalt.data.retries import patiently
+from daskalt.data.store import (
+    NewGroup,
+    PatientArray,
+    filesystem_of,
+    remove,
+    storage_errors,
+    temporary_place,
+)
+from daskalt.errors import DaskaltError, InputError, StorageError
 
 __all__ = ["ZStore"]
 
 _SLOTS = ("even", "odd")
+_UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.partial$")  # as Zarr names what it will rename
 _MARK = "daskalt_z"  # attribute of a group that may be replaced: its last whole generation
 
 
@@ -65,8 +75,7 @@ class ZStore:
     @staticmethod
     def place(scratch: Any) -> str:
         """Return a new location under a folder or URL, by default the system's temporary one."""
-        parent = str(tempfile.gettempdir() if scratch is None else scratch).rstrip("/")
-        return f"{parent}/daskalt-z-{uuid.uuid4().hex[:12]}.zarr"
+        return temporary_place(scratch)
 
     @property
     def nbytes(self) -> int:
@@ -95,8 +104,13 @@ class ZStore:
             group = NewGroup(self.location, Path(path))
             for slot in _SLOTS:
                 for name, width in zip(self.names, self.widths, strict=True):
+                    # So a lost chunk is NaN where it is read, and cheap to notice.
                     group.create(
-                        f"{slot}/{name}", (self.rows, width), np.dtype(self.dtype), self.chunk_rows
+                        f"{slot}/{name}",
+                        (self.rows, width),
+                        np.dtype(self.dtype),
+                        self.chunk_rows,
+                        fill_value=np.nan,
                     )
         return self
 
@@ -107,24 +121,74 @@ class ZStore:
             return False
 
     def read(self, generation: int, start: int, stop: int) -> list[np.ndarray]:
-        """Return every array's part for some rows."""
-        parts = []
-        for name in self.names:
-            try:
-                parts.append(np.asarray(self._array(generation, name)[start:stop]))
-            except Exception as error:
-                raise StorageError(
-                    f"{name}, rows {start} to {stop} of generation {generation} in "
-                    f"{self.location} cannot be read: {type(error).__name__}: {error}. The store "
-                    "is damaged or out of reach: fit again without resume."
-                ) from error
-        return parts
+        """Return every array's part for some rows.
+
+        Raises
+        ------
+        StorageError
+            If a chunk is missing or damaged, or the store stays out of reach.
+        """
+        return [self._part(generation, name, start, stop) for name in self.names]
+
+    def _part(self, generation: int, name: str, start: int, stop: int) -> np.ndarray:
+        where = f"{name}, rows {start} to {stop} of generation {generation} in {self.location}"
+        try:
+            array = self._array(generation, name)
+            part = np.asarray(patiently(f"Reading {where}", array.__getitem__, slice(start, stop)))
+            lost = self._looks_lost(part, start) and missing_chunks(array, start, stop)
+        except (MemoryError, DaskaltError):
+            raise
+        except Exception as error:
+            broken = named(self._broken(generation, name, start, stop))
+            raise StorageError(
+                f"{where} cannot be read ({broken}): {type(error).__name__}: {error}. The store "
+                "is damaged or out of reach: fit again without resume."
+            ) from error
+        if lost:
+            raise StorageError(
+                f"{where} cannot be read: {named(lost)} of {_SLOTS[generation % 2]}/{name} is "
+                "missing. The store is damaged: fit again without resume."
+            )
+        return part
+
+    def _looks_lost(self, part: np.ndarray, start: int) -> bool:
+        """Whether a chunk begins with the fill value, as it may if training came apart, too."""
+        firsts = np.arange(-(start % self.chunk_rows), len(part), self.chunk_rows).clip(min=0)
+        return bool(np.isnan(part[firsts, 0]).any())
+
+    def _broken(self, generation: int, name: str, start: int, stop: int) -> list[str]:
+        try:
+            array = self._array(generation, name)
+        except Exception:  # the array itself
+            return []
+        keys = [key for key, _ in chunks_of_rows(array, start, stop)]
+        return broken_chunks(array, start, stop) or keys
 
     def write(self, generation: int, start: int, parts: Sequence[np.ndarray]) -> None:
-        """Write every array's part for a block, which is whole chunks."""
+        """Write every array's part for a block, which is whole chunks.
+
+        Raises
+        ------
+        StorageError
+            If the disk is full or refuses.
+        """
         with storage_errors(self.location):
             for name, values in zip(self.names, parts, strict=True):
-                self._array(generation, name)[start : start + len(values)] = values
+                rows = slice(start, start + len(values))
+                PatientArray(self._array(generation, name))[rows] = values
+
+    def sweep(self) -> None:
+        """Remove the unfinished files of processes that died while they wrote, if on local disk.
+
+        No other process may write to the store meanwhile.
+        """
+        filesystem, path = filesystem_of(self.location)
+        if not isinstance(filesystem, LocalFileSystem):
+            return
+        with storage_errors(self.location):
+            for folder, _, names in os.walk(path):
+                for name in filter(_UNFINISHED.search, names):
+                    os.unlink(os.path.join(folder, name))
 
     def commit(self, generation: int) -> None:
         """Make a generation, now written whole, the one that counts."""
@@ -157,4 +221,6 @@ class ZStore:
 
 @lru_cache(maxsize=256)
 def _opened(path: str, token: str) -> zarr.Array:
-    return zarr.open_array(path, mode="r+", config={"write_empty_chunks": True})
+    array = patiently(f"Opening {path}", zarr.open_array, path, mode="r+")
+    # open_array takes a config too, and ignores it.
+    return array.with_config({"write_empty_chunks": True})

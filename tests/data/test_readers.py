@@ -98,7 +98,7 @@ def test_a_missing_array_is_a_storage_error(tmp_path):
 
 def test_a_damaged_chunk_is_named(stored, tmp_path):
     (tmp_path / "a.zarr" / "c" / "1" / "0").write_bytes(b"short")
-    with pytest.raises(StorageError, match=r"X: rows 6 to 12 of .*a\.zarr .*row chunks 1 to 1"):
+    with pytest.raises(StorageError, match=r"X: rows 6 to 12 of .*a\.zarr .*chunk c/1/0"):
         stored.read(7, 9)
     np.testing.assert_array_equal(stored.read(0, 6), ROWS[:6])
 

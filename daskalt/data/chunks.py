@@ -1,0 +1,148 @@
+"""The stored objects behind rows of a Zarr array: their keys, which are there, which are broken.
+
+A key is the path of a chunk below its array, such as ``c/3/0`` or ``3.0``. Where an array is
+sharded, "chunk" means its shards: the objects in the store.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.core.sync import sync
+
+from daskalt.data.retries import patiently
+from daskalt.errors import InputError
+
+__all__ = [
+    "WHOLE",
+    "broken_chunks",
+    "chunks_of_rows",
+    "full_key",
+    "is_whole",
+    "local_folder",
+    "missing_chunks",
+    "named",
+    "refuse_code",
+    "stored_keys",
+]
+
+# Attribute of arrays every chunk of which was written, so that one that is not there was lost.
+WHOLE = "daskalt_whole"
+
+Region = tuple[slice, ...]
+
+
+def is_whole(array: zarr.Array) -> bool:
+    """Say whether a chunk that is not there was lost, rather than left out for being empty."""
+    return bool(array.metadata.attributes.get(WHOLE))
+
+
+def chunks_of_rows(array: zarr.Array, start: int, stop: int) -> Iterator[tuple[str, Region]]:
+    """Yield the key of each chunk that holds some of the rows, and the region that it covers."""
+    size = array.shards or array.chunks
+    stop = min(stop, array.shape[0])
+    grid = [range(start // size[0], -(-stop // size[0]))] if stop > start else [range(0)]
+    grid += [range(-(-n // k)) for n, k in zip(array.shape[1:], size[1:], strict=True)]
+    for place in product(*grid):
+        region = tuple(slice(i * k, (i + 1) * k) for i, k in zip(place, size, strict=True))
+        yield array.metadata.encode_chunk_key(place), region
+
+
+def missing_chunks(array: zarr.Array, start: int, stop: int) -> list[str]:
+    """Return the keys of the chunks of some rows that are not in the store."""
+    keys = [key for key, _ in chunks_of_rows(array, start, stop)]
+    folder = local_folder(array)
+    if folder is not None:
+        return [key for key in keys if not os.path.exists(f"{folder}/{key}")]
+    there = sync(_all_exist(array, keys))
+    return [key for key, found in zip(keys, there, strict=True) if not found]
+
+
+async def _all_exist(array: zarr.Array, keys: list[str]) -> list[bool]:
+    return await asyncio.gather(*(array.store.exists(full_key(array, key)) for key in keys))
+
+
+def broken_chunks(array: zarr.Array, start: int, stop: int) -> list[str]:
+    """Return the keys of the chunks of some rows that cannot be read, each read by itself."""
+    broken = []
+    for key, region in chunks_of_rows(array, start, stop):
+        try:
+            array[region]
+        except Exception:
+            broken.append(key)
+    return broken
+
+
+def stored_keys(array: zarr.Array) -> set[str] | None:
+    """Return the keys of all objects below an array, or None where the store cannot list them."""
+    folder = local_folder(array)
+    keys = set(_files(folder)) if folder is not None else _listed(array)
+    # A listing that does not even have the metadata, which has just been read, says nothing.
+    return keys if keys & {"zarr.json", ".zarray"} else None
+
+
+def _files(folder: str) -> Iterator[str]:
+    for place, _, names in os.walk(folder):
+        below = os.path.relpath(place, folder).replace(os.sep, "/")
+        yield from names if below == "." else (f"{below}/{name}" for name in names)
+
+
+def _listed(array: zarr.Array) -> set[str]:
+    async def collect() -> list[str]:
+        return [key async for key in array.store.list_prefix(prefix)]
+
+    prefix = full_key(array, "")
+    if not array.store.supports_listing:
+        return set()
+    try:
+        keys = patiently(f"Listing {array.store_path}", lambda: sync(collect()))
+    except Exception:  # plain web servers have no listing
+        return set()
+    return {key.removeprefix(prefix) for key in keys}
+
+
+def full_key(array: zarr.Array, key: str) -> str:
+    """Return the key within the store of what lies under ``key`` below the array."""
+    return f"{array.path}/{key}" if array.path else key
+
+
+def local_folder(array: zarr.Array) -> str | None:
+    """Return the folder that holds an array on a local disk; None when it lies elsewhere."""
+    store = array.store
+    if not isinstance(store, zarr.storage.LocalStore):
+        return None
+    return str(Path(store.root) / array.path)
+
+
+def named(keys: list[str]) -> str:
+    """Return some keys for a message, "chunk c/3/0" or "12 chunks: c/3/0, c/4/0, c/5/0, ..."."""
+    if len(keys) == 1:
+        return f"chunk {keys[0]}"
+    return f"{len(keys)} chunks: {', '.join(keys[:5])}{', ...' if len(keys) > 5 else ''}"
+
+
+def refuse_code(array: zarr.Array, name: str) -> None:
+    """Raise InputError when decoding a chunk of the array could run code: codecs that unpickle."""
+    for codec in _codecs(array.metadata):
+        label = str(getattr(codec, "codec_id", "") or getattr(codec, "codec_name", ""))
+        label = label or type(codec).__name__
+        if "pickle" in label.lower():
+            raise InputError(
+                f"{name}: the Zarr array at {array.store_path} is encoded by {label}. "
+                "Reading pickles can run any code, so it is refused: write the array again with "
+                "plain numbers or text."
+            )
+
+
+def _codecs(metadata: Any) -> Iterator[Any]:
+    """All codecs of an array in either format, those within shards too."""
+    own = getattr(metadata, "codecs", None)
+    if own is None:  # Zarr format 2
+        own = [*(metadata.filters or ()), metadata.compressor]
+    for codec in own:
+        yield codec
+        yield from _codecs(codec) if getattr(codec, "codecs", None) else ()
