@@ -3,6 +3,7 @@
 import ast
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask
 import numpy as np
@@ -14,6 +15,7 @@ from distributed.security import Security
 
 import daskalt
 from daskalt import MLPClassifier, StochasticAltMin, cli
+from daskalt.running import _cluster
 
 ROOT = Path(daskalt.__file__).parent
 TREES = {
@@ -47,7 +49,7 @@ def tls():
             processes=False,
             protocol="tls://",
             security=security,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
         ) as cluster,
         Client(cluster) as client,
     ):
@@ -113,10 +115,12 @@ class Watched(StochasticAltMin):
         return super().update(problem, state, statistics)
 
 
-def listening():
+def listening(*others):
+    """Where this process, and others, listen."""
     return {
         connection.laddr
-        for connection in psutil.Process().net_connections(kind="inet")
+        for process in (psutil.Process(), *others)
+        for connection in process.net_connections(kind="inet")
         if connection.status == psutil.CONN_LISTEN
     }
 
@@ -127,6 +131,15 @@ def test_a_fit_on_threads_listens_on_nothing_new(data, monkeypatch):
     classifier(solver=Watched(), verbose=True).fit(*data)
     assert len(Watched.seen) > 1
     assert set().union(*Watched.seen) <= before
+
+
+def test_workers_that_a_run_starts_listen_to_this_machine_alone():
+    config = SimpleNamespace(scheduler=None, workers=1)
+    before = listening()
+    with _cluster(config):
+        after = listening(*psutil.Process().children(recursive=True)) - before
+    assert len(after) >= 2
+    assert {address.ip for address in after} <= {"127.0.0.1", "::1"}
 
 
 # ------------------------------------------------------------------- no code from data
