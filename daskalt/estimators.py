@@ -8,7 +8,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from daskalt.data.opening import is_stored
-from daskalt.data.survey import survey_labels, survey_numbers
+from daskalt.data.survey import Numbers, survey_labels, survey_numbers
 from daskalt.data.table import Table
 from daskalt.data.targets import BinaryTargets, ClassTargets, MultilabelTargets, RealTargets
 from daskalt.errors import InputError
@@ -16,6 +16,10 @@ from daskalt.losses import get_loss
 from daskalt.perceptron import BaseMLP, Goal
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
+
+
+# Numbers up to here can be standardised, and the weights in their units are finite.
+LARGEST_TARGET = {"float32": 1e30, "float64": 1e100}
 
 
 def _has_probabilities(classifier: "MLPClassifier") -> bool:
@@ -370,7 +374,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         name = "squared" if self.loss == "auto" else self.loss
         link = "identity" if self.output_activation == "auto" else self.output_activation
         numbers = survey_numbers(table)
-        mean, scale = numbers.mean, np.sqrt(numbers.variance)
+        mean, scale = _mean_and_scale(numbers, table.X.dtype)
         if link == "identity":
             scale = np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1e-300), scale, 1.0)
         else:  # the link's range is in the targets' own units
@@ -384,3 +388,18 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         if is_stored(X):
             return self._score(X, y, sample_weight).r2
         return super().score(X, y, sample_weight)
+
+
+def _mean_and_scale(numbers: Numbers, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of targets; InputError where they are too large to train on."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, scale = numbers.mean, np.sqrt(numbers.variance)
+        size = np.max(np.abs(mean) + scale)
+    kind = "float64" if dtype == np.float64 else "float32"  # of training
+    if not size <= LARGEST_TARGET[kind]:
+        raise InputError(
+            f"y is too large to train on in {kind}: mean and standard deviation may reach "
+            f"{LARGEST_TARGET[kind]:g}. Divide y by its scale, for example with "
+            "sklearn.compose.TransformedTargetRegressor."
+        )
+    return mean, scale

@@ -1,6 +1,7 @@
 """What a fitted estimator has and does: its attributes, predictions and scores."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from daskalt.data.opening import is_stored, open_table
 from daskalt.data.staging import staged_bytes
 from daskalt.data.table import Table
+from daskalt.errors import InputError
 from daskalt.export import to_sklearn
 from daskalt.fitting import all_blocks, count_rows
 from daskalt.network import Weights
@@ -30,15 +32,25 @@ class Fitted(NamedTuple):
     passes: int
 
 
+def _finite(weights: Iterable[np.ndarray]) -> bool:
+    return all(np.isfinite(w).all() for w in weights)
+
+
 class FittedMLP(BaseEstimator):
     """The half of an estimator that there is after a fit."""
 
     def _finish(self, problem: Problem, state: Any, history: list[dict[str, Any]]) -> None:
         """Set the fitted attributes, in the user's own units."""
         weights = list(state.weights)
-        first = problem.scaling.fold(weights[0])
-        weights[0] = first
-        weights[-1] = problem.targets.fold(weights[-1])
+        with np.errstate(over="ignore", invalid="ignore"):
+            weights[0] = problem.scaling.fold(weights[0])
+            weights[-1] = problem.targets.fold(weights[-1])
+            weights = [w.astype(problem.dtype, copy=False) for w in weights]
+        if _finite(state.weights) and not _finite(weights):
+            raise InputError(
+                f"The weights in the units of X and y overflow {problem.dtype}: scale X and y so "
+                "that their standard deviations are closer to 1."
+            )
         self.coefs_ = [np.ascontiguousarray(w[:, :-1].T, dtype=problem.dtype) for w in weights]
         self.intercepts_ = [np.ascontiguousarray(w[:, -1], dtype=problem.dtype) for w in weights]
         self.n_layers_ = len(weights) + 1

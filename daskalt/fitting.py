@@ -28,7 +28,7 @@ from daskalt.kernels.workspace import release
 from daskalt.network import Network
 from daskalt.progress import listen
 from daskalt.reduction import call, fetch
-from daskalt.scoring import score_table
+from daskalt.scoring import score_rows, score_table
 from daskalt.solvers.base import Problem, Solver
 from daskalt.solvers.loop import Halt, Pass, Position, Reading, WholeBlocks, run_passes
 from daskalt.statistics import Score
@@ -51,6 +51,7 @@ __all__ = [
 
 SAMPLE_ROWS = 4096  # rows that the scaling and the initial weights are found on
 SAMPLE_BLOCKS = 16
+SOUND_ROWS = 256  # that the final weights are tried on
 BUFFER_BYTES = 64 << 20  # rows mixed in memory
 BLOCK_BYTES = 16 << 20  # rows and z of a block of a full-batch method
 _compiled: set[tuple] = set()  # what this process has compiled, or loaded, already
@@ -151,8 +152,8 @@ def hold_out(
         count = int(np.clip(round(fraction * len(bounds)), 1, max(1, len(bounds) - 1)))
         held[rng.choice(len(bounds), count, replace=False)] = True
         if len(bounds) == 1:  # one block: its last rows are held out
-            cut = int(np.ceil((1 - fraction) * table.n_rows))
-            return np.array([[0, cut]]), np.array([[cut, table.n_rows]])
+            cut = min(int(np.ceil((1 - fraction) * table.n_rows)), table.n_rows - 1)
+            return np.array([[0, cut]])[: min(cut, 1)], np.array([[cut, table.n_rows]])
     return bounds[~held], bounds[held]
 
 
@@ -398,10 +399,37 @@ def train(
     release()
     kept_best = monitor.early_stopping or monitor.diverged
     best = monitor.best_state if kept_best else None
-    state = fetch(monitor.before if best is None else best)
+    state = _sound(job, monitor, fetch(monitor.before if best is None else best))
     if job.keeper is not None:
         job.keeper.save(monitor.met(state), finished=True)
     return state
+
+
+def _sound(job: Training, monitor: Monitor, state: Any) -> Any:
+    """The state whose weights the last step led to, if no number overflows under them.
+
+    No later step has looked at these weights.
+    """
+    if call(_finite_loss, job.problem, state.weights, job.table, job.bounds[:1]):
+        return state
+    before = getattr(getattr(state, "caution", None), "before", None)
+    others = [] if before is None else [state._replace(weights=before)]
+    others += [] if monitor.best_state is None else [fetch(monitor.best_state)]
+    for other in others:
+        if call(_finite_loss, job.problem, other.weights, job.table, job.bounds[:1]):
+            monitor.fall_back("numbers overflow under the weights of the last step")
+            return other
+    raise DivergenceError(
+        "Numbers overflow under the weights that the fit led to: let the solver take smaller "
+        "steps, lower alpha, and look for extreme values in X."
+    )
+
+
+def _finite_loss(problem: Problem, weights: Any, table: Table, bounds: np.ndarray) -> bool:
+    """Whether the first rows of a block have a finite loss."""
+    start, stop = bounds[0].tolist()
+    rows = problem.rows(table.read(start, min(stop, start + SOUND_ROWS)))
+    return bool(np.isfinite(score_rows(problem, weights, rows).loss))
 
 
 def _record(job: Training, result: Pass) -> dict[str, Any]:

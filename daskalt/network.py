@@ -71,8 +71,13 @@ class Network:
         rng : numpy.random.Generator
             Source of the Gaussian weights.
         row_weight : ndarray of shape (rows,), optional
-            Weights of the rows in means and spreads.
+            Weights of the rows in means and spreads; rows of weight zero count as absent, unless
+            all have it.
         """
+        if row_weight is not None and row_weight.any():
+            a, row_weight = a[row_weight > 0], row_weight[row_weight > 0]
+        else:
+            row_weight = None
         with np.errstate(over="ignore"):
             sound = np.isfinite(np.einsum("ij,ij->i", a, a))
         if sound.any() and not sound.all():

@@ -13,7 +13,7 @@ from daskalt.data.fingerprint import fingerprint
 from daskalt.data.opening import open_table
 from daskalt.data.scaling import choose_scaling
 from daskalt.data.staging import copy_to_scratch
-from daskalt.data.survey import total_weight
+from daskalt.data.survey import check_weights, total_weight
 from daskalt.data.table import Table
 from daskalt.data.targets import Targets
 from daskalt.errors import InputError
@@ -219,6 +219,8 @@ class BaseMLP(FittedMLP):
         if saved is not None:
             monitor.recall(saved.history, saved.best)
             state, position = saved.state, saved.position
+        elif keeper is not None:
+            keeper.checkpoints.clear()
         with self._storage(job, saved is not None) as storage:
             state = solver.attach(state, storage)
             if saved is not None and saved.finished:
@@ -241,8 +243,6 @@ class BaseMLP(FittedMLP):
         if resume:
             storage.sweep()
         else:
-            if job.keeper is not None:
-                job.keeper.checkpoints.clear()
             storage.create()
         if job.keeper is not None:
             job.keeper.storage = storage
@@ -266,6 +266,7 @@ class BaseMLP(FittedMLP):
         passes = 0 if before is None else before.passes
         seed = self._seed()
         bounds = all_blocks(table)
+        check_weights(table, bounds, "of this call")
         solver = get_solver(self.solver)
         if before is None:
             goal = self._learn_targets(table, classes)
@@ -340,6 +341,8 @@ class BaseMLP(FittedMLP):
                 f"validation_fraction={self.validation_fraction} leaves no rows to train on: "
                 "lower it, or give more rows."
             )
+        for part, rows in ((bounds, "to train on"), (held, "held out")):
+            check_weights(table, part, rows)
         return bounds, Held(table, held)
 
     def _labels_in_memory(self, table: Table) -> np.ndarray | None:

@@ -9,6 +9,7 @@ from typing import Any
 import dask
 import dask.threaded
 import distributed
+import numpy as np
 from dask._task_spec import DataNode, List, Task, TaskRef
 from dask.base import get_scheduler
 from dask.delayed import Delayed
@@ -210,4 +211,6 @@ def _connected() -> bool:
 
 def _held_to_threads(threads: int, function: Callable, *arguments: Any) -> Any:
     stay_at_blas_threads(threads)  # the client's own process is inside `blas_threads` meanwhile
-    return function(*arguments)
+    # Numbers that overflow are found, by solvers and surveys, in the statistics that they reach.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return function(*arguments)

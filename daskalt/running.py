@@ -24,6 +24,7 @@ from daskalt.versions import versions
 __all__ = ["open_rows", "run"]
 
 CONFIG, REPORT = "config.yaml", "report.json"
+LOOPBACK = "127.0.0.1"
 
 
 def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> dict[str, Any]:
@@ -178,7 +179,11 @@ def _cluster(config: RunConfig) -> Iterator[None]:
     if config.workers is not None:
         with (
             LocalCluster(
-                n_workers=config.workers, threads_per_worker=1, dashboard_address=None
+                n_workers=config.workers,
+                threads_per_worker=1,
+                # None would be port 8787 of every interface, and the port of another run.
+                dashboard_address=f"{LOOPBACK}:0",
+                worker_dashboard_address=f"{LOOPBACK}:0",
             ) as cluster,
             Client(cluster),
         ):

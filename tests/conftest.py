@@ -60,7 +60,7 @@ def cluster():
                     n_workers=workers,
                     threads_per_worker=1,
                     processes=processes,
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",  # None is a port that others may hold
                 )
             )
             return stack.enter_context(Client(local))

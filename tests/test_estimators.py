@@ -1057,3 +1057,34 @@ def test_breast_cancer_and_its_stored_copy_train_alike(store):
 
 def test_the_names_that_users_import():
     assert set(daskalt.__all__) >= {"MLPClassifier", "MLPRegressor", "StochasticAltMin"}
+
+
+# ------------------------------------------------------------------- extreme numbers
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_targets_too_large_for_the_type_of_training_are_refused(store, dtype):
+    X = np.random.default_rng(0).standard_normal((20, 3)).astype(dtype)
+    y = X[:, 0].astype(float) * (1e32 if dtype == "float32" else 1e200)
+    for data in ((X, y), (store(X, y),)):
+        with pytest.raises(InputError, match=f"y is too large to train on in {dtype}"):
+            regressor().fit(*data)
+
+
+def test_large_targets_are_learnt_in_double_precision():
+    X = np.random.default_rng(0).standard_normal((200, 3))
+    assert regressor(max_iter=20).fit(X, X[:, 0] * 1e90).score(X, X[:, 0] * 1e90) > 0.9
+
+
+def test_weights_that_overflow_in_the_units_of_the_data_are_refused():
+    X = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+    y = X[:, 0] * np.float32(1e20)
+    with pytest.raises(InputError, match="overflow float32: scale X and y"):
+        regressor(hidden_layer_sizes=()).fit(X * np.float32(1e-30), y)
+
+
+def test_a_large_constant_column_leaves_the_others_their_say(data):
+    X, y = data
+    wide = np.concatenate([X, np.full((len(X), 1), 1e9, np.float32)], axis=1)
+    model = classifier(max_iter=10).fit(wide, y)
+    assert model.score(wide, y) == pytest.approx(model.history_[-1]["accuracy"], abs=0.05)

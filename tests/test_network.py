@@ -76,3 +76,23 @@ def test_the_sample_is_left_as_it_was():
     before = x.copy()
     Network((4, 5, 2), "relu", CROSS_ENTROPY).initial_weights(x, np.random.default_rng(0))
     np.testing.assert_array_equal(x, before)
+
+
+def test_rows_of_weight_zero_are_absent_however_large():
+    network = Network((5, 7, 3), "tanh", CROSS_ENTROPY)
+    x = rows_of(40, 5, "float64")
+    weight = np.arange(40) % 2.0
+    kept = network.initial_weights(x[1::2], np.random.default_rng(0))
+    x[::2, :-1] = 1e300
+    for a, b in zip(
+        network.initial_weights(x, np.random.default_rng(0), weight), kept, strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_weights_that_are_zero_in_all_rows_of_the_sample_count_as_equal():
+    network = Network((5, 7, 3), "relu", CROSS_ENTROPY)
+    x = rows_of(40, 5)
+    zero = network.initial_weights(x, np.random.default_rng(0), np.zeros(40))
+    for a, b in zip(zero, network.initial_weights(x, np.random.default_rng(0)), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -164,7 +164,7 @@ def _stacked(files: list[str], role: str) -> Source:
 
 def _mapped(file: str | Path, role: str) -> MemorySource:
     try:
-        array = np.load(file, mmap_mode="r")
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise StorageError(f"{file} cannot be read: {error}.") from error
     except ValueError as error:

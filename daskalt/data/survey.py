@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 
 from daskalt.data.finite import check_finite
+from daskalt.data.passes import in_order, read_lane
 from daskalt.data.readers import Source
 from daskalt.data.table import Table
 from daskalt.errors import InputError
-from daskalt.reduction import Graph
+from daskalt.reduction import Graph, call
 from daskalt.statistics import combine
 
-__all__ = ["Labels", "Numbers", "survey_labels", "survey_numbers", "total_weight"]
+WEIGHT_RANGE = (1e-20, 1e20)  # of the sum of row weights; residuals times weights fit float32
+
+__all__ = ["Labels", "Numbers", "check_weights", "survey_labels", "survey_numbers", "total_weight"]
 
 
 @dataclass(frozen=True)
@@ -101,22 +104,63 @@ def survey_labels(table: Table) -> Labels:
 
 
 def survey_numbers(table: Table) -> Numbers:
-    """Return the weighted moments of ``table.y``, read once."""
+    """Return the weighted moments of ``table.y``, read once.
+
+    Raises
+    ------
+    InputError
+        If the weights are all zero or out of range.
+    """
     assert table.y is not None
     first = table.y.read(0, 1).astype(np.float64).ravel()
-    return _survey(table.y, table.weight, _numbers_of, np.where(np.isfinite(first), first, 0.0))
+    centre = np.where(np.isfinite(first), first, 0.0)
+    numbers = _survey(table.y, table.weight, _numbers_of, centre)
+    if table.weight is not None:
+        _check_total(numbers.count)
+    return numbers
 
 
 def total_weight(table: Table) -> float:
-    """Return the sum of the row weights, the number of rows where there are none."""
+    """Return the sum of the row weights, the number of rows where there are none.
+
+    Raises
+    ------
+    InputError
+        If they are all zero or out of range.
+    """
     if table.weight is None:
         return float(table.n_rows)
     total = _survey(table.weight, None, _weight_of, None)
+    _check_total(total)
+    return total
+
+
+def check_weights(table: Table, bounds: np.ndarray, which: str) -> None:
+    """Raise InputError if all rows of some blocks have weight zero; ``which`` names them."""
+    if table.weight is None:
+        return
+    weights = Table(table.weight)
+    for lane in in_order(bounds):
+        if call(read_lane, weights, lane, None).X.any():
+            return
+    raise InputError(
+        f"sample_weight is zero in every row {which}: give more rows some weight, draw others by "
+        "random_state, or hold rows out by eval_set."
+    )
+
+
+def _check_total(total: float) -> None:
+    """Raise InputError unless row weights of this sum can be trained with."""
+    low, high = WEIGHT_RANGE
     if not total > 0:
         raise InputError(
             "sample_weight is zero in every row: leave it out, or give some rows weight."
         )
-    return total
+    if not low <= total <= high:
+        raise InputError(
+            f"sample_weight sums to {total:.3g}, and sums from {low:g} to {high:g} can be trained "
+            "with. Divide the weights by their mean."
+        )
 
 
 def _survey(values: Source, weight: Source | None, function: Callable, extra: Any) -> Any:
@@ -142,7 +186,8 @@ def _survey_block(
 
 
 def _weight_of(values: np.ndarray, weight: None, extra: None) -> float:
-    return float(values.sum(dtype=np.float64))
+    with np.errstate(over="ignore"):  # an infinite sum is refused
+        return float(values.sum(dtype=np.float64))
 
 
 def _labels_of(y: np.ndarray, weight: np.ndarray | None, extra: None) -> Labels:
@@ -157,8 +202,9 @@ def _labels_of(y: np.ndarray, weight: np.ndarray | None, extra: None) -> Labels:
 
 
 def _numbers_of(y: np.ndarray, weight: np.ndarray | None, centre: np.ndarray) -> Numbers:
-    y = y.reshape(len(y), -1).astype(np.float64) - centre
-    w = np.ones(len(y)) if weight is None else weight.ravel().astype(np.float64)
-    total, count = w @ y, float(w.sum())
-    between = total**2 / count if count > 0 else np.zeros_like(total)
-    return Numbers(count, total, w @ y**2, between, centre)
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite moments are refused
+        y = y.reshape(len(y), -1).astype(np.float64) - centre
+        w = np.ones(len(y)) if weight is None else weight.ravel().astype(np.float64)
+        total, count = w @ y, float(w.sum())
+        between = total**2 / count if count > 0 else np.zeros_like(total)
+        return Numbers(count, total, w @ y**2, between, centre)

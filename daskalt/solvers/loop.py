@@ -574,20 +574,13 @@ def _score(shared: tuple, state: Any) -> tuple[Score, dict[str, Any]]:
     return state.score, shared[0].report(state)
 
 
-def _overflow_allowed() -> np.errstate:
-    """A context in which NumPy does not warn of what `_update` is going to find."""
-    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
-
-
 def _survey(shared: tuple, rows: Rows, shares: list[tuple[int, int]]) -> Any:
     solver, problem = shared
-    with _overflow_allowed():
-        return fold(solver.combine, (solver.survey(problem, rows.part(*share)) for share in shares))
+    return fold(solver.combine, (solver.survey(problem, rows.part(*share)) for share in shares))
 
 
 def _adopt(shared: tuple, state: Any, total: Any) -> Any:
-    with _overflow_allowed():
-        return shared[0].adopt(state, total)
+    return shared[0].adopt(state, total)
 
 
 def _map(shared: tuple, state: Any, rows: Rows, start: int, stop: int) -> Any:
@@ -598,14 +591,12 @@ def _statistics(shared: tuple, state: Any, rows: Rows) -> Any:
     solver, problem = shared
     if solver.gave_up(state):
         return None
-    with _overflow_allowed():
-        return solver.map(problem, state, rows)
+    return solver.map(problem, state, rows)
 
 
 def _update(shared: tuple, state: Any, parts: list, progress: str | None) -> Any:
     solver, problem = shared
-    with _overflow_allowed():
-        state = _guarded_update(solver, problem, state, parts)
+    state = _guarded_update(solver, problem, state, parts)
     report_step(progress)
     return state
 

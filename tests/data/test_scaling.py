@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
 from daskalt.data.scaling import REACH, choose_scaling
+from daskalt.errors import InputError
 from daskalt.kernels.scale import scale_rows
 
 
@@ -43,11 +44,53 @@ def test_rare_values_reach_no_further_than_the_limit():
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0, 1e8, -1e-12])
-def test_constant_columns_are_only_shifted(value):
+def test_constant_columns_are_shifted_and_brought_down_to_one(value):
     X = np.full((20, 1), value)
     scaling = choose_scaling(X, None, "auto")
     assert scaling.shift[0] == pytest.approx(value)
-    assert scaling.factor[0] == 1.0
+    assert scaling.factor[0] == pytest.approx(1 / max(abs(value), 1))
+
+
+def test_a_large_constant_column_drowns_nothing_once_folded():
+    X = rows_of().astype(np.float32)
+    X[:, 0] = 1e9
+    scaling = choose_scaling(X, None, "auto")
+    w = np.random.default_rng(0).standard_normal((3, 5))
+    folded = scaling.fold(w).astype(np.float32)
+    ones = np.ones((len(X), 1), np.float32)
+    raw = np.concatenate([X, ones], axis=1) @ folded.T
+    x = scale_rows(X, scaling.shift, scaling.factor, np.float32)
+    np.testing.assert_allclose(raw, x @ w.T, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "how"),
+    [
+        ("float32", 1e38, "auto"),
+        ("float64", 1e308, "standard"),
+        ("float32", 1e16, "none"),
+        ("int64", 10**16, "none"),
+        ("float64", 1e200, "none"),
+    ],
+)
+def test_values_whose_arithmetic_overflows_are_named(dtype, value, how):
+    X = np.array([[1, value], [2, -value], [3, value]]).astype(dtype)
+    with pytest.raises(InputError, match=r"X reaches 1e\+\d+ in column 1"):
+        choose_scaling(X, None, how)
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("float32", 1e37), ("float64", 1e307)])
+def test_the_largest_values_are_standardised(dtype, value):
+    X = (rows_of(60, 4, 1).astype(np.float64) / 2000 * value).astype(dtype)
+    x = scaled(X, choose_scaling(X, None, "auto"), dtype)
+    np.testing.assert_allclose(x.std(axis=0), 1, rtol=1e-3)
+
+
+def test_huge_row_weights_overflow_nothing():
+    X = rows_of(3)
+    huge = choose_scaling(X, np.array([1e308, 1e308, 0]), "auto")
+    equal = choose_scaling(X, np.array([1.0, 1, 0]), "auto")
+    np.testing.assert_allclose(huge.factor, equal.factor)
 
 
 def test_bytes_keep_one_scale():

@@ -146,3 +146,16 @@ def test_labels_add_in_any_order():
     for name in ("classes", "counts", "blocks"):
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
     np.testing.assert_allclose(left.between, right.between)
+
+
+@pytest.mark.parametrize("weight", [1e-300, 1e300, 1e308])
+def test_weights_of_an_extreme_sum_are_refused_before_they_overflow(weight):
+    table = table_of(np.arange(25.0), np.full(25, weight))
+    for survey in (total_weight, survey_numbers):
+        with pytest.raises(InputError, match="Divide the weights by their mean"):
+            survey(table)
+
+
+def test_numbers_whose_weights_are_all_zero_are_refused():
+    with pytest.raises(InputError, match="sample_weight is zero in every row"):
+        survey_numbers(table_of(np.arange(25.0), np.zeros(25)))
