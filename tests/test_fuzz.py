@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from sklearn.exceptions import DataConversionWarning
 
 from daskalt import MLPClassifier, MLPRegressor
-from daskalt.errors import DaskaltError, DivergenceWarning, ObjectiveWarning, UnshuffledWarning
+from daskalt.errors import (
+    DaskaltError,
+    DivergenceWarning,
+    MissingChunksWarning,
+    ObjectiveWarning,
+    RefusalWarning,
+    UnshuffledWarning,
+)
 from daskalt.network import SPREAD
 from daskalt.solvers import SOLVERS
 
@@ -24,6 +31,15 @@ DTYPES = ("uint8", "int64", "float32", "float64", "bool", "float16")
 SCALES = (0.0, 1e-320, 1e-200, 1e-40, 1e-30, 1e-3, 1.0, 1e4, 1e18, 1e30, 1e38, 1e200, 1e308)
 LABELS = ("ints", "negative", "strings", "bools", "floats", "one class", "one row", "multilabel")
 WEIGHTS = ("uniform", "some zero", "all zero", "tiny", "huge", "mixed", "one row")
+
+# Warnings of ours, each of which says what to do.
+OURS = (
+    DivergenceWarning,
+    MissingChunksWarning,
+    ObjectiveWarning,
+    RefusalWarning,
+    UnshuffledWarning,
+)
 
 
 def numbers(rng, shape, dtype, scale, offset):
@@ -204,7 +220,7 @@ def assert_finite_or_refused(case):
         dask.config.set(scheduler="synchronous"),
         warnings.catch_warnings(),
     ):
-        for kind in (DivergenceWarning, ObjectiveWarning, UnshuffledWarning):
+        for kind in OURS:
             warnings.simplefilter("ignore", kind)
         # scikit-learn's own, of what it goes on to refuse or to use.
         warnings.simplefilter("ignore", DataConversionWarning)

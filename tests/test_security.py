@@ -78,7 +78,7 @@ def test_a_tls_cluster_refuses_a_client_without_credentials(tls, protocol):
 # ------------------------------------------------------------------- no ports
 
 
-NETWORK = {"socket", "socketserver", "ssl", "http", "asyncio", "tornado", "xmlrpc", "smtplib"}
+NETWORK = {"socket", "socketserver", "ssl", "http", "tornado", "xmlrpc", "smtplib"}
 
 
 def imported(tree):

@@ -3,9 +3,9 @@
 import errno
 import hashlib
 import os
+import platform
 import re
 import shutil
-import socket
 import tempfile
 import uuid
 import weakref
@@ -280,7 +280,7 @@ def _clear_orphans(folder: Path) -> None:
 @cache
 def _host() -> str:
     """A name for where process ids mean what they mean here: containers have their own."""
-    parts = [socket.gethostname()]
+    parts = [platform.node()]
     for read in (lambda: os.readlink("/proc/self/ns/pid"), Path("/etc/machine-id").read_text):
         with suppress(OSError):
             parts.append(read())

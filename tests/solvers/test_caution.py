@@ -21,6 +21,7 @@ from daskalt import (
     StochasticAltMin,
 )
 from daskalt.checkpoint import Checkpoint, Checkpoints
+from daskalt.data import scaling
 from daskalt.data.sources import as_table
 from daskalt.errors import DivergenceError, DivergenceWarning, RefusalWarning
 from daskalt.rules import SGD
@@ -69,6 +70,12 @@ def digits():
         clean=(np.delete(X[:1500], spoiled, 0), np.delete(y[:1500], spoiled)),
         test=(X[1500:], y[1500:]),
     )
+
+
+@pytest.fixture(autouse=True)
+def unchecked(monkeypatch):
+    """Numbers that overflow get past the look at a sample of the rows."""
+    monkeypatch.setitem(scaling.LARGEST_UNSCALED, "float32", np.inf)
 
 
 def model(solver, **options):
@@ -291,6 +298,16 @@ def test_a_fit_goes_on_past_a_block_that_overflows(digits, solver):
     assert fitted.score(*digits.test) > clean.score(*digits.test) - 0.03
     assert sum(record["refused"] for record in fitted.history_) >= 15
     assert not any("refused" in record for record in clean.history_)
+
+
+def test_rows_that_overflow_outside_the_sample_are_passed_by(digits, store, monkeypatch):
+    """The sample has the first rows of a block."""
+    monkeypatch.undo()
+    monkeypatch.setattr("daskalt.fitting.SAMPLE_ROWS", 600)
+    path = store(digits.poisoned, digits.y, chunk_rows=750)
+    with pytest.warns(RefusalWarning, match="left these steps out"):
+        fitted = model(StochasticAltMin()).fit(path)
+    assert fitted.score(*digits.test) > 0.85
 
 
 @pytest.mark.parametrize("solver", STOCHASTIC.values(), ids=STOCHASTIC)
