@@ -39,6 +39,21 @@ __all__ = [
 ]
 
 
+def _make_lock_of_zarr() -> None:
+    """Have the lock there that guards the start of Zarr's event loop.
+
+    Zarr makes it at its first use: two threads that open the first arrays of a process at once may
+    get a lock each, then two loops of which one never runs, and wait for it for ever.
+    """
+    with suppress(ImportError):
+        from zarr.core.sync import _get_lock
+
+        _get_lock()
+
+
+_make_lock_of_zarr()
+
+
 class NewGroup:
     """A Zarr group in the making.
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import psutil
 from distributed import Client, LocalCluster
 
 from pipelines.benchmark.tables import Table, Target
@@ -109,7 +108,7 @@ def killer(client, moments, rng):
         for moment in moments:
             if over.wait(max(0.0, began + moment - time.perf_counter())):
                 return
-            victims = worker_processes()
+            victims = worker_processes(client)
             if victims:
                 os.kill(victims[int(rng.integers(len(victims)))], signal.SIGKILL)
                 done.append(time.perf_counter() - began)
@@ -123,14 +122,11 @@ def killer(client, moments, rng):
         thread.join()
 
 
-def worker_processes():
-    """Process ids of the workers, which are the nannies' only children."""
-    found = []
-    for child in psutil.Process().children(recursive=True):
-        try:
-            command = " ".join(child.cmdline())
-        except psutil.NoSuchProcess:
-            continue
-        if "spawn_main" in command or "forkserver" in command:
-            found.append(child.pid)
-    return found
+def worker_processes(client):
+    """Process ids of the workers that are at work.
+
+    Not of those that are starting: a nanny whose worker dies before it has started gives up.
+    """
+    known = set(client.cluster.scheduler.workers)
+    nannies = client.cluster.workers.values()
+    return [nanny.pid for nanny in nannies if nanny.worker_address in known]
