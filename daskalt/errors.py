@@ -13,6 +13,7 @@ __all__ = [
     "InputError",
     "InputTypeError",
     "ObjectiveWarning",
+    "PlanError",
     "StorageError",
     "UnshuffledWarning",
 ]
@@ -24,6 +25,10 @@ class DaskaltError(Exception):
 
 class InputError(DaskaltError, ValueError):
     """The data or an argument cannot be trained on as given."""
+
+
+class PlanError(InputError):
+    """A fit would take more memory than a process may have."""
 
 
 class InputTypeError(InputError, TypeError):

@@ -141,6 +141,10 @@ class Solver(BaseEstimator, ABC):
         """Return the bytes of what the solver keeps for each row."""
         return 0
 
+    def memory_bytes(self, problem: Problem) -> int:
+        """Return the bytes that states come to hold beside what they have after a few steps."""
+        return 0
+
     def allocate(
         self, problem: Problem, rows: int, block_rows: int, scratch: Any, place: str | None = None
     ) -> Any:
