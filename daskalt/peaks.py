@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import zarr
 
 from daskalt.data.passes import CHUNK_ROWS, PassPlan
-from daskalt.data.readers import KEPT_BYTES, Source, ZarrSource
+from daskalt.data.readers import KEPT_BYTES, SlicedSource, Source, ZarrSource
 from daskalt.data.table import Table
 from daskalt.fitting import INITIAL_ROWS, SAMPLE_BLOCKS, SAMPLE_ROWS
 from daskalt.rehearsal import Rehearsal
@@ -29,7 +29,7 @@ TASK_BYTES = 5_000  # of a task while its graph runs
 BLAS_BYTES = 8 << 20  # of the packing buffers that OpenBLAS keeps for a thread
 # What a process comes to hold that no array accounts for: the threads of Dask and of Zarr, their
 # libraries, and memory that the allocator keeps between uses.
-LIBRARIES_BYTES = 24 << 20
+LIBRARIES_BYTES = 32 << 20
 WORKER_BYTES = 330 << 20  # a worker process with daskalt imported and its kernels loaded
 KERNEL_BYTES = 48 << 20  # kernels that a worker has yet to load
 MARGIN = 0.1  # of everything beside the process as it is
@@ -92,7 +92,8 @@ class _Rows(NamedTuple):
     held: int  # in memory at once, of a group and of the next
     mapped: int  # by one task
     read: int  # by one call
-    lane: int  # of a lane
+    spare: int  # chunks that a read may touch beside those that it has whole
+    single: bool  # whether one call reads a lane
 
 
 def client_peak(work: Work, machine: Machine, base: int) -> dict[str, int]:
@@ -114,7 +115,9 @@ def worker_peak(work: Work, machine: Machine) -> dict[str, int] | None:
     share = -(-work.lanes // machine.workers) / work.lanes
     steps = _steps(work, threads, share)
     lanes = 1 if work.whole else -(-work.lanes // machine.workers)
-    steps["states"] = lanes * _states(work, 1) + work.rehearsal.state
+    # Every lane has a copy of the state; one is left of the pass before, one of the start.
+    copies = lanes + 1 + work.keeps_best
+    steps["states"] = copies * work.rehearsal.state + lanes * work.rehearsal.fresh
     # All roots of the tree come to every worker, and lie there beside what they were sent as.
     steps["statistics"] += work.rehearsal.statistics * min(work.lanes, FAN_IN)
     base = machine.worker_bytes or WORKER_BYTES
@@ -143,7 +146,7 @@ def _start(work: Work, machine: Machine) -> dict[str, int]:
     weights = 16 * max(layers) + itemsize * sum(layers)
     activations = INITIAL_ROWS * itemsize * (sum(widths) + 2 * max(widths))
     sample = rows * table.row_bytes
-    reading = _reading_bytes(table, -(-rows // SAMPLE_BLOCKS), 1)
+    reading = _reading_bytes(table, -(-rows // SAMPLE_BLOCKS), 1, 1)
     if machine.workers is not None:  # it comes over the network
         reading = sample
     return {
@@ -164,7 +167,7 @@ def _steps(work: Work, threads: int, share: float) -> dict[str, int]:
     tasks = min(GRAPH_TASKS, _pass_tasks(work))
     return {
         "rows in memory": int(held * work.row_bytes),
-        "blocks being read": _reading_bytes(table, rows.read, threads),
+        "blocks being read": _reading_bytes(table, rows.read, threads, rows.spare, rows.single),
         "arrays kept decoded": _kept_bytes(table),
         "working memory of the threads": threads * (per_thread + BLAS_BYTES),
         "statistics": _statistics(work, threads),
@@ -184,7 +187,7 @@ def _scoring(work: Work, threads: int) -> dict[str, int]:
     per_thread = work.rehearsal.score.at(rows) + work.rehearsal.map.at(mapped) + BLAS_BYTES
     return {
         "rows in memory": int(threads * rows * work.row_bytes),
-        "blocks being read": _reading_bytes(work.held, rows, threads),
+        "blocks being read": _reading_bytes(work.held, rows, threads, 1),
         "arrays kept decoded": _kept_bytes(work.table, work.held),
         "working memory of the threads": threads * per_thread,
         "states": _states(work, 1),
@@ -194,7 +197,8 @@ def _scoring(work: Work, threads: int) -> dict[str, int]:
 def _gathered(work: Work) -> dict[str, int]:
     """What the client of a cluster holds: graphs, and the state that they start from."""
     tasks = min(GRAPH_TASKS, _pass_tasks(work))
-    copies = 6 if work.checkpoints else 5  # in the graph, packed, sent, at the scheduler, fetched
+    # In the graph, packed, sent, at the scheduler, fetched, and where the fit would go back to.
+    copies = 7 if work.checkpoints else 6
     return {"graph": 2 * tasks * TASK_BYTES, "states": copies * work.rehearsal.state}
 
 
@@ -206,13 +210,14 @@ def _rows(work: Work, threads: int) -> _Rows:
     lanes = [lane for group in groups for lane in group.lanes]
     longest = max(lane.rows for lane in lanes)
     read = max(int(np.max(lane.stops - lane.starts)) for lane in lanes)
+    single = all(len(lane.starts) == 1 for lane in lanes)
     if work.whole:
         ahead = 2 if _branch(len(groups[0].lanes), threads) > 1 else 1
-        return _Rows(min(threads * ahead, len(lanes)) * longest, longest, read, longest)
+        return _Rows(min(threads * ahead, len(lanes)) * longest, longest, read, 1, single)
     sizes = [sum(lane.rows for lane in group.lanes) for group in groups]
     held = max(sum(sizes[i : i + 2]) for i in range(len(sizes)))
     mapped = max(-(-lane.rows // group.steps) for group in groups for lane in group.lanes)
-    return _Rows(held, mapped, read, longest)
+    return _Rows(held, mapped, read, 0, single)
 
 
 def _branch(blocks: int, threads: int) -> int:
@@ -227,7 +232,12 @@ def _pass_tasks(work: Work) -> int:
     if work.whole:
         return 2 * work.lanes
     surveyed = 2 if work.rehearsal.survey else 1
-    return sum(surveyed * (len(g.lanes) + 1) * (g.steps + 1) for g in work.plan.groups)
+    total = 0
+    for group in work.plan.groups:
+        lanes = len(group.lanes)
+        steps = group.steps if lanes > 1 or surveyed > 1 else 1  # one task makes all of one lane
+        total += surveyed * (lanes + 1) * (steps + 1)
+    return total
 
 
 def _statistics(work: Work, threads: int) -> int:
@@ -238,8 +248,17 @@ def _statistics(work: Work, threads: int) -> int:
         alive = min(lanes, (FAN_IN - 1) * height + threads) + threads
     else:
         alive = min(lanes, FAN_IN + threads) + (lanes > 1)
-    surveyed = work.rehearsal.surveyed
-    return alive * size + surveyed * (min(lanes, threads) * (FAN_IN + 1))
+    return alive * size + work.rehearsal.surveyed * _surveys(work, threads)
+
+
+def _surveys(work: Work, threads: int) -> int:
+    """Statistics of the inputs that are in memory at once, which run where an update leaves room.
+
+    Each lane has a total until all lanes do, each thread one in the making, and a few wait to be
+    added; where a group has few of them, half have not begun while the others are summed.
+    """
+    pieces = max(group.steps * len(group.lanes) for group in work.plan.groups)
+    return max(work.lanes, min(-(-pieces // 2), work.lanes + threads + 2))
 
 
 def _states(work: Work, chain: int) -> int:
@@ -261,17 +280,22 @@ def _variables(work: Work, rows: int, threads: int) -> int:
     return 2 * threads * rows * width * work.problem.dtype.itemsize * stored
 
 
-def _reading_bytes(table: Table, rows: int, threads: int) -> int:
-    """Blocks that are being read, and the chunks that they are decoded from."""
+def _reading_bytes(table: Table, rows: int, threads: int, spare: int, single: bool = False) -> int:
+    """Blocks that are being read, and the chunks that they are decoded from, as stored too.
+
+    Where one call reads a lane, the lane's own memory is not taken before the chunks are let go.
+    """
     total = 0
     for source in table.present.values():
         if source.in_memory:
             continue
         chunk = min(source.chunk_rows or 1, len(source))
-        at_once = min(zarr.config.get("async.concurrency"), -(-rows // chunk) + 1)
+        at_once = min(zarr.config.get("async.concurrency"), -(-rows // chunk) + spare)
         pool = min(32, (os.cpu_count() or 1) + 4)  # of Zarr, which all readers share
         decoding = min(threads * at_once, pool)
-        total += (threads * rows + 2 * decoding * chunk) * source.row_bytes
+        copies = 2 if _is_compressed(source) else 1
+        block, chunks = threads * rows, copies * decoding * chunk
+        total += (max(block, chunks) if single else block + chunks) * source.row_bytes
     return total
 
 
@@ -280,9 +304,17 @@ def _kept_bytes(*tables: Table) -> int:
     return min(KEPT_BYTES, sum(source.nbytes for source in sources if _is_kept(source)))
 
 
-def _is_kept(source: Any) -> bool:
-    while not isinstance(source, ZarrSource) and isinstance(
-        getattr(source, "source", None), Source
-    ):
+def _is_kept(source: Source) -> bool:
+    return _whole(source).kept
+
+
+def _is_compressed(source: Source) -> bool:
+    source = _whole(source)
+    return not isinstance(source, ZarrSource) or bool(source.array.compressors)
+
+
+def _whole(source: Source) -> Source:
+    """The source of which another is a range of rows."""
+    while isinstance(source, SlicedSource):
         source = source.source
-    return source.kept
+    return source

@@ -154,9 +154,9 @@ class BaseMLP(FittedMLP):
             project = self._project(
                 solver, table, bounds, held, goal, seed, current_machine(), checkpoints is not None
             )
+            solver.validate(project.problem)
             project.check(project.plan())
             problem, weights, sample = self._prepare(table, bounds, goal, seed, before)
-            solver.validate(problem)
             reading = self._reading(table, bounds, problem, solver, seed)
             if self.shuffle and not table.in_memory and isinstance(reading, Reading):
                 warn_if_sorted(goal.clustering, goal.targets.width, reading, table)
@@ -240,15 +240,15 @@ class BaseMLP(FittedMLP):
         solver, seed = get_solver(probe.solver), probe._seed()
         table = open_table(probe, X, y, sample_weight, reset=True, lazy=True)
         goal = probe._expect_targets(table, None if classes is None else np.unique(classes))
-        copied = 0
+        shuffled = 0
         if self.shuffle == "global" and not (table.in_memory and machine.workers is None):
-            copied = table.nbytes  # it lies on disk twice while it is shuffled
+            shuffled = table.nbytes  # it lies on disk twice while it is shuffled
             table = promised_copy(table)
         elif table.in_memory and machine.workers is not None:
             table = promised_copy(table)
         bounds, held = probe._split(table, eval_set, seed, machine)
         project = probe._project(
-            solver, table, bounds, held, goal, seed, machine, self.checkpoint is not None, copied
+            solver, table, bounds, held, goal, seed, machine, self.checkpoint is not None, shuffled
         )
         solver.validate(project.problem)
         return project
@@ -263,7 +263,7 @@ class BaseMLP(FittedMLP):
         seed: int,
         machine: Machine,
         checkpoints: bool,
-        copied: int = 0,
+        shuffled: int = 0,
     ) -> Project:
         """The fit that is about to be made."""
         columns = table.X.shape[1]
@@ -286,7 +286,7 @@ class BaseMLP(FittedMLP):
             machine=machine,
             early_stopping=self.early_stopping,
             checkpoints=checkpoints or solver.kept_at is not None,
-            copied=copied,
+            shuffled=shuffled,
         )
 
     def _checkpoints(self, solver: Solver, resume: bool | None) -> Checkpoints | None:

@@ -13,7 +13,7 @@ from daskalt.data.readers import Source
 from daskalt.data.staging import Promised, staged_bytes
 from daskalt.data.table import Table
 from daskalt.errors import PlanError
-from daskalt.fitting import count_rows
+from daskalt.fitting import all_blocks, count_rows
 from daskalt.limits import (
     Limit,
     describe_bytes,
@@ -152,13 +152,18 @@ def current_machine() -> Machine:
         return Machine(1, parallelism())
     threads = client.nthreads()
     workers = max(1, len(threads))
-    sizes = client.run(resident) if threads else {}
+    sizes = client.run(resident, on_error="ignore") if threads else {}
     return Machine(max(threads.values(), default=1), workers, max(sizes.values(), default=None))
 
 
-def machine_limit() -> Limit | None:
-    """Return what a worker of the active cluster may take, if that is known."""
-    client = None if in_this_process() else active_client()
+def _limit_of_workers(machine: Machine) -> Limit | None:
+    """What each worker may take, if that is known."""
+    if machine.workers is None:
+        return None
+    if machine.worker_bytes is None:  # to be started here, where they share the memory
+        whole = process_limit()
+        return Limit(whole.bytes // machine.workers, f"a worker's share of {whole.source}")
+    client = active_client()
     return None if client is None else worker_limit(client)
 
 
@@ -183,6 +188,8 @@ class Project:
         Where the fit runs.
     early_stopping, checkpoints : bool
         Whether there are a best state, and checkpoints.
+    shuffled : int
+        Bytes that lie on disk a second time while they are shuffled.
     """
 
     solver: Solver
@@ -196,7 +203,7 @@ class Project:
     machine: Machine
     early_stopping: bool = False
     checkpoints: bool = False
-    copied: int = 0  # bytes of copies that are made before, beside those of the table itself
+    shuffled: int = 0
 
     @cached_property
     def rehearsal(self) -> Rehearsal:
@@ -205,7 +212,9 @@ class Project:
         reading = self.read(self.table, None, None if self.given is None else self.given.bytes)
         steps = 1 if isinstance(reading, WholeBlocks) else 2
         budget = Budget(steps * self.passes, steps, steps)
-        return rehearse(self.solver, self.problem, self.table.X.dtype, weighted, budget)
+        known = rehearse(self.solver, self.problem, self.table.X.dtype, weighted, budget)
+        grown = self.solver.memory_bytes(self.problem, self.passes)
+        return replace(known, state=known.state + grown)
 
     def plan(self) -> Plan:
         """Return the plan of the fit as it is.
@@ -235,7 +244,8 @@ class Project:
         machine: Machine,
     ) -> Plan:
         reading = self.read(table, batch_size, None if given is None else given.bytes)
-        steps = reading.plan(table, self.bounds, 0)
+        bounds = self.bounds if table is self.table else all_blocks(table)
+        steps = reading.plan(table, bounds, 0)
         solver, problem, rows = self.solver, self.problem, count_rows(self.bounds)
         work = Work(
             solver=solver,
@@ -251,11 +261,11 @@ class Project:
         worker_parts = worker_peak(work, machine)
         kept = solver.variable_bytes(problem)
         again = table.pass_bytes(again=True) + kept
-        scratch = self._scratch_bytes()
+        copies = self._copied_bytes()
         own = given or process_limit()
-        of_worker = None
-        if machine.workers is not None:
-            of_worker = given or (machine_limit() if machine.worker_bytes else None)
+        of_worker = _limit_of_workers(machine)
+        if machine.workers is not None and given is not None:
+            of_worker = given
         block_rows = reading.block_rows if isinstance(reading, WholeBlocks) else 1
         storage = solver.allocate(problem, rows, block_rows, None, "z") if work.whole else None
         return Plan(
@@ -267,10 +277,10 @@ class Project:
             batch_size=rows if isinstance(reading, WholeBlocks) else reading.batch_size,
             passes=self.passes,
             bytes_read=rows * (table.pass_bytes(again=False) + (self.passes - 1) * again),
-            bytes_written=scratch + rows * kept * self.passes,
+            bytes_written=copies + rows * kept * self.passes,
             flops=float(solver.flops(problem.network) * rows * self.passes),
             z_bytes=0 if storage is None else storage.nbytes,
-            scratch_bytes=scratch,
+            scratch_bytes=copies + self.shuffled,
             client_bytes=sum(parts.values()),
             worker_bytes=None if worker_parts is None else sum(worker_parts.values()),
             parts=parts,
@@ -281,9 +291,9 @@ class Project:
             worker_limit_source=None if of_worker is None else of_worker.source,
         )
 
-    def _scratch_bytes(self) -> int:
+    def _copied_bytes(self) -> int:
         held = 0 if self.held is None or self.held is self.table else staged_bytes(self.held)
-        return staged_bytes(self.table) + held + self.copied
+        return staged_bytes(self.table) + held
 
     def _refuse_weights(self) -> None:
         """Refuse a network of which a few copies are too much, before one is made."""
@@ -293,8 +303,8 @@ class Project:
         if resident() + size > limit.bytes:
             raise PlanError(
                 f"This fit would take {describe_bytes(resident() + size)} of memory at the very "
-                f"least, {LEAST_COPIES} copies of the weights of layers {network.widths}. The limit "
-                f"is {describe_bytes(limit.bytes)} ({limit.source}). Take smaller "
+                f"least, {LEAST_COPIES} copies of the weights of layers {network.widths}. "
+                f"The limit is {describe_bytes(limit.bytes)} ({limit.source}). Take smaller "
                 "hidden_layer_sizes, or give it more memory."
             )
 
@@ -344,7 +354,7 @@ class Project:
         few = replace(machine, threads=1)
         narrow = list(_narrower(table))
         fewer = "threads_per_worker=1" if machine.workers else "dask.config.set(num_workers=1)"
-        batches = [] if self.solver.full_batch else _halves(plan.batch_size)
+        batches = [] if self.solver.full_batch else _smaller(plan.batch_size)
         for batch_size in batches:
             yield f"batch_size={batch_size}", batch_size, given, table, machine
         if machine.threads > 1:
@@ -358,29 +368,26 @@ class Project:
             batch = "" if size is None else f"batch_size={size}, "
             if machine.threads > 1:
                 yield f"{words}{batch}{fewer}", size, limit, table, few
-            for rows, other in narrow:
+            for rows, other in narrow[-1:]:
                 chunks = f"X in chunks of {rows} rows"
                 yield f"{words}{batch}{chunks}", size, limit, other, machine
                 if machine.threads > 1:
                     yield f"{words}{batch}{fewer}, {chunks}", size, limit, other, few
 
 
-def _halves(size: int) -> list[int]:
-    """Half of a size, and half of that, down to a few rows."""
-    sizes = []
-    while size > 16:
-        size //= 2
-        sizes.append(size)
-    return sizes
+def _smaller(size: int) -> list[int]:
+    """Some smaller sizes of a step, down to few rows."""
+    return [size // part for part in (2, 4, 8, 16, 64, 256) if size // part >= 8]
 
 
 def _narrower(table: Table) -> Iterator[tuple[int, Table]]:
     """The same table in smaller chunks."""
     if table.in_memory:
         return
-    rows = table.X.chunk_rows or 1
-    while rows > 64:
-        rows //= 4
+    for part in (4, 16, 64):
+        rows = (table.X.chunk_rows or 1) // part
+        if rows < 16:
+            return
         yield rows, Table(*(_promised(each, rows) for each in (table.X, table.y, table.weight)))
 
 

@@ -7,6 +7,7 @@ neither depends on the rows.
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ FEW, MANY = 64, 512  # rows of the two rehearsals
 MOST_FLOPS = 2e9  # of the larger
 LEAST_MANY = 96
 _known: dict[tuple, Rehearsal] = {}
+_lock = threading.Lock()
 _KNOWN = 64  # rehearsals that are remembered
 
 
@@ -107,14 +109,16 @@ def rehearse(
         weighted,
         budget.first_pass is None,
     )
-    if kinds not in _known:
+    with _lock:  # what is traced is the whole process
+        if kinds in _known:
+            return _known[kinds]
         while len(_known) >= _KNOWN:
             _known.pop(next(iter(_known)))
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with blas_threads(solver.blas_threads):
                 _known[kinds] = _Stage(solver, problem, dtype, weighted, budget).rehearse()
-    return _known[kinds]
+        return _known[kinds]
 
 
 class _Stage:
@@ -166,7 +170,6 @@ class _Stage:
         if solver.surveys(self.budget):
             survey, surveyed = line(self._survey)
         score, _ = line(lambda part: score_rows(problem, self.weights, part))
-        grown = solver.memory_bytes(problem)
         result = Rehearsal(
             map=Line(max(m.fixed for m in maps), max(m.a_row for m in maps)),
             score=score,
@@ -174,7 +177,7 @@ class _Stage:
             statistics=max(*statistics, held_bytes(first)),
             surveyed=surveyed or 0,
             update=max(updates, default=held_bytes(begun)),
-            state=max(map(held_bytes, states)) + grown,
+            state=max(map(held_bytes, states)),
             fresh=max(*fresh, held_bytes(begun, but=start)),
             initial=held_bytes(start),
         )

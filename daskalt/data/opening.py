@@ -45,9 +45,8 @@ def open_table(
                 f"{type(estimator).__name__} needs targets, but y is None: give y, or X as the "
                 "path of a Zarr group that holds arrays X and y."
             )
-        if (
-            table.in_memory and not lazy
-        ):  # a Dask array over NumPy: its blocks are not checked as they are read
+        # A Dask array over NumPy: its blocks are not checked as they are read.
+        if table.in_memory and not lazy:
             check_block(table.read(0, table.n_rows), 0, table.n_rows)
     else:
         X, y = validate_data(

@@ -141,8 +141,11 @@ class Solver(BaseEstimator, ABC):
         """Return the bytes of what the solver keeps for each row."""
         return 0
 
-    def memory_bytes(self, problem: Problem) -> int:
-        """Return the bytes that states come to hold beside what they have after a few steps."""
+    def memory_bytes(self, problem: Problem, passes: int) -> int:
+        """Return what states come to hold in some passes beside what they have after a few steps.
+
+        In bytes.
+        """
         return 0
 
     def allocate(
