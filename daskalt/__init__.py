@@ -5,6 +5,7 @@ __version__ = "0.1.0"  # first: parts of the package write it into the files tha
 from daskalt.checkpoint import Checkpoints
 from daskalt.estimators import MLPClassifier, MLPRegressor
 from daskalt.model import load, save
+from daskalt.planning import Plan
 from daskalt.solvers import (
     ADMM,
     LBFGS,
@@ -26,6 +27,7 @@ __all__ = [
     "MLPClassifier",
     "MLPRegressor",
     "Newton",
+    "Plan",
     "SteepestDescent",
     "StochasticAltMin",
     "load",

@@ -1,4 +1,4 @@
-"""The ``daskalt`` command: fit, predict, evaluate, ingest.
+"""The ``daskalt`` command: plan, fit, predict, evaluate, ingest.
 
 Errors in what the user gave are one line on stderr and exit code 2; anything unforeseen keeps its
 traceback and exits with 1; an interrupt with 130, SIGTERM with 143.
@@ -19,7 +19,7 @@ from daskalt.errors import DaskaltError
 from daskalt.model import load
 from daskalt.output import write_predictions
 from daskalt.report import quality
-from daskalt.running import open_rows, run
+from daskalt.running import open_rows, plan_run, run
 from daskalt.signals import Terminated, terminable
 
 __all__ = ["main"]
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.call is not _fit:
+    if rest and options.call not in (_fit, _plan):
         parser.error(f"unrecognised arguments: {' '.join(rest)}")
     try:
         options.overrides = rest
@@ -77,6 +77,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on from the last checkpoint of a run that was cut short, to the same result",
     )
+
+    plan = _command(commands, "plan", _plan, "say what a fit would take, without reading X")
+    plan.usage = "daskalt plan CONF [--key value ...] [--json]"
+    plan.epilog = "Exits with 2 where the fit would take more memory than there may be."
+    plan.add_argument("config", metavar="CONF", help="YAML file, as for fit")
+    plan.add_argument("--json", action="store_true", help="print JSON, not a table")
 
     predict = _command(commands, "predict", _predict, "write the predictions of a fitted model")
     predict.add_argument("model", metavar="MODEL", help="run folder or saved model")
@@ -135,6 +141,13 @@ def _fit(options: argparse.Namespace) -> None:
     if "held_out" in report:
         print(f"On {report['rows']['held_out']} held-out rows: {_words(report['held_out'])}.")
     print(f"Everything is in {config.output}")
+
+
+def _plan(options: argparse.Namespace) -> None:
+    config = load_config(options.config, read_overrides(options.overrides))
+    project, plan = plan_run(config)
+    print(json.dumps(plan.as_dict(), indent=2) if options.json else plan, flush=True)
+    project.check(plan)
 
 
 def _predict(options: argparse.Namespace) -> None:

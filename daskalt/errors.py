@@ -14,6 +14,7 @@ __all__ = [
     "InputTypeError",
     "MissingChunksWarning",
     "ObjectiveWarning",
+    "PlanError",
     "RefusalWarning",
     "StorageError",
     "UnshuffledWarning",
@@ -26,6 +27,10 @@ class DaskaltError(Exception):
 
 class InputError(DaskaltError, ValueError):
     """The data or an argument cannot be trained on as given."""
+
+
+class PlanError(InputError):
+    """A fit would take more memory than a process may have."""
 
 
 class InputTypeError(InputError, TypeError):

@@ -8,6 +8,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from daskalt.data.opening import is_stored
+from daskalt.data.staging import Promised
 from daskalt.data.survey import Numbers, survey_labels, survey_numbers
 from daskalt.data.table import Table
 from daskalt.data.targets import BinaryTargets, ClassTargets, MultilabelTargets, RealTargets
@@ -87,6 +88,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Folder or URL where the fit is put down after every pass and every five minutes, so that
         ``fit(..., resume=True)`` goes on from there to the same bits. A
         :class:`daskalt.Checkpoints` says how often, and how many are kept.
+    memory_limit : str, int or None, default=None
+        Most memory of a process, as in "2GB" or 500_000_000. Rows mixed in memory, blocks and
+        ``batch_size="auto"`` keep to a share of it, and a fit that would take more is refused
+        before it reads a block. None refuses at what the workers, the container or the machine
+        have; sizes never follow from these.
 
     Attributes
     ----------
@@ -143,6 +149,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         scale: str = "auto",
         scratch: str | None = None,
         checkpoint: Any = None,
+        memory_limit: str | int | None = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -164,6 +171,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self.scale = scale
         self.scratch = scratch
         self.checkpoint = checkpoint
+        self.memory_limit = memory_limit
 
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
@@ -222,6 +230,21 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         loss = get_loss(name, matched if link == "auto" else link)
         targets = BinaryTargets(classes) if binary else ClassTargets(classes, not loss.coded)
         return Goal(targets, loss, self._class_factors(classes, counts), clustering)
+
+    def _expect_targets(self, table: Table, classes: np.ndarray | None) -> Goal:
+        assert table.y is not None
+        lazy = isinstance(table.y, Promised)
+        multilabel = len(table.y.shape) == 2 and table.y.shape[1] > 1
+        if multilabel or (classes is None and not lazy):
+            return self._learn_targets(table)
+        if classes is None:
+            raise InputError(
+                "y would have to be computed to know its labels, and plan computes nothing: give "
+                "them by classes=."
+            )
+        weighted, self.class_weight = self.class_weight is not None, None
+        goal = self._learn_targets(table, classes)
+        return goal._replace(class_factors=np.ones(len(classes)) if weighted else None)
 
     def _class_factors(self, classes: np.ndarray, counts: np.ndarray | None) -> np.ndarray | None:
         given = self.class_weight
@@ -290,7 +313,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     ----------
     hidden_layer_sizes, activation, solver, alpha, batch_size, max_iter, shuffle, random_state, tol
         As in :class:`MLPClassifier`.
-    verbose, warm_start, early_stopping, validation_fraction, n_iter_no_change, scale, scratch
+    verbose, warm_start, early_stopping, validation_fraction, n_iter_no_change, scale, scratch, \
+    checkpoint, memory_limit
         As in :class:`MLPClassifier`.
     loss : {"auto", "squared", "absolute", "cross_entropy"}, default="auto"
         "auto" is half the squared error. All are summed over the outputs; the cross-entropy is for
@@ -330,6 +354,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         scale: str = "auto",
         scratch: str | None = None,
         checkpoint: Any = None,
+        memory_limit: str | int | None = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -350,6 +375,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self.scale = scale
         self.scratch = scratch
         self.checkpoint = checkpoint
+        self.memory_limit = memory_limit
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPRegressor":
         """Make one pass over these rows, on top of all earlier calls, and return the estimator.
@@ -371,16 +397,27 @@ class MLPRegressor(RegressorMixin, BaseMLP):
                 f"y must be numbers for a regressor; it is of type {table.y.dtype}. Convert it, "
                 "or use MLPClassifier for labels."
             )
-        name = "squared" if self.loss == "auto" else self.loss
-        link = "identity" if self.output_activation == "auto" else self.output_activation
         numbers = survey_numbers(table)
         mean, scale = _mean_and_scale(numbers, table.X.dtype)
+        name, link = self._loss_and_link
         if link == "identity":
             scale = np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1e-300), scale, 1.0)
         else:  # the link's range is in the targets' own units
             mean, scale = np.zeros_like(mean), np.ones_like(scale)
         targets = RealTargets(mean, scale, one_dimensional=len(table.y.shape) == 1)
         return Goal(targets, get_loss(name, link), None, numbers.clustering())
+
+    @property
+    def _loss_and_link(self) -> tuple[str, str]:
+        name = "squared" if self.loss == "auto" else self.loss
+        return name, "identity" if self.output_activation == "auto" else self.output_activation
+
+    def _expect_targets(self, table: Table, classes: np.ndarray | None) -> Goal:
+        assert table.y is not None
+        width = int(np.prod(table.y.shape[1:], dtype=int))
+        one_dimensional = len(table.y.shape) == 1
+        targets = RealTargets(np.zeros(width), np.ones(width), one_dimensional)
+        return Goal(targets, get_loss(*self._loss_and_link))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return R², the mean over the outputs; stored rows are scored block by block."""

@@ -34,6 +34,7 @@ from daskalt.solvers.loop import Halt, Pass, Position, Reading, WholeBlocks, run
 from daskalt.statistics import Score
 
 __all__ = [
+    "INITIAL_ROWS",
     "Held",
     "Monitor",
     "Training",
@@ -44,6 +45,7 @@ __all__ = [
     "count_rows",
     "hold_out",
     "identify",
+    "most_batch_rows",
     "sample_rows",
     "train",
     "warn_if_sorted",
@@ -52,6 +54,7 @@ __all__ = [
 SAMPLE_ROWS = 4096  # rows that the scaling and the initial weights are found on
 SAMPLE_BLOCKS = 16
 SOUND_ROWS = 256  # that the final weights are tried on
+INITIAL_ROWS = 1024  # of the sample, on which the initial weights are set
 BUFFER_BYTES = 64 << 20  # rows mixed in memory
 BLOCK_BYTES = 16 << 20  # rows and z of a block of a full-batch method
 _compiled: set[tuple] = set()  # what this process has compiled, or loaded, already
@@ -59,14 +62,18 @@ PARTED_PASSES, PARTED_RISE = 5, 1.1  # passes and rise of the loss that are no c
 TASK_FLOPS = 200e6  # a task of less work costs more to hand out than it saves
 
 
-def choose_blocks(table: Table, bounds: np.ndarray, network: Network) -> WholeBlocks:
+def choose_blocks(
+    table: Table, bounds: np.ndarray, network: Network, memory: int | None = None
+) -> WholeBlocks:
     """Return how a full-batch method takes all rows: in blocks of at most 16 MiB.
 
     There are at least 32 where that leaves 256 rows or more to each. Blocks are whole chunks where
-    chunks are smaller.
+    chunks are smaller. ``memory`` is the limit that the user has set: a block is a 64th of it at
+    most.
     """
+    size = BLOCK_BYTES if memory is None else min(BLOCK_BYTES, memory // 64)
     row_bytes = table.row_bytes + 4 * sum(network.widths)
-    rows = max(1, min(BLOCK_BYTES // row_bytes, max(256, -(-count_rows(bounds) // 32))))
+    rows = max(1, min(size // row_bytes, max(256, -(-count_rows(bounds) // 32))))
     chunk = table.X.chunk_rows or 1
     return WholeBlocks(rows // chunk * chunk if rows > chunk else rows)
 
@@ -77,11 +84,14 @@ def choose_reading(
     batch_size: int,
     tasks: int | str,
     seed: int | None,
+    memory: int | None = None,
 ) -> Reading:
     """Return how rows are read and dealt into steps, from the data and the parameters alone.
 
-    Unless told otherwise the tasks of a step have at least 500 rows each.
+    Unless told otherwise the tasks of a step have at least 500 rows each. ``memory`` is the limit
+    that the user has set: the rows mixed are a 16th of it at most.
     """
+    buffer = BUFFER_BYTES if memory is None else min(BUFFER_BYTES, memory // 16)
     if tasks == "auto":
         tasks = 2 ** int(np.log2(np.clip(batch_size / 1000, 2, 16)))
         if batch_size * 3 * network.flops < 2 * TASK_FLOPS:
@@ -89,9 +99,16 @@ def choose_reading(
     return Reading(
         batch_size=batch_size,
         lanes=min(int(tasks), batch_size),
-        buffer_rows=max(batch_size, BUFFER_BYTES // max(1, table.row_bytes)),
+        buffer_rows=max(batch_size, buffer // max(1, table.row_bytes)),
         seed=seed,
     )
+
+
+def most_batch_rows(table: Table, network: Network, memory: int | None) -> int:
+    """Return the most rows that "auto" gives a step: those of a 16th of the memory there may be."""
+    if memory is None:
+        return table.n_rows
+    return max(1, memory // 16 // (table.row_bytes + 16 * sum(network.widths)))
 
 
 def all_blocks(table: Table) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The network: layer widths, activation and loss, and the weights it starts from."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -48,10 +49,14 @@ class Network:
         return len(self.widths) - 1
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """Weights of each layer, biases included."""
+        return tuple((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(self.widths))
+
+    @property
     def flops(self) -> int:
         """Floating-point operations of one forward pass of one row."""
-        pairs = zip(self.widths[:-1], self.widths[1:], strict=True)
-        return sum(2 * (fan_in + 1) * fan_out for fan_in, fan_out in pairs)
+        return 2 * sum(self.sizes)
 
     def initial_weights(
         self, a: np.ndarray, rng: np.random.Generator, row_weight: np.ndarray | None = None

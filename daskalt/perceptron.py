@@ -6,19 +6,21 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from daskalt.checkpoint import Checkpoints, checksum
 from daskalt.data.fingerprint import fingerprint
 from daskalt.data.opening import open_table
-from daskalt.data.scaling import choose_scaling
-from daskalt.data.staging import copy_to_scratch
+from daskalt.data.scaling import Scaling, choose_scaling
+from daskalt.data.staging import copy_to_scratch, promised_copy
 from daskalt.data.survey import check_weights, total_weight
 from daskalt.data.table import Table
 from daskalt.data.targets import Targets
 from daskalt.errors import InputError
 from daskalt.fitted import Fitted, FittedMLP
 from daskalt.fitting import (
+    INITIAL_ROWS,
     Held,
     Monitor,
     Training,
@@ -29,23 +31,24 @@ from daskalt.fitting import (
     count_rows,
     hold_out,
     identify,
+    most_batch_rows,
     sample_rows,
     train,
     warn_if_sorted,
 )
 from daskalt.keeping import Keeper, checkpoint_types
+from daskalt.limits import parse_limit
 from daskalt.losses import Loss
 from daskalt.network import SPREAD, Network, Weights
 from daskalt.parameters import check_parameters, choice, integer, real
+from daskalt.peaks import Machine
+from daskalt.planning import Plan, Project, current_machine
 from daskalt.reduction import in_this_process
 from daskalt.solvers import get_solver
 from daskalt.solvers.base import Budget, Problem, Solver
 from daskalt.solvers.loop import Reading, WholeBlocks
 
 __all__ = ["BaseMLP", "Goal"]
-
-
-INITIAL_ROWS = 1024  # of the sample, on which the initial weights are set
 
 
 class Goal(NamedTuple):
@@ -85,6 +88,7 @@ class BaseMLP(FittedMLP):
             loss=choice("auto", *self._losses),
             scale=choice("auto", "standard", "none"),
         )
+        parse_limit(self.memory_limit)
         get_solver(self.solver).check()
         if isinstance(self.checkpoint, Checkpoints):
             self.checkpoint.check()
@@ -130,6 +134,8 @@ class BaseMLP(FittedMLP):
         ------
         InputError
             If data or a parameter cannot be used as given.
+        PlanError
+            If a process would take more memory than it may have: see `plan`.
         StorageError
             If a store cannot be read.
         DivergenceError
@@ -148,8 +154,12 @@ class BaseMLP(FittedMLP):
             goal = self._learn_targets(table)
             if before is not None:
                 _check_same_labels(before.problem.targets, goal.targets)
+            project = self._project(
+                solver, table, bounds, held, goal, seed, current_machine(), checkpoints is not None
+            )
+            solver.validate(project.problem)
+            project.check(project.plan())
             problem, weights = self._prepare(table, bounds, goal, seed, before)
-            solver.validate(problem)
             reading = self._reading(table, bounds, problem, solver, seed)
             if self.shuffle and not table.in_memory and isinstance(reading, Reading):
                 warn_if_sorted(goal.clustering, goal.targets.width, reading, table)
@@ -184,6 +194,108 @@ class BaseMLP(FittedMLP):
             self._finish(problem, state, monitor.history)
             self._charge(began, table, bounds, solver, problem)
         return self
+
+    def plan(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        eval_set: Any = None,
+        classes: Any = None,
+        client: Any = None,
+    ) -> Plan:
+        """Return what a fit to these rows would take; no block of X is read.
+
+        Peak memory is that of the processes as they are, and of what a few steps on made-up rows
+        take, carried over to the real sizes. A fit makes the same plan and is refused where it is
+        over the limit: the parameter `memory_limit`, else the least of the workers' limits, for
+        this process that of its container or of the machine.
+
+        Parameters
+        ----------
+        X, y, sample_weight, eval_set, client
+            As in `fit`. Nothing is computed or copied.
+        classes : array of shape (n_classes,), optional
+            The labels of a classifier. Without them y alone is read to find them.
+
+        Raises
+        ------
+        InputError
+            If data or a parameter cannot be used as given; if y would have to be computed for its
+            labels, and there are no `classes`.
+        PlanError
+            If the weights alone are too large for the limit.
+        """
+        with _on(client):
+            return self._plan_on(
+                current_machine(), X, y, sample_weight, eval_set=eval_set, classes=classes
+            ).plan()
+
+    def _plan_on(
+        self,
+        machine: Machine,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        eval_set: Any = None,
+        classes: Any = None,
+    ) -> Project:
+        """The fit to these rows as a project, which leaves the estimator as it is."""
+        self._check_parameters()
+        probe = clone(self)
+        solver, seed = get_solver(probe.solver), probe._seed()
+        table = open_table(probe, X, y, sample_weight, reset=True, lazy=True)
+        goal = probe._expect_targets(table, None if classes is None else np.unique(classes))
+        shuffled = 0
+        if self.shuffle == "global" and not (table.in_memory and machine.workers is None):
+            shuffled = table.nbytes  # it lies on disk twice while it is shuffled
+            table = promised_copy(table)
+        elif table.in_memory and machine.workers is not None:
+            table = promised_copy(table)
+        bounds, held = probe._split(table, eval_set, seed, machine)
+        project = probe._project(
+            solver, table, bounds, held, goal, seed, machine, self.checkpoint is not None, shuffled
+        )
+        solver.validate(project.problem)
+        return project
+
+    def _project(
+        self,
+        solver: Solver,
+        table: Table,
+        bounds: np.ndarray,
+        held: Held | None,
+        goal: Goal,
+        seed: int,
+        machine: Machine,
+        checkpoints: bool,
+        shuffled: int = 0,
+    ) -> Project:
+        """The fit that is about to be made."""
+        columns = table.X.shape[1]
+        scaling = Scaling(np.zeros(columns), np.ones(columns))
+        problem = self._problem(table, goal, scaling, float(self.alpha) / table.n_rows)
+
+        def read(table: Table, batch_size: int | None, memory: int | None) -> Any:
+            size = self.batch_size if batch_size is None else batch_size
+            return self._read(table, bounds, problem, solver, seed, size, memory)
+
+        return Project(
+            solver=solver,
+            problem=problem,
+            table=table,
+            bounds=bounds,
+            held=None if held is None else held.table,
+            passes=self.max_iter or solver.passes(count_rows(bounds)),
+            read=read,
+            given=parse_limit(self.memory_limit),
+            machine=machine,
+            early_stopping=self.early_stopping,
+            checkpoints=checkpoints or solver.kept_at is not None,
+            shuffled=shuffled,
+        )
 
     def _checkpoints(self, solver: Solver, resume: bool | None) -> Checkpoints | None:
         """Where the fit's checkpoints are kept, if they are."""
@@ -300,20 +412,42 @@ class BaseMLP(FittedMLP):
         self, table: Table, bounds: np.ndarray, problem: Problem, solver: Any, seed: int
     ) -> Reading | WholeBlocks:
         """How the rows are read and dealt into steps."""
+        limit = parse_limit(self.memory_limit)
+        memory = None if limit is None else limit.bytes
+        return self._read(table, bounds, problem, solver, seed, self.batch_size, memory)
+
+    def _read(
+        self,
+        table: Table,
+        bounds: np.ndarray,
+        problem: Problem,
+        solver: Any,
+        seed: int,
+        size: int | str,
+        memory: int | None,
+    ) -> Reading | WholeBlocks:
+        """How the rows are read with steps of some size, in the memory that the user allows."""
         if solver.full_batch:
-            return choose_blocks(table, bounds, problem.network)
+            return choose_blocks(table, bounds, problem.network, memory)
         n_rows = count_rows(bounds)
-        size = self.batch_size
+        if size == "auto":
+            size = min(solver.batch_rows(n_rows), most_batch_rows(table, problem.network, memory))
         return choose_reading(
             table,
             problem.network,
-            solver.batch_rows(n_rows) if size == "auto" else min(int(size), n_rows),
+            min(int(size), n_rows),
             getattr(solver, "tasks", "auto"),
             seed if self.shuffle else None,
+            memory,
         )
 
-    def _split(self, table: Table, eval_set: Any, seed: int) -> tuple[np.ndarray, Held | None]:
-        """Blocks to train on, and the rows that are scored after every pass."""
+    def _split(
+        self, table: Table, eval_set: Any, seed: int, planned: Machine | None = None
+    ) -> tuple[np.ndarray, Held | None]:
+        """Blocks to train on, and the rows that are scored after every pass.
+
+        Nothing is computed or copied for a machine that is only planned for.
+        """
         bounds = all_blocks(table)
         if eval_set is not None:
             if isinstance(eval_set, list):
@@ -328,8 +462,12 @@ class BaseMLP(FittedMLP):
                     f"eval_set must be (X, y) or (X, y, sample_weight); it has {len(members)} "
                     "members."
                 )
-            other = open_table(self, *(*members, None, None)[:3], reset=False)
-            if other.in_memory and not in_this_process():
+            lazy = planned is not None
+            other = open_table(self, *(*members, None, None)[:3], reset=False, lazy=lazy)
+            if planned is not None:
+                if other.in_memory and planned.workers is not None:
+                    other = promised_copy(other)
+            elif other.in_memory and not in_this_process():
                 other = copy_to_scratch(other, self.scratch, None)
             return bounds, Held(other, all_blocks(other))
         if not self.early_stopping:
@@ -352,23 +490,14 @@ class BaseMLP(FittedMLP):
         self, table: Table, bounds: np.ndarray, goal: Goal, seed: int, before: Fitted | None
     ) -> tuple[Problem, Weights]:
         """The problem that the table poses, and the weights to start from."""
-        dtype = np.dtype(np.float64 if table.X.dtype == np.float64 else np.float32)
         sample = sample_rows(table, bounds, seed)
-        hidden = tuple(int(h) for h in np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)))
-        network = Network(
-            (table.X.shape[1], *hidden, goal.targets.width), self.activation, goal.loss
-        )
         weight = None if sample.weight is None else sample.weight.ravel()
         if weight is not None and not weight.any():
             weight = None
-        problem = Problem(
-            network=network,
-            scaling=choose_scaling(sample.X, weight, self.scale),
-            targets=goal.targets,
-            penalty=float(self.alpha) * table.n_rows / count_rows(bounds) / total_weight(table),
-            dtype=dtype,
-            class_factors=goal.class_factors,
-        )
+        scaling = choose_scaling(sample.X, weight, self.scale)
+        penalty = float(self.alpha) * table.n_rows / count_rows(bounds) / total_weight(table)
+        problem = self._problem(table, goal, scaling, penalty)
+        network = problem.network
         if before is not None and before.problem.network.widths == network.widths:
             return problem, self._unfolded(problem)
         # Spreads need fewer rows than scaling does, whose extremes matter.
@@ -378,7 +507,23 @@ class BaseMLP(FittedMLP):
         weights = network.initial_weights(rows, np.random.default_rng(seed), weight)
         return problem, weights
 
+    def _problem(self, table: Table, goal: Goal, scaling: Scaling, penalty: float) -> Problem:
+        hidden = tuple(int(h) for h in np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)))
+        widths = (table.X.shape[1], *hidden, goal.targets.width)
+        return Problem(
+            network=Network(widths, self.activation, goal.loss),
+            scaling=scaling,
+            targets=goal.targets,
+            penalty=penalty,
+            dtype=np.dtype(np.float64 if table.X.dtype == np.float64 else np.float32),
+            class_factors=goal.class_factors,
+        )
+
     def _learn_targets(self, table: Table, classes: np.ndarray | None = None) -> Goal:
+        raise NotImplementedError
+
+    def _expect_targets(self, table: Table, classes: np.ndarray | None) -> Goal:
+        """The goal as far as a plan has to know it: kind and number of the outputs."""
         raise NotImplementedError
 
 

@@ -24,6 +24,7 @@ from daskalt.kernels.threads import blas_threads, stay_at_blas_threads
 __all__ = [
     "Graph",
     "Handle",
+    "active_client",
     "call",
     "fetch",
     "fold",
@@ -172,9 +173,15 @@ def in_this_process() -> bool:
     return get_scheduler(cls=Delayed) in (None, dask.threaded.get, get_sync)
 
 
+def active_client() -> distributed.Client | None:
+    """Return the client of the active scheduler; None where that is no `distributed` cluster."""
+    client = getattr(get_scheduler(cls=Delayed), "__self__", None)
+    return client if isinstance(client, distributed.Client) else None
+
+
 def on_cluster() -> bool:
     """Say whether the active scheduler is that of a `distributed` cluster."""
-    return isinstance(getattr(get_scheduler(cls=Delayed), "__self__", None), distributed.Client)
+    return active_client() is not None
 
 
 def parallelism() -> int:

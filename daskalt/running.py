@@ -1,6 +1,7 @@
 """One configured run, from data to a whole run folder."""
 
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +18,13 @@ from daskalt.errors import ConfigError, InputError
 from daskalt.examples import HELD_OUT, write_example
 from daskalt.folders import check_replaceable, whole_folder
 from daskalt.model import save
+from daskalt.peaks import Machine
+from daskalt.planning import Plan, Project, current_machine
 from daskalt.report import quality, save_learning_curve, write_json, write_metrics
 from daskalt.solvers import get_solver
 from daskalt.versions import versions
 
-__all__ = ["open_rows", "run"]
+__all__ = ["open_rows", "plan_run", "run"]
 
 CONFIG, REPORT = "config.yaml", "report.json"
 LOOPBACK = "127.0.0.1"
@@ -82,6 +85,30 @@ def checkpoint_place(config: RunConfig) -> Path:
     """Return where the checkpoints of a run are that names no other place."""
     output = Path(config.output).resolve()
     return output.with_name(f"{output.name}.checkpoint")
+
+
+def plan_run(config: RunConfig) -> tuple[Project, Plan]:
+    """Return a configured run as a project, and its plan; no workers are started.
+
+    A bundled data set is laid out in a temporary folder, as a run lays it out in its own.
+    """
+    estimator = config.estimator
+    with tempfile.TemporaryDirectory(prefix="daskalt-plan-") as folder, _planned(config) as machine:
+        tables = None if config.data.train is None else _own_tables(config.data)
+        train, test = tables or _example_tables(config.data, Path(folder))
+        watched = None if estimator.early_stopping else test
+        project = estimator._plan_on(machine or current_machine(), train, eval_set=watched)
+        return project, project.plan()
+
+
+@contextmanager
+def _planned(config: RunConfig) -> Iterator[Machine | None]:
+    """The machine of a run that starts its own workers; else within its scheduler, None."""
+    if config.workers is not None:
+        yield Machine(1, config.workers)
+        return
+    with _cluster(config):
+        yield None
 
 
 def _fit(

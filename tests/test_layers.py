@@ -11,7 +11,7 @@ ROOT = Path(daskalt.__file__).parent
 
 # Each module may import those above it. A new module goes where it can be read.
 ORDER = """
-    errors versions signals parameters jit
+    errors versions signals parameters limits jit
     activations loss_passes losses
     kernels.threads kernels.workspace kernels.scale kernels.step kernels.gram kernels.forward
     kernels.backward kernels.rowwise kernels.systems kernels.newton kernels.sweep kernels.joint
@@ -27,7 +27,8 @@ ORDER = """
     solvers.full_batch solvers.batch_map solvers.batch solvers.admm
     solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
     solvers.loop solvers
-    scoring keeping fitting export predicting fitted perceptron estimators
+    scoring keeping fitting rehearsal peaks planning
+    export predicting fitted perceptron estimators
     folders model output examples config report running cli
 """
 PLACE = {f"daskalt.{name}": place for place, name in enumerate(ORDER.split())}

@@ -54,7 +54,7 @@ def test_ci_runs_the_two_commands_word_for_word():
 def test_command_lines_are_understood(line, monkeypatch):
     monkeypatch.chdir(ROOT)
     options, rest = cli._parser().parse_known_args(shlex.split(line)[1:])
-    if options.command == "fit":
+    if options.command in ("fit", "plan"):
         load_config(options.config, read_overrides(rest))
     else:
         assert rest == []

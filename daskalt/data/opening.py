@@ -29,22 +29,26 @@ def is_stored(value: Any) -> bool:
     return module in ("dask", "dask_expr", "xarray", "zarr")
 
 
-def open_table(estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> Table:
+def open_table(
+    estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool, lazy: bool = False
+) -> Table:
     """Return the rows to train on or to score, checked as far as that reads no block.
 
     Sets ``n_features_in_`` and ``feature_names_in_`` of the estimator if ``reset``, and else
-    compares with them. If ``reset``, also warns of missing chunks, whose rows Zarr makes up.
+    compares with them. If ``reset``, also warns of missing chunks, whose rows Zarr makes up. With
+    ``lazy`` nothing is computed or copied.
     """
     if isinstance(X, Table):
         table = X
     elif is_stored(X) or is_stored(y):
-        table = as_table(X, y, sample_weight, scratch=estimator.scratch)
+        table = as_table(X, y, sample_weight, scratch=estimator.scratch, lazy=lazy)
         if table.y is None:
             raise InputError(
                 f"{type(estimator).__name__} needs targets, but y is None: give y, or X as the "
                 "path of a Zarr group that holds arrays X and y."
             )
-        if table.in_memory:  # a Dask array over NumPy: its blocks are not checked as they are read
+        # A Dask array over NumPy: its blocks are not checked as they are read.
+        if table.in_memory and not lazy:
             check_block(table.read(0, table.n_rows), 0, table.n_rows)
     else:
         X, y = validate_data(

@@ -18,7 +18,7 @@ from daskalt.data.checks import (
 from daskalt.data.graphs import read_through
 from daskalt.data.readers import MemorySource, Source, ZarrSource
 from daskalt.data.retries import patiently
-from daskalt.data.staging import stage
+from daskalt.data.staging import promise, stage
 from daskalt.data.table import Table, check_rows
 from daskalt.errors import DaskaltError, InputError, InputTypeError, StorageError
 
@@ -61,13 +61,20 @@ def as_source(
 
 
 def as_table(
-    X: Any, y: Any = None, sample_weight: Any = None, *, scratch: str | Path | None = None
+    X: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    scratch: str | Path | None = None,
+    lazy: bool = False,
 ) -> Table:
     """Features, targets and weights as an aligned table.
 
     Everything is checked before anything is copied, and Dask arrays that must be copied are
     computed together. Takes what ``as_source`` takes. Where ``X`` is a Zarr group and ``y`` is
     None, members "y" and "sample_weight" of the group are used if there are any.
+
+    With ``lazy`` nothing is computed or copied: what would have to be has no rows to read yet.
 
     Raises
     ------
@@ -76,6 +83,8 @@ def as_table(
     StorageError
         When a store is missing or unreadable.
     """
+    if lazy:
+        _refuse_unknown_rows(X, y, sample_weight)
     if y is None:
         group = _open(X, "X") if isinstance(X, str | Path) else X
         if isinstance(group, zarr.Group):
@@ -89,7 +98,7 @@ def as_table(
             sample_weight = np.full(ready["X"].shape[0], sample_weight)
         ready["sample_weight"] = _prepare(sample_weight, "sample_weight")
     check_rows(ready)
-    sources = _staged(ready, _columns(X), scratch)
+    sources = _staged(ready, _columns(X), scratch, lazy)
     return Table(sources["X"], sources.get("y"), sources.get("sample_weight"))
 
 
@@ -97,10 +106,24 @@ def _staged(
     ready: Mapping[str, Source | da.Array],
     columns: list[str] | None,
     scratch: str | Path | None,
+    lazy: bool = False,
 ) -> dict[str, Source]:
     waiting = {name: array for name, array in ready.items() if isinstance(array, da.Array)}
     stored = {name: source for name, source in ready.items() if isinstance(source, Source)}
-    return stored | (stage(waiting, scratch, columns=columns) if waiting else {})
+    if not waiting:
+        return stored
+    return stored | (
+        promise(waiting, columns) if lazy else stage(waiting, scratch, columns=columns)
+    )
+
+
+def _refuse_unknown_rows(*values: Any) -> None:
+    for name, value in zip(("X", "y", "sample_weight"), values, strict=True):
+        if _is_dask_frame(value):
+            raise InputError(
+                f"{name} is a Dask DataFrame, whose number of rows is known only once it is "
+                f"computed: plan for {name}.to_dask_array(lengths=True)."
+            )
 
 
 def _prepare(value: Any, name: str) -> Source | da.Array:

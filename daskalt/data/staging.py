@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from daskalt.data.buckets import Buckets
-from daskalt.data.readers import Source, ZarrSource
+from daskalt.data.readers import KEPT_BYTES, Source, ZarrSource
 from daskalt.data.store import (
     NewGroup,
     PatientArray,
@@ -24,7 +24,10 @@ from daskalt.errors import InputError
 
 __all__ = [
     "Layout",
+    "Promised",
     "copy_to_scratch",
+    "promise",
+    "promised_copy",
     "shuffle_to_zarr",
     "stage",
     "staged_bytes",
@@ -78,7 +81,44 @@ def stage(
     return sources
 
 
-def _dask_row_bytes(array: da.Array) -> int:
+class Promised(Source):
+    """Rows that are still to be computed or copied, as they will lie in Zarr."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype, chunk_rows: int) -> None:
+        self.name = name
+        self.shape = tuple(map(int, shape))
+        self.dtype = np.dtype(dtype)
+        self.chunk_rows = min(chunk_rows, max(1, self.shape[0]))
+
+    @property
+    def kept(self) -> bool:
+        """Whether the copy will stay decoded, being small."""
+        return self.dtype.kind not in "OT" and self.nbytes <= KEPT_BYTES
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Refuse: there are no rows yet."""
+        raise InputError(f"{self.name} is not computed yet.")
+
+
+def promise(arrays: Mapping[str, Any], columns: list[str] | None = None) -> dict[str, Source]:
+    """Return what `stage` or `copy_to_scratch` would make of arrays, without any of it."""
+    first = next(iter(arrays.values()))
+    rows = good_rows(first.shape[0], _dask_row_bytes(first))
+    promised: dict[str, Source] = {
+        name: Promised(name, array.shape, array.dtype, rows) for name, array in arrays.items()
+    }
+    if columns and "X" in promised:
+        promised["X"].columns = columns
+    return promised
+
+
+def promised_copy(table: Table) -> Table:
+    """Return the table that `copy_to_scratch` would make, without its rows."""
+    promised = promise(table.present, table.X.columns)
+    return Table(**{_FIELDS[name]: source for name, source in promised.items()})
+
+
+def _dask_row_bytes(array: Any) -> int:
     return int(np.prod(array.shape[1:], dtype=np.int64)) * array.dtype.itemsize
 
 
@@ -183,7 +223,11 @@ def copy_to_scratch(table: Table, scratch: str | Path | None, seed: int | None) 
 
 def staged_bytes(table: Table) -> int:
     """Return the bytes of the table's arrays that are temporary copies."""
-    copies = [a for a in table.present.values() if getattr(a, "keeper", None) is not None]
+    copies = [
+        source
+        for source in table.present.values()
+        if getattr(source, "keeper", None) is not None or isinstance(source, Promised)
+    ]
     return sum(source.nbytes for source in copies)
 
 

@@ -147,6 +147,13 @@ class Solver(BaseEstimator, ABC):
         """Return the bytes of what the solver keeps for each row."""
         return 0
 
+    def memory_bytes(self, problem: Problem, passes: int) -> int:
+        """Return what states come to hold in some passes beside what they have after a few steps.
+
+        In bytes.
+        """
+        return 0
+
     def allocate(
         self, problem: Problem, rows: int, block_rows: int, scratch: Any, place: str | None = None
     ) -> Any:

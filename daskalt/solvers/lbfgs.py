@@ -44,6 +44,11 @@ class LBFGS(LineSearchSolver):
         """Raise InputError if the loss has no gradient."""
         need_smooth(self, problem)
 
+    def memory_bytes(self, problem: Problem, passes: int) -> int:
+        """Return the bytes of the pairs, of which a pass makes one at most."""
+        pairs = min(self.memory, passes)
+        return 2 * pairs * sum(problem.network.sizes) * problem.dtype.itemsize
+
     def direction(
         self, problem: Problem, state: SearchState, g: Array, statistics: Any
     ) -> tuple[Array, tuple[Array, ...]]:

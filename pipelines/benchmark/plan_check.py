@@ -1,0 +1,185 @@
+"""Planned and measured peak memory of every process of a fit, over twelve configurations.
+
+`python -m pipelines.benchmark.plan_check [NUMBER ...]` makes every fit (or those of the numbers) in
+processes of its own and prints a table. Peaks are the kernel's own high-water marks of resident
+memory (VmHWM); that of a worker is read just before the workers are told to stop. A plan holds when
+measured ≤ planned ≤ 1.3 × measured, of the client and of the largest worker.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import zarr
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SLACK = 1.3
+CLASSES = 10
+
+
+class Case(NamedTuple):
+    """One fit: the rows, the network, the solver and where it runs."""
+
+    megabytes: int
+    features: int
+    dtype: str
+    chunk_rows: int
+    solver: str
+    hidden: tuple[int, ...]
+    passes: int = 2
+    batch_size: int | str = "auto"
+    threads: int = 2
+    workers: int = 0
+    compressed: bool = False
+
+
+CASES = (
+    Case(200, 784, "uint8", 1000, "altmin", (256,), compressed=True),
+    Case(400, 784, "float32", 1000, "altmin", (512,), 1, threads=1),
+    Case(200, 100, "float32", 4000, "altmin", (64,) * 6, batch_size=20_000),
+    Case(300, 500, "float64", 1000, "altmin", (1000,), 1, batch_size=5_000),
+    Case(200, 200, "float32", 5000, "adam", (128, 64), 1, batch_size=2_000),
+    Case(400, 2000, "float32", 500, "adam", (1500,), 1, batch_size=2_000),
+    Case(100, 50, "uint8", 20_000, "adam", (32,), 1, batch_size=200, threads=1),
+    Case(150, 300, "float32", 1000, "batch-altmin", (128, 64)),
+    Case(200, 784, "float32", 1000, "lbfgs", (400,), 3),
+    Case(100, 200, "float64", 2000, "admm", (64,)),
+    Case(200, 784, "float32", 1000, "altmin", (256,), 1, batch_size=4_000, workers=2, threads=1),
+    Case(150, 300, "float32", 1000, "batch-altmin", (128,), workers=2, threads=1),
+)
+
+
+def write_rows(path, case):
+    """Write a Zarr group of noise with labels, chunk by chunk."""
+    dtype = np.dtype(case.dtype)
+    rows = case.megabytes * 10**6 // (case.features * dtype.itemsize)
+    rows -= rows % case.chunk_rows
+    group = zarr.create_group(str(path))
+    codecs = {} if case.compressed else {"compressors": None}
+    shape, chunks = (rows, case.features), (case.chunk_rows, case.features)
+    X = group.create_array("X", shape=shape, chunks=chunks, dtype=dtype, **codecs)
+    rng = np.random.default_rng(0)
+    y = rng.integers(CLASSES, size=rows)
+    noise = rng.normal(100, 30, chunks).clip(0, 255)
+    for start in range(0, rows, case.chunk_rows):
+        labels = y[start : start + case.chunk_rows]
+        X[start : start + case.chunk_rows] = (noise + 10 * labels[:, None]).astype(dtype)
+        rng.shuffle(noise)
+    group.create_array("y", data=y, chunks=(case.chunk_rows,))
+
+
+def high_water():
+    """Highest resident bytes of this process so far, from the kernel's VmHWM."""
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("/proc/self/status has no VmHWM: this check needs Linux")
+
+
+def fit(store, case):
+    """Plan and fit in this process; print both accounts as JSON."""
+    import dask
+    import distributed
+
+    import daskalt
+
+    model = daskalt.MLPClassifier(
+        case.hidden,
+        solver=case.solver,
+        max_iter=case.passes,
+        batch_size=case.batch_size,
+        tol=0,
+        random_state=0,
+    )
+    planned = []
+
+    def keep(project, plan):
+        planned.append(plan)
+
+    daskalt.planning.Project.check = keep  # the plan that the fit makes itself
+    peaks = [0]
+    if case.workers:
+        with (
+            distributed.LocalCluster(
+                n_workers=case.workers, threads_per_worker=case.threads, dashboard_address=None
+            ) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            model.fit(store)
+            peaks = list(client.run(high_water).values())
+    else:
+        with dask.config.set(num_workers=case.threads):
+            model.fit(store)
+    (plan,) = planned
+    account = {
+        "client": high_water(),
+        "worker": max(peaks),
+        "planned_client": plan.client_bytes,
+        "planned_worker": plan.worker_bytes or 0,
+        "parts": plan.parts,
+        "worker_parts": plan.worker_parts,
+        "seconds": model.cost_["seconds"],
+    }
+    print(json.dumps(account))
+
+
+def check(case):
+    """The account of a case, made in a fresh process."""
+    with tempfile.TemporaryDirectory(prefix="daskalt-plan-check-") as folder:
+        store = f"{folder}/rows.zarr"
+        write_rows(store, case)
+        command = [sys.executable, "-m", "pipelines.benchmark.plan_check", "--fit", store]
+        command.append(json.dumps(case))
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the fit in a process of its own failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def verdict(planned, measured):
+    """Whether a plan holds, in a word."""
+    if measured > planned:
+        return "OVER"
+    return "ok" if planned <= SLACK * measured else "LOOSE"
+
+
+def main(numbers=(), parts=False):
+    """Check all cases, or those of some numbers; print a line for every kind of process."""
+    print("| # | configuration | process | planned MB | measured MB | ratio | |")
+    print("|---|---|---|---|---|---|---|")
+    for number, case in enumerate(CASES, start=1):
+        if numbers and number not in numbers:
+            continue
+        account = check(case)
+        where = f"{case.workers} workers" if case.workers else f"{case.threads} threads"
+        words = (
+            f"{case.solver} {case.features}-{'-'.join(map(str, case.hidden))}-{CLASSES}, "
+            f"{case.megabytes} MB {case.dtype}, batch {case.batch_size}, {where}"
+        )
+        for process in ("client", "worker") if case.workers else ("client",):
+            planned, measured = account[f"planned_{process}"], account[process]
+            print(
+                f"| {number} | {words} | {process} | {planned / 1e6:.0f} | {measured / 1e6:.0f} | "
+                f"{planned / measured:.2f} | {verdict(planned, measured)} |",
+                flush=True,
+            )
+        if parts:
+            for name in ("parts", "worker_parts"):
+                print({k: round(v / 1e6, 1) for k, v in (account[name] or {}).items()})
+
+
+def read_case(text):
+    values = json.loads(text)
+    return Case(*(tuple(value) if isinstance(value, list) else value for value in values))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--fit"]:
+        fit(sys.argv[2], read_case(sys.argv[3]))
+    else:
+        words = sys.argv[1:]
+        main({int(word) for word in words if word != "--parts"}, "--parts" in words)
