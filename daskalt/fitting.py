@@ -30,7 +30,8 @@ from daskalt.progress import listen
 from daskalt.reduction import call, fetch
 from daskalt.scoring import score_rows, score_table
 from daskalt.solvers.base import Problem, Solver
-from daskalt.solvers.loop import Halt, Pass, Position, Reading, WholeBlocks, run_passes
+from daskalt.solvers.loop import Halt, Pass, Reading, WholeBlocks, run_passes
+from daskalt.solvers.pass_graph import Position
 from daskalt.statistics import Score
 
 __all__ = [

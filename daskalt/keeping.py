@@ -11,7 +11,8 @@ from daskalt.errors import CheckpointWarning, ClusterError
 from daskalt.reduction import fetch
 from daskalt.signals import terminable
 from daskalt.solvers.base import Solver
-from daskalt.solvers.loop import Branch, Pace, Position, fetched
+from daskalt.solvers.loop import Pace, fetched
+from daskalt.solvers.pass_graph import Branch, Position
 from daskalt.versions import versions
 
 __all__ = ["Keeper", "Standing", "checkpoint_types", "stoppable"]

@@ -18,9 +18,11 @@ from daskalt.data.passes import CHUNK_ROWS, PassPlan
 from daskalt.data.readers import KEPT_BYTES, SlicedSource, Source, ZarrSource
 from daskalt.data.table import Table
 from daskalt.fitting import INITIAL_ROWS, SAMPLE_BLOCKS, SAMPLE_ROWS
+from daskalt.reduction import FAN_IN
 from daskalt.rehearsal import Rehearsal
 from daskalt.solvers.base import Problem, Solver
-from daskalt.solvers.loop import FAN_IN, GRAPH_TASKS, TASKS_PER_THREAD
+from daskalt.solvers.loop import GRAPH_TASKS
+from daskalt.solvers.pass_graph import TASKS_PER_THREAD
 
 __all__ = ["BEFORE", "Machine", "Work", "client_peak", "worker_peak"]
 

@@ -14,7 +14,7 @@ from daskalt import ADMM, BatchAltMin, Checkpoints, GradientDescent, MLPClassifi
 from daskalt.errors import CheckpointWarning, InputError
 from daskalt.rules import Adam
 from daskalt.signals import Terminated, terminable
-from daskalt.solvers import SOLVERS, loop
+from daskalt.solvers import SOLVERS, loop, tasks
 
 ROWS, FEATURES = 600, 12
 VARIANTS = {
@@ -187,7 +187,7 @@ def test_a_signal_puts_the_fit_down(place, tmp_path, solver, number):
     """Checkpoints are far apart: what is resumed is what the signal left."""
     checkpoints = Checkpoints(str(tmp_path / "fit"), every_minutes=1000)
     model = network(solver, checkpoints)
-    update, count = loop._update, iter(range(12 if solver == "altmin" else 2))
+    update, count = tasks.update, iter(range(12 if solver == "altmin" else 2))
 
     def signalling(*arguments):
         if next(count, None) is None:
@@ -197,7 +197,7 @@ def test_a_signal_puts_the_fit_down(place, tmp_path, solver, number):
 
     before = signal.getsignal(signal.SIGTERM)
     with (
-        patch.object(loop, "_update", signalling),
+        patch.object(tasks, "update", signalling),
         dask.config.set(scheduler="sync"),
         pytest.raises(KeyboardInterrupt, match=r"resume=True") as stopped,
     ):

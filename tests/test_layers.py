@@ -26,7 +26,7 @@ ORDER = """
     solvers.base solvers.caution solvers.descent solvers.altmin_map solvers.altmin
     solvers.full_batch solvers.batch_map solvers.batch solvers.admm
     solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
-    solvers.loop solvers
+    solvers.tasks solvers.pass_graph solvers.loop solvers
     scoring keeping fitting rehearsal peaks planning
     export predicting fitted perceptron estimators
     folders model output examples config report running cli

@@ -10,10 +10,12 @@ seed, never from how many threads or workers there are.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from dask.system import CPU_COUNT
 
 from daskalt.data.table import Block, Table
 
@@ -26,6 +28,7 @@ __all__ = [
     "plan_pass",
     "read_ahead",
     "read_lane",
+    "reader",
 ]
 
 CHUNK_ROWS = 4096  # rows that a task of a reduction takes at the least
@@ -202,14 +205,19 @@ def read_ahead(read: Callable[[Any], Any], places: Sequence[Any]) -> Iterator[An
     if len(places) == 1:
         yield read(places[0])
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="daskalt-read") as reader:
-        coming = reader.submit(read, places[0])
-        for place in places[1:]:
-            here = coming.result()
-            coming = reader.submit(read, place)
-            yield here
-            del here  # not held while the next is waited for
-        yield coming.result()
+    coming = reader().submit(read, places[0])
+    for place in places[1:]:
+        here = coming.result()
+        coming = reader().submit(read, place)
+        yield here
+        del here  # not held while the next is waited for
+    yield coming.result()
+
+
+@cache
+def reader() -> ThreadPoolExecutor:
+    """Return the threads of this process that read while others compute, as many as cores."""
+    return ThreadPoolExecutor(CPU_COUNT, thread_name_prefix="daskalt-read")
 
 
 def _scatter(

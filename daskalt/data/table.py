@@ -67,6 +67,11 @@ class Table:
         return self.n_rows * self.row_bytes
 
     @property
+    def kept(self) -> bool:
+        """Whether all rows are in the memory of the process, or stay there once they are read."""
+        return all(source.in_memory or source.kept for source in self.present.values())
+
+    @property
     def in_memory(self) -> bool:
         """Whether single rows are as cheap as ranges, so that ``read_rows`` may be used."""
         return all(source.in_memory for source in self.present.values())

@@ -8,7 +8,7 @@ import daskalt
 from daskalt.data.passes import read_lane
 from daskalt.kernels.threads import blas_threads
 from daskalt.reduction import fold
-from daskalt.solvers import loop
+from daskalt.solvers import loop, pass_graph
 from daskalt.statistics import combine
 
 THREADS = 2
@@ -30,7 +30,7 @@ def plain_loop_seconds(setting, seed, passes, batch_size):
     with (
         blas_threads(),
         ThreadPoolExecutor(THREADS) as pool,
-        patch.object(loop, "_run_graph", _plain(pool)),
+        patch.object(loop, "run_graph", _plain(pool)),
     ):
         model.fit(str(setting.store))
     return time.perf_counter() - began
@@ -62,6 +62,6 @@ def _plain(pool):
                 state = solver.update(problem, state, total)
         if sums:
             state = solver.adopt(state, fold(combine, sums))
-        return loop.End([state], position), (state.score, solver.report(state))
+        return pass_graph.End([state], position), (state.score, solver.report(state))
 
     return run_graph

@@ -25,7 +25,7 @@ from daskalt.data import scaling
 from daskalt.data.sources import as_table
 from daskalt.errors import DivergenceError, DivergenceWarning, RefusalWarning
 from daskalt.rules import SGD
-from daskalt.solvers import loop
+from daskalt.solvers import tasks
 from daskalt.solvers.altmin import InputGram
 from daskalt.solvers.base import Budget
 from daskalt.solvers.caution import CALM, LIMIT, RAISE
@@ -88,7 +88,7 @@ def take_step(solver, case, state, spoil=1):
     rows = case.rows._replace(X=case.rows.X * np.float32(spoil))
     shared = (solver, case.problem)
     with np.errstate(all="ignore"):
-        return loop._update(shared, state, [loop._statistics(shared, state, rows)], None)
+        return tasks.update(shared, state, [tasks.statistics(shared, state, rows)], None)
 
 
 def after_steps(solver, case, *spoils):

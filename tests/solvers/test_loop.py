@@ -13,7 +13,7 @@ from daskalt.data.sources import as_table
 from daskalt.data.table import Table
 from daskalt.errors import DivergenceError, InputError
 from daskalt.reduction import Graph
-from daskalt.solvers import StochasticAltMin, loop
+from daskalt.solvers import StochasticAltMin, loop, pass_graph, tasks
 from daskalt.solvers.base import Budget
 from daskalt.solvers.loop import Pass, Reading, run_passes
 from tests.solvers.problems import make_problem
@@ -131,9 +131,9 @@ def test_resumed_passes_are_uninterrupted_ones(case, table, options):
 def test_a_pass_cut_into_many_graphs_gives_the_same_bits(case, table, options, monkeypatch):
     expected = trained(case, table, options)
     runs = []
-    run = loop._PassGraph.run
+    run = pass_graph.PassGraph.run
     monkeypatch.setattr(
-        loop._PassGraph, "run", lambda graph, steps: runs.append(1) or run(graph, steps)
+        pass_graph.PassGraph, "run", lambda graph, steps: runs.append(1) or run(graph, steps)
     )
     monkeypatch.setattr(loop, "GRAPH_TASKS", 1)
     assert_same(trained(case, table, options), expected)
@@ -206,7 +206,7 @@ def test_no_group_is_read_before_the_one_before_it_is_in_use(case, monkeypatch, 
         for first, stop in zip(lane.starts, lane.stops, strict=True)
         for start in range(first, stop, 10)
     }
-    update = loop._update
+    update = tasks.update
     lock = threading.Lock()
 
     def logged(*arguments):
@@ -214,7 +214,7 @@ def test_no_group_is_read_before_the_one_before_it_is_in_use(case, monkeypatch, 
             log.append(("step", None, None))
         return update(*arguments)
 
-    monkeypatch.setattr(loop, "_update", logged)
+    monkeypatch.setattr(tasks, "update", logged)
     with dask.config.set(scheduler="threads", num_workers=threads):
         trained(case, table, reading=reading, passes=range(1))
     done = 0
@@ -244,10 +244,10 @@ def test_building_a_pass_reads_and_computes_nothing(case, monkeypatch):
     solver = StochasticAltMin()
     state = solver.start(case.problem, case.weights, Budget(12, 6))
     plan = READING.plan(table, blocks_of(table), 0)
-    job = loop._Job(solver, case.problem, table, True, None)
-    position = loop.Position(0)
-    spans = loop._spans(plan, position, loop.GRAPH_TASKS, None)
-    loop._run_graph(job, plan, spans, [state], position, True)
+    job = pass_graph.Job(solver, case.problem, table, True, None)
+    position = pass_graph.Position(0)
+    spans = pass_graph.spans_of(plan, position, loop.GRAPH_TASKS, None)
+    pass_graph.run_graph(job, plan, spans, [state], position, True)
     assert log == []
 
 
@@ -293,7 +293,7 @@ def test_divergence_names_the_step_and_the_cure(case, table):
 def test_rows_of_a_lane_are_encoded_once(case, table):
     lane = READING.plan(table, blocks_of(table), 0).groups[0].lanes[0]
     block = read_lane(table, lane)
-    rows = loop._load((None, case.problem), table, lane, True, None)
+    rows = tasks.load((None, case.problem), table, lane, True, None)
     np.testing.assert_array_equal(rows.X, block.X)
     np.testing.assert_array_equal(rows.y, block.y)
     assert rows.weight.dtype == np.float32
