@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dask
 import yaml
+from distributed import Client, LocalCluster
 
 from daskalt.config import DataConfig, RunConfig
 from daskalt.data.sources import as_table
@@ -24,7 +26,7 @@ from daskalt.report import quality, save_learning_curve, write_json, write_metri
 from daskalt.solvers import get_solver
 from daskalt.versions import versions
 
-__all__ = ["open_rows", "plan_run", "run"]
+__all__ = ["local_workers", "open_rows", "plan_run", "run"]
 
 CONFIG, REPORT = "config.yaml", "report.json"
 LOOPBACK = "127.0.0.1"
@@ -196,24 +198,35 @@ def _example_tables(data: DataConfig, folder: Path) -> tuple[Table, Table]:
 
 
 @contextmanager
+def local_workers(count: int) -> Iterator[Client]:
+    """Yield a client of worker processes on this machine, of a thread each, started again if lost.
+
+    Nothing of it can be reached from other machines.
+    """
+    # In some CPython 3.11 the profiler of a worker can lock it up for good: garbage collected while
+    # it lists the threads' frames waits for a lock that it holds itself.
+    with (
+        dask.config.set({"distributed.worker.profile.enabled": False}),
+        LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            # None would be port 8787 of every interface, and the port of another run.
+            dashboard_address=f"{LOOPBACK}:0",
+            worker_dashboard_address=f"{LOOPBACK}:0",
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextmanager
 def _cluster(config: RunConfig) -> Iterator[None]:
     """Train on the scheduler or the workers that the configuration asks for, else on threads."""
     if config.scheduler is None and config.workers is None:
         yield
         return
-    from distributed import Client, LocalCluster
-
     if config.workers is not None:
-        with (
-            LocalCluster(
-                n_workers=config.workers,
-                threads_per_worker=1,
-                # None would be port 8787 of every interface, and the port of another run.
-                dashboard_address=f"{LOOPBACK}:0",
-                worker_dashboard_address=f"{LOOPBACK}:0",
-            ) as cluster,
-            Client(cluster),
-        ):
+        with local_workers(config.workers):
             yield
         return
     try:

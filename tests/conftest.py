@@ -51,7 +51,8 @@ def cluster():
     """
     from distributed import Client, LocalCluster
 
-    with ExitStack() as stack:
+    # See daskalt.running.local_workers about the profiler.
+    with dask.config.set({"distributed.worker.profile.enabled": False}), ExitStack() as stack:
 
         def start(workers, *, processes=False):
             stack.close()

@@ -5,6 +5,8 @@ sharded, "chunk" means its shards: the objects in the store.
 """
 
 import asyncio
+import hashlib
+import json
 import os
 from collections.abc import Iterator
 from itertools import product
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import zarr
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from daskalt.data.retries import patiently
@@ -20,6 +23,7 @@ from daskalt.errors import InputError
 __all__ = [
     "WHOLE",
     "broken_chunks",
+    "check_seal",
     "chunks_of_rows",
     "full_key",
     "is_whole",
@@ -27,10 +31,12 @@ __all__ = [
     "missing_chunks",
     "named",
     "refuse_code",
+    "seal",
     "stored_keys",
 ]
 
-# Attribute of arrays every chunk of which was written, so that one that is not there was lost.
+# Attribute of arrays every chunk of which was written, so that one that is not there was lost. Its
+# value is a digest of the rest of the array's metadata.
 WHOLE = "daskalt_whole"
 
 Region = tuple[slice, ...]
@@ -39,6 +45,32 @@ Region = tuple[slice, ...]
 def is_whole(array: zarr.Array) -> bool:
     """Say whether a chunk that is not there was lost, rather than left out for being empty."""
     return bool(array.metadata.attributes.get(WHOLE))
+
+
+def seal(array: zarr.Array) -> zarr.Array:
+    """Return a new array marked as one whose chunks will all be written, its metadata digested."""
+    return array.update_attributes({WHOLE: _digest(_document(array))})
+
+
+def check_seal(array: zarr.Array) -> None:
+    """Raise ValueError if the metadata of an array that was sealed are not those written then."""
+    mark = array.metadata.attributes.get(WHOLE)
+    if mark is not None and mark != _digest(_document(array)):
+        raise ValueError("its metadata are damaged: they are not those that were written")
+
+
+def _document(array: zarr.Array) -> dict[str, Any]:
+    """The stored metadata, as they are and not as this version of Zarr would write them."""
+    get = array.store.get(full_key(array, "zarr.json"), default_buffer_prototype())
+    content = sync(get)
+    assert content is not None
+    return json.loads(content.to_bytes())
+
+
+def _digest(document: dict[str, Any]) -> str:
+    attributes = {k: v for k, v in document["attributes"].items() if k != WHOLE}
+    text = json.dumps(document | {"attributes": attributes}, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def chunks_of_rows(array: zarr.Array, start: int, stop: int) -> Iterator[tuple[str, Region]]:

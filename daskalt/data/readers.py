@@ -16,6 +16,7 @@ import zarr
 from daskalt.data.chunks import (
     WHOLE,
     broken_chunks,
+    check_seal,
     chunks_of_rows,
     is_whole,
     missing_chunks,
@@ -191,6 +192,7 @@ class ZarrSource(Source):
         what = f"{self.name}: opening the Zarr array at {self.location}"
         try:
             array = patiently(what, zarr.open_array, self.store, path=self.path, mode="r")
+            check_seal(array)
         except DaskaltError:
             raise
         except Exception as error:

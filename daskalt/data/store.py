@@ -21,7 +21,7 @@ import zarr
 from fsspec.implementations.local import LocalFileSystem
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from daskalt.data.chunks import WHOLE
+from daskalt.data.chunks import seal
 from daskalt.data.retries import patiently
 from daskalt.errors import DaskaltError, InputError, StorageError
 
@@ -85,17 +85,18 @@ class NewGroup:
         """
         dtype = np.dtypes.StringDType() if dtype.kind in "OUT" else dtype
         checksum: list[Any] = [Crc32cCodec()]
-        return zarr.create_array(
+        array = zarr.create_array(
             f"{self.root}/{name}",
             shape=shape,
             dtype=dtype,
             chunks=(min(chunk_rows, max(1, shape[0])), *(max(1, size) for size in shape[1:])),
             compressors=checksum if dtype.kind == "f" else [ZstdCodec(), *checksum],
-            attributes={**(attributes or {}), WHOLE: True},
+            attributes=attributes or {},
             # Comparing with zeros costs more than it saves, and no lost chunk may pass for empty.
             config={"write_empty_chunks": True},
             **options,
         )
+        return seal(array)
 
 
 @contextmanager

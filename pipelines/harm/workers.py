@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from distributed import Client, LocalCluster
 
+from daskalt.running import local_workers
 from pipelines.benchmark.tables import Table, Target
 from pipelines.harm.fits import digest, files, network, solvers, write_rows
 
@@ -25,7 +25,10 @@ def check_workers(options):
     table = Table("workers", f"{fits} fits on {WORKERS} worker processes, 1 to 3 killed in each")
     rng = np.random.default_rng(options.seed)
     outcomes = Counter()
-    with tempfile.TemporaryDirectory(prefix="daskalt-harm-") as folder, cluster() as client:
+    with (
+        tempfile.TemporaryDirectory(prefix="daskalt-harm-") as folder,
+        local_workers(WORKERS) as client,
+    ):
         store = write_rows(Path(folder) / "rows.zarr", rows)
         scratch = Path(folder) / "scratch"
         scratch.mkdir()
@@ -57,16 +60,6 @@ def check_workers(options):
         f"on threads that nothing happened to; {outcomes['orphans']} files left."
     )
     return table
-
-
-@contextmanager
-def cluster():
-    """A client of worker processes that are started again when they die."""
-    with (
-        LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None) as local,
-        Client(local) as client,
-    ):
-        yield client
 
 
 def undisturbed(solver, store, scratch, passes, client):
