@@ -1,5 +1,6 @@
 """A fitted estimator as a folder, without pickle: ``model.json`` beside ``weights.npz``."""
 
+import hashlib
 import inspect
 import json
 import re
@@ -33,7 +34,7 @@ from daskalt.versions import versions
 
 __all__ = ["ESTIMATORS", "load", "save"]
 
-FORMAT = 1
+FORMAT = 2
 MODEL, WEIGHTS = "model.json", "weights.npz"
 
 # Only what is named here is ever constructed from a file.
@@ -78,13 +79,16 @@ def save(estimator: Any, folder: str | Path) -> None:
         "format": FORMAT,
         "versions": versions(),
         "class": name,
-        "parameters": _encode(estimator.get_params(deep=False), "parameters", arrays),
+        # Where a fit is put down is no part of what it led to.
+        "parameters": _encode(
+            estimator.get_params(deep=False) | {"checkpoint": None}, "parameters", arrays
+        ),
         "attributes": _encode(_attributes(estimator), "attributes", arrays),
         "fitted": _encode(_facts(estimator._fitted), "fitted", arrays),
     }
     with whole_folder(folder) as work, storage_errors(folder):
         np.savez(work / WEIGHTS, **arrays)  # type: ignore[arg-type]
-        (work / MODEL).write_text(json.dumps(document, indent=1), encoding="utf-8")
+        (work / MODEL).write_text(_sealed(document, work), encoding="utf-8")
 
 
 def load(folder: str | Path) -> Any:
@@ -103,12 +107,15 @@ def load(folder: str | Path) -> Any:
     if not (place / MODEL).is_file():
         raise StorageError(f"There is no model at {folder}: it has no {MODEL}. Check the path.")
     with _damage_named(folder):
-        document = json.loads((place / MODEL).read_text(encoding="utf-8"))
+        text = (place / MODEL).read_text(encoding="utf-8")
+        document = json.loads(text)
         if document["format"] != FORMAT:
             raise StorageError(
                 f"The model at {folder} is of format {document['format']}, written by daskalt "
                 f"{document['versions']['daskalt']}; this version reads {FORMAT}. Install that one."
             )
+        if _sealed(document, place) != text:
+            raise ValueError("its content is not what was written")
         # Opened here because np.load leaves a damaged file open.
         with (place / WEIGHTS).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = dict(file)
@@ -119,6 +126,14 @@ def load(folder: str | Path) -> Any:
             setattr(estimator, name, value)
         estimator._fitted = _revived(_decode(document["fitted"], arrays), estimator)
     return estimator
+
+
+def _sealed(document: dict[str, Any], folder: Path) -> str:
+    """A document as JSON with a digest of itself and of the weights beside it."""
+    facts = {name: value for name, value in document.items() if name != "digest"}
+    digest = hashlib.blake2b(json.dumps(facts).encode())
+    digest.update((folder / WEIGHTS).read_bytes())
+    return json.dumps({**facts, "digest": digest.hexdigest()}, indent=1)
 
 
 # What is kept: the fitted attributes, and of the training state the problem and the weights.

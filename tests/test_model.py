@@ -14,6 +14,7 @@ from daskalt import LBFGS, GradientDescent, MLPClassifier, MLPRegressor, Stochas
 from daskalt.data.opening import open_table
 from daskalt.errors import InputError, StorageError
 from daskalt.fitting import all_blocks
+from daskalt.model import _sealed
 from daskalt.rules import Adam, StepDecay, StrongWolfe
 from daskalt.scoring import score_table
 
@@ -194,9 +195,25 @@ def test_save_refuses_what_it_cannot_write(fitted, tmp_path):
 
 
 def edit(folder, change):
+    """Change a model as one who knows how it is sealed could."""
     document = json.loads((folder / "model.json").read_text())
     change(document)
-    (folder / "model.json").write_text(json.dumps(document))
+    (folder / "model.json").write_text(_sealed(document, folder))
+
+
+def test_every_flipped_bit_of_a_model_is_found(tmp_path):
+    X, y = np.arange(12.0).reshape(6, 2), np.arange(6) % 2
+    daskalt.save(MLPClassifier((2,), max_iter=1, random_state=0).fit(X, y), tmp_path / "model")
+    for name in ("model.json", "weights.npz"):
+        path = tmp_path / "model" / name
+        whole = path.read_bytes()
+        for place in range(0, len(whole), 3):
+            flipped = whole[place] ^ 1 << place % 8
+            path.write_bytes(whole[:place] + bytes([flipped]) + whole[place + 1 :])
+            with pytest.raises(StorageError):
+                daskalt.load(tmp_path / "model")
+        path.write_bytes(whole)
+    daskalt.load(tmp_path / "model")
 
 
 @pytest.mark.parametrize(
@@ -239,5 +256,6 @@ def test_load_never_unpickles(fitted, tmp_path):
     name = next(iter(arrays))
     arrays[name] = np.array([object], dtype=object)
     np.savez(folder / "weights.npz", **arrays)
+    edit(folder, lambda document: None)
     with pytest.raises(StorageError, match="allow_pickle"):
         daskalt.load(folder)

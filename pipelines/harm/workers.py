@@ -25,22 +25,21 @@ def check_workers(options):
     table = Table("workers", f"{fits} fits on {WORKERS} worker processes, 1 to 3 killed in each")
     rng = np.random.default_rng(options.seed)
     outcomes = Counter()
-    with (
-        tempfile.TemporaryDirectory(prefix="daskalt-harm-") as folder,
-        local_workers(WORKERS) as client,
-    ):
+    with tempfile.TemporaryDirectory(prefix="daskalt-harm-") as folder:
         store = write_rows(Path(folder) / "rows.zarr", rows)
         scratch = Path(folder) / "scratch"
         scratch.mkdir()
         whole = {}
         for number, solver in enumerate(solvers(fits)):
-            if solver not in whole:
-                whole[solver] = undisturbed(solver, store, scratch, passes, client)
-            expected, seconds = whole[solver]
-            moments = np.sort(rng.uniform(0, seconds, rng.integers(1, 4)))
-            began = time.perf_counter()
-            with killer(client, moments, rng) as killed:
-                model = attempt(network(solver, passes, scratch=str(scratch)), store, client)
+            with local_workers(WORKERS) as client:
+                if solver not in whole:
+                    whole[solver] = undisturbed(solver, store, scratch, passes, client)
+                expected, seconds = whole[solver]
+                moments = np.sort(rng.uniform(0, seconds, rng.integers(1, 4)))
+                began = time.perf_counter()
+                with killer(client, moments, rng) as killed:
+                    model = attempt(network(solver, passes, scratch=str(scratch)), store, client)
+                took = time.perf_counter() - began
             same = model is not None and digest(model) == expected
             left = files(scratch)
             outcomes.update(finished=model is not None, same=same, orphans=len(left))
@@ -49,7 +48,7 @@ def check_workers(options):
                 fit=number + 1,
                 solver=solver,
                 undisturbed_seconds=seconds,
-                seconds=time.perf_counter() - began,
+                seconds=took,
                 killed_at=", ".join(f"{moment:.1f} s" for moment in killed),
                 finished=model is not None,
                 same_bits=same,
@@ -121,5 +120,8 @@ def worker_processes(client):
     Not of those that are starting: a nanny whose worker dies before it has started gives up.
     """
     known = set(client.cluster.scheduler.workers)
-    nannies = client.cluster.workers.values()
-    return [nanny.pid for nanny in nannies if nanny.worker_address in known]
+    return [
+        nanny.pid
+        for nanny in client.cluster.workers.values()
+        if nanny.worker_address in known and nanny.process.status.name == "running"
+    ]
