@@ -12,12 +12,16 @@ from pathlib import Path
 from pipelines.benchmark.tables import markdown, write
 from pipelines.harm.clients import check_clients
 from pipelines.harm.disk import check_disk
+from pipelines.harm.flips import check_flips
+from pipelines.harm.limits import check_limits
 from pipelines.harm.workers import check_workers
 
 CHECKS = {
     "workers": check_workers,
     "clients": check_clients,
     "disk": check_disk,
+    "flips": check_flips,
+    "limits": check_limits,
 }
 
 
@@ -38,6 +42,7 @@ def parser():
         help=f"checks to run, among: {', '.join(CHECKS)}",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/torture"), help="results folder")
+    parser.add_argument("--scratch", help="folder for the 25 GB that the check of limits writes")
     parser.add_argument("--quick", action="store_true", help="few and small fits")
     return parser
 

@@ -1,5 +1,6 @@
 """Fits that are cut short anywhere, by anything, and go on to the bits of a whole one."""
 
+import errno
 import os
 import signal
 import time
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 
 from daskalt import ADMM, BatchAltMin, Checkpoints, GradientDescent, MLPClassifier, StochasticAltMin
-from daskalt.errors import CheckpointWarning, InputError
+from daskalt.errors import CheckpointWarning, ClusterError, InputError, StorageError
+from daskalt.fitting import Monitor
 from daskalt.rules import Adam
 from daskalt.signals import Terminated, terminable
 from daskalt.solvers import SOLVERS, loop, tasks
+from daskalt.solvers.pass_graph import PassGraph
 
 ROWS, FEATURES = 600, 12
 VARIANTS = {
@@ -175,6 +178,83 @@ def test_another_version_is_an_error_and_another_library_a_warning(place, tmp_pa
     monkeypatch.setattr("daskalt.fitting.__version__", "99.0")
     with pytest.raises(InputError, match=r"daskalt '0\..*', not '99\.0'"):
         network("adam", tmp_path / "fit").fit(place, resume=True)
+
+
+# ----------------------------------------------------------------------------- lost machines
+
+
+@pytest.mark.usefixtures("small_graphs")
+@pytest.mark.parametrize("solver", ["altmin", "local steps", "batch-altmin", "adam", "lbfgs"])
+def test_graphs_that_fail_are_made_again_from_firm_ground(
+    place, tmp_path, monkeypatch, cluster, solver
+):
+    """Every third graph is one whose workers died too often."""
+    whole = network(solver).fit(place)
+    cluster(2)
+    monkeypatch.setattr(loop, "ROOT_SECONDS", 0.05)
+    run, calls = PassGraph.run, iter(range(10**6))
+
+    def failing(self, steps):
+        if next(calls) % 3 == 2:
+            raise ClusterError("Workers died.")
+        return run(self, steps)
+
+    monkeypatch.setattr(PassGraph, "run", failing)
+    assert_same(network(solver, Checkpoints(str(tmp_path), every_steps=4)).fit(place), whole)
+    assert next(calls) > 10
+
+
+def test_workers_that_die_for_ever_end_the_fit(place, monkeypatch, cluster):
+    cluster(1)
+
+    def failing(self, steps):
+        raise ClusterError("Workers died.")
+
+    monkeypatch.setattr(PassGraph, "run", failing)
+    with pytest.raises(ClusterError, match="Workers died"):
+        network("altmin").fit(place)
+
+
+@pytest.mark.usefixtures("small_graphs")
+@pytest.mark.parametrize("solver", ["altmin", "batch-altmin"])
+def test_workers_may_join_and_leave(place, monkeypatch, cluster, solver):
+    whole = network(solver).fit(place)
+    client = cluster(1)
+    see, sizes = Monitor.see, iter((3, 1))
+
+    def scaling(self, result, record):
+        client.cluster.scale(next(sizes, 1))
+        return see(self, result, record)
+
+    monkeypatch.setattr(Monitor, "see", scaling)
+    assert_same(network(solver).fit(place), whole)
+
+
+# ----------------------------------------------------------------------------- full disks
+
+
+@pytest.mark.parametrize("solver", ["batch-altmin", "admm", "altmin"])
+def test_a_disk_that_fills_leaves_a_checkpoint_to_go_on_from(place, tmp_path, monkeypatch, solver):
+    whole = network(solver).fit(place)
+    model = network(solver, tmp_path / "fit")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    see = Monitor.see
+
+    def filling(self, result, record):
+        if result.number == 1:
+            patched.setattr("zarr.storage._local._put", full)
+            patched.setattr(os, "fsync", full)
+        return see(self, result, record)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Monitor, "see", filling)
+        with pytest.raises(StorageError, match="disk is full"):
+            model.fit(place)
+    assert not list(tmp_path.rglob("*.partial"))
+    assert_same(model.fit(place, resume=True), whole)
 
 
 # ----------------------------------------------------------------------------- told to stop

@@ -88,8 +88,9 @@ def as_table(
     if y is None:
         group = _open(X, "X") if isinstance(X, str | Path) else X
         if isinstance(group, zarr.Group):
-            y = group.get("y")
-            sample_weight = group.get("sample_weight") if sample_weight is None else sample_weight
+            y = _child(group, "y")
+            if sample_weight is None:
+                sample_weight = _child(group, "sample_weight")
     ready = {"X": _prepare(X, "X")}
     if y is not None:
         ready["y"] = _prepare(y, "y")
@@ -168,10 +169,23 @@ def _open(location: str | Path, name: str) -> zarr.Array | zarr.Group:
         ) from error
 
 
+def _child(group: zarr.Group, name: str) -> Any:
+    """The array or group of a name; None if there is none."""
+    try:
+        return patiently(f"{name}: opening it in {group.store_path}", group.get, name)
+    except DaskaltError:
+        raise
+    except Exception as error:
+        raise StorageError(
+            f"{name}: the metadata of {group.store_path}/{name} are damaged "
+            f"({type(error).__name__}: {error}). Restore them, or write the array again."
+        ) from error
+
+
 def _member(group: zarr.Group, name: str) -> zarr.Array:
     wanted = kind_of(name)
     for key in (name, wanted):
-        member = group.get(key)
+        member = _child(group, key)
         if isinstance(member, zarr.Array):
             return member
     raise InputError(

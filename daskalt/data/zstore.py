@@ -22,7 +22,7 @@ import numpy as np
 import zarr
 from fsspec.implementations.local import LocalFileSystem
 
-from daskalt.data.chunks import broken_chunks, chunks_of_rows, missing_chunks, named
+from daskalt.data.chunks import broken_chunks, check_seal, chunks_of_rows, missing_chunks, named
 from daskalt.data.retries import patiently
 from daskalt.data.store import (
     NewGroup,
@@ -142,12 +142,12 @@ class ZStore:
             broken = named(self._broken(generation, name, start, stop))
             raise StorageError(
                 f"{where} cannot be read ({broken}): {type(error).__name__}: {error}. The store "
-                "is damaged or out of reach: fit again without resume."
+                "is damaged or out of reach: fit again with resume=False."
             ) from error
         if lost:
             raise StorageError(
                 f"{where} cannot be read: {named(lost)} of {_SLOTS[generation % 2]}/{name} is "
-                "missing. The store is damaged: fit again without resume."
+                "missing. The store is damaged: fit again with resume=False."
             )
         return part
 
@@ -222,5 +222,11 @@ class ZStore:
 @lru_cache(maxsize=256)
 def _opened(path: str, token: str) -> zarr.Array:
     array = patiently(f"Opening {path}", zarr.open_array, path, mode="r+")
+    try:
+        check_seal(array)
+    except ValueError as error:
+        raise StorageError(
+            f"{path} cannot be used: {error}. Fit again with resume=False."
+        ) from None
     # open_array takes a config too, and ignores it.
     return array.with_config({"write_empty_chunks": True})
