@@ -34,7 +34,7 @@ def listen(advance: Callable[[int], object]) -> Iterator[str]:
         yield topic
     finally:
         del _listeners[topic]
-        if client is not None:
+        if client is not None and client.status == "running":
             client.unsubscribe_topic(topic)
 
 

@@ -28,7 +28,7 @@ def test_python_examples_run_in_turn(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")  # for worker processes
     examples = fenced("python")
-    assert len(examples) == 4
+    assert len(examples) == 5
     with dask.config.set({"temporary-directory": str(tmp_path)}):
         for number, example in enumerate(examples):
             space = {"__name__": "__main__"}
