@@ -14,6 +14,7 @@ from pipelines.harm.clients import check_clients
 from pipelines.harm.disk import check_disk
 from pipelines.harm.flips import check_flips
 from pipelines.harm.limits import check_limits
+from pipelines.harm.plans import check_plans
 from pipelines.harm.workers import check_workers
 
 CHECKS = {
@@ -22,6 +23,7 @@ CHECKS = {
     "disk": check_disk,
     "flips": check_flips,
     "limits": check_limits,
+    "plans": check_plans,
 }
 
 

@@ -1,10 +1,4 @@
-"""Planned and measured peak memory of every process of a fit, over twelve configurations.
-
-`python -m pipelines.benchmark.plan_check [NUMBER ...]` makes every fit (or those of the numbers) in
-processes of its own and prints a table. Peaks are the kernel's own high-water marks of resident
-memory (VmHWM); that of a worker is read just before the workers are told to stop. A plan holds when
-measured ≤ planned ≤ 1.3 × measured, of the client and of the largest worker.
-"""
+"""Planned and measured peak memory of every process of a fit, over twelve configurations."""
 
 import json
 import subprocess
@@ -15,6 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 import zarr
+
+from daskalt.running import local_workers
+from pipelines.benchmark.memory_fit import high_water
+from pipelines.benchmark.tables import Table, Target
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SLACK = 1.3
@@ -72,18 +70,9 @@ def write_rows(path, case):
     group.create_array("y", data=y, chunks=(case.chunk_rows,))
 
 
-def high_water():
-    """Highest resident bytes of this process so far, from the kernel's VmHWM."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("/proc/self/status has no VmHWM: this check needs Linux")
-
-
 def fit(store, case):
     """Plan and fit in this process; print both accounts as JSON."""
     import dask
-    import distributed
 
     import daskalt
 
@@ -103,12 +92,7 @@ def fit(store, case):
     daskalt.planning.Project.check = keep  # the plan that the fit makes itself
     peaks = [0]
     if case.workers:
-        with (
-            distributed.LocalCluster(
-                n_workers=case.workers, threads_per_worker=case.threads, dashboard_address=None
-            ) as cluster,
-            distributed.Client(cluster) as client,
-        ):
+        with local_workers(case.workers) as client:
             model.fit(store)
             peaks = list(client.run(high_water).values())
     else:
@@ -116,8 +100,8 @@ def fit(store, case):
             model.fit(store)
     (plan,) = planned
     account = {
-        "client": high_water(),
-        "worker": max(peaks),
+        "client": high_water() * 1e9,
+        "worker": max(peaks) * 1e9,
         "planned_client": plan.client_bytes,
         "planned_worker": plan.worker_bytes or 0,
         "parts": plan.parts,
@@ -132,7 +116,7 @@ def check(case):
     with tempfile.TemporaryDirectory(prefix="daskalt-plan-check-") as folder:
         store = f"{folder}/rows.zarr"
         write_rows(store, case)
-        command = [sys.executable, "-m", "pipelines.benchmark.plan_check", "--fit", store]
+        command = [sys.executable, "-m", "pipelines.harm.plans", store]
         command.append(json.dumps(case))
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -140,20 +124,13 @@ def check(case):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def verdict(planned, measured):
-    """Whether a plan holds, in a word."""
-    if measured > planned:
-        return "OVER"
-    return "ok" if planned <= SLACK * measured else "LOOSE"
-
-
-def main(numbers=(), parts=False):
-    """Check all cases, or those of some numbers; print a line for every kind of process."""
-    print("| # | configuration | process | planned MB | measured MB | ratio | |")
-    print("|---|---|---|---|---|---|---|")
-    for number, case in enumerate(CASES, start=1):
-        if numbers and number not in numbers:
-            continue
+def check_plans(options):
+    """Planned and measured peaks over twelve configurations."""
+    table = Table(
+        "plans", f"measured peak ≤ planned ≤ {SLACK} × measured, {len(CASES)} configurations"
+    )
+    cases = CASES[:1] if options.quick else CASES
+    for number, case in enumerate(cases, start=1):
         account = check(case)
         where = f"{case.workers} workers" if case.workers else f"{case.threads} threads"
         words = (
@@ -162,14 +139,20 @@ def main(numbers=(), parts=False):
         )
         for process in ("client", "worker") if case.workers else ("client",):
             planned, measured = account[f"planned_{process}"], account[process]
-            print(
-                f"| {number} | {words} | {process} | {planned / 1e6:.0f} | {measured / 1e6:.0f} | "
-                f"{planned / measured:.2f} | {verdict(planned, measured)} |",
-                flush=True,
+            table.add(
+                Target(f"1 to {SLACK}", measured <= planned <= SLACK * measured),
+                number=number,
+                configuration=words,
+                process=process,
+                planned_mb=planned / 1e6,
+                measured_mb=measured / 1e6,
+                ratio=planned / measured,
             )
-        if parts:
-            for name in ("parts", "worker_parts"):
-                print({k: round(v / 1e6, 1) for k, v in (account[name] or {}).items()})
+    table.notes.append(
+        "Peak resident memory of the client, and of the largest worker, by the kernel's own "
+        "high-water mark; that of a worker is read just before the workers are told to stop."
+    )
+    return table
 
 
 def read_case(text):
@@ -178,8 +161,4 @@ def read_case(text):
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--fit"]:
-        fit(sys.argv[2], read_case(sys.argv[3]))
-    else:
-        words = sys.argv[1:]
-        main({int(word) for word in words if word != "--parts"}, "--parts" in words)
+    fit(sys.argv[1], read_case(sys.argv[2]))

@@ -1,0 +1,35 @@
+"""The quick part of the torture command: what it does to fits leaves them whole."""
+
+import json
+
+import pytest
+
+from pipelines import torture
+
+
+def run(tmp_path, check):
+    """The rows of a check's table."""
+    code = torture.main(["--quick", "--only", check, "--out", str(tmp_path)])
+    rows = json.loads((tmp_path / f"{check}.json").read_text())["rows"]
+    assert code == 0, rows
+    return [row["cells"] for row in rows]
+
+
+@pytest.mark.filterwarnings("default")
+def test_killed_workers_cost_no_bit(tmp_path):
+    rows = run(tmp_path, "workers")
+    assert len(rows) == 3
+    assert all(row["same bits"] and row["files left"] == 0 for row in rows)
+
+
+def test_a_killed_run_is_resumed_to_the_same_bits(tmp_path):
+    rows = run(tmp_path, "clients")
+    assert sum(row["kills"] for row in rows) == 2
+    assert all(row["same bits"] and row["files left"] == 0 for row in rows)
+
+
+def test_flipped_bits_are_found(tmp_path):
+    rows = run(tmp_path, "flips")
+    assert len(rows) == 10
+    assert all(row["trained on"] == 0 for row in rows)
+    assert sum(row["found"] for row in rows) > 15
