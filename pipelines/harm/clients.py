@@ -38,7 +38,7 @@ def check_clients(options):
             model = daskalt.load(folder / solver / "model")
             expected = digest(network(solver, passes).fit(store))
             same = digest(model) == expected
-            orphans = [path for path in files(folder) if "partial" in path or "checkpoint" in path]
+            orphans = unwanted(folder, solver)
             totals.update(account, resumed=account["kills"] if same else 0, orphans=len(orphans))
             table.add(
                 Target("same bits, no files left", same and not orphans),
@@ -52,6 +52,14 @@ def check_clients(options):
         f"{totals['while_writing']} of them while a checkpoint was being written."
     )
     return table
+
+
+def unwanted(folder, solver):
+    """What a finished run should not have left: half-written files, z, hidden folders."""
+    points = folder / f"{solver}.points"
+    kept = {str(path) for path in points.glob("checkpoint-*.*") if path.suffix != ".partial"}
+    hidden = [path for path in files(folder) if "/." in path.removeprefix(str(folder))]
+    return hidden + [path for path in files(points) if path not in kept]
 
 
 def write_config(folder, solver, store, passes):
