@@ -31,6 +31,7 @@ __all__ = [
     "in_this_process",
     "on_cluster",
     "parallelism",
+    "task_threads",
 ]
 
 ATTEMPTS = 5  # at a graph whose workers die
@@ -192,6 +193,14 @@ def parallelism() -> int:
     if get_scheduler(cls=Delayed) is get_sync:
         return 1
     return dask.config.get("num_workers", None) or CPU_COUNT
+
+
+def task_threads() -> int:
+    """Return how many threads run tasks in this process; to be called in one."""
+    try:
+        return distributed.get_worker().state.nthreads
+    except ValueError:  # no worker process
+        return dask.config.get("num_workers", None) or CPU_COUNT
 
 
 @contextmanager

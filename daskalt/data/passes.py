@@ -15,9 +15,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from dask.system import CPU_COUNT
 
 from daskalt.data.table import Block, Table
+from daskalt.reduction import task_threads
 
 __all__ = [
     "Group",
@@ -214,10 +214,14 @@ def read_ahead(read: Callable[[Any], Any], places: Sequence[Any]) -> Iterator[An
     yield coming.result()
 
 
-@cache
 def reader() -> ThreadPoolExecutor:
-    """Return the threads of this process that read while others compute, as many as cores."""
-    return ThreadPoolExecutor(CPU_COUNT, thread_name_prefix="daskalt-read")
+    """Return the threads of this process that read while others compute, one for each of those."""
+    return _readers(task_threads())
+
+
+@cache
+def _readers(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="daskalt-read")
 
 
 def _scatter(
