@@ -51,6 +51,9 @@ from daskalt.solvers.loop import Reading, WholeBlocks
 __all__ = ["BaseMLP", "Goal"]
 
 
+_STOPPING = ("early_stopping", "validation_fraction", "tol", "n_iter_no_change")
+
+
 class Goal(NamedTuple):
     """What the targets ask for."""
 
@@ -170,14 +173,19 @@ class BaseMLP(FittedMLP):
                 compile_step(solver, problem, solver.start(problem, weights, budget), table)
             keeper = None
             if checkpoints is not None:
-                identity = identify(
+                identity = {
+                    **_fingerprints(table),
+                    "held_out": None if held is None else _fingerprints(held.table),
+                    **{name: getattr(self, name) for name in _STOPPING},
+                } | identify(
                     solver,
                     problem,
                     reading,
                     steps=budget.steps,
                     seed=seed,
-                    **{name: fingerprint(source) for name, source in table.present.items()},
+                    class_factors=checksum(goal.class_factors),
                     blocks=checksum(bounds),
+                    held_blocks=None if held is None else checksum(held.bounds),
                     initial_weights=checksum(*weights),
                 )
                 keeper = Keeper(checkpoints, solver, identity)
@@ -525,6 +533,11 @@ class BaseMLP(FittedMLP):
     def _expect_targets(self, table: Table, classes: np.ndarray | None) -> Goal:
         """The goal as far as a plan has to know it: kind and number of the outputs."""
         raise NotImplementedError
+
+
+def _fingerprints(table: Table) -> dict[str, Any]:
+    """What tells the rows of a table from others."""
+    return {name: fingerprint(source) for name, source in table.present.items()}
 
 
 def _check_same_labels(before: Targets, now: Targets) -> None:

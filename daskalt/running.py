@@ -14,7 +14,7 @@ from distributed import Client, LocalCluster
 
 from daskalt.config import DataConfig, RunConfig
 from daskalt.data.sources import as_table
-from daskalt.data.store import storage_errors
+from daskalt.data.store import absolute, storage_errors
 from daskalt.data.table import Table
 from daskalt.errors import ConfigError, InputError
 from daskalt.examples import HELD_OUT, write_example
@@ -162,9 +162,7 @@ def _check_place(config: RunConfig, overwrite: bool) -> None:
 
 def open_rows(place: str, key: str) -> Table:
     """Return the rows of a Zarr group with arrays X and y; errors name ``key``."""
-    if "://" not in place:
-        place = str(Path(place).resolve())  # workers may run in another folder
-    table = as_table(place)
+    table = as_table(absolute(place))
     if table.y is None:
         raise InputError(f"{key}: {place} has no targets. It must be a group with arrays X and y.")
     return table

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from daskalt import ADMM, BatchAltMin, Checkpoints, GradientDescent, MLPClassifier, StochasticAltMin
+from daskalt.data.ingest import ingest
 from daskalt.errors import CheckpointWarning, ClusterError, InputError, StorageError
 from daskalt.fitting import Monitor
 from daskalt.rules import Adam
 from daskalt.signals import Terminated, terminable
 from daskalt.solvers import SOLVERS, loop, tasks
 from daskalt.solvers.pass_graph import PassGraph
+from tests.conftest import write_group
 
 ROWS, FEATURES = 600, 12
 VARIANTS = {
@@ -161,12 +163,40 @@ def test_a_fit_cut_short_is_resumed_replaced_or_refused(place, tmp_path):
         ({"hidden_layer_sizes": (8,)}, "widths"),
         ({"activation": "tanh"}, "activation 'relu', not 'tanh'"),
         ({"solver": "adagrad"}, "rule"),
+        ({"tol": 0.1}, "tol"),
+        ({"early_stopping": True}, "held_out"),
+        ({"class_weight": {0: 2.0}}, "class_factors"),
     ],
 )
 def test_other_parameters_are_named(place, tmp_path, change, named):
     model = network("adam", tmp_path / "fit").fit(place)
     with pytest.raises(InputError, match=f"of another fit, with {named}"):
         model.set_params(**change).fit(place, resume=True)
+
+
+@pytest.mark.parametrize("name", ["X", "y", "held_out"])
+def test_other_rows_are_named(rows, tmp_path, name):
+    X, y = rows
+    model = network("adam", tmp_path / "fit").fit(X, y, eval_set=(X, y))
+    other = X.copy(), y.copy()
+    if name == "X":
+        other[0][-1, -1] += 1
+    else:
+        other[1][0] = (y[0] + 1) % 3
+    train, watched = ((X, y), other) if name == "held_out" else (other, (X, y))
+    with pytest.raises(InputError, match=f"of another fit, with {name} "):
+        model.fit(*train, eval_set=watched, resume=True)
+
+
+def test_rows_elsewhere_that_daskalt_wrote_are_the_same(rows, tmp_path):
+    """What tells rows apart are the checksums that lie beside them, not their place or time."""
+    for name in ("one", "two"):
+        ingest([write_group(tmp_path / f"{name}.src", *rows)], tmp_path / name)
+    model = network("adam", tmp_path / "fit").fit(str(tmp_path / "one"))
+    before = model.coefs_
+    model.fit(str(tmp_path / "two"), resume=True)
+    for a, b in zip(model.coefs_, before, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_another_version_is_an_error_and_another_library_a_warning(place, tmp_path, monkeypatch):

@@ -29,6 +29,7 @@ __all__ = [
     "NewGroup",
     "PatientArray",
     "TemporaryStore",
+    "absolute",
     "check_space",
     "filesystem_of",
     "new_group",
@@ -173,6 +174,11 @@ def remove(filesystem: Any, path: str) -> None:
     """Remove a file or folder, if it is there."""
     with suppress(FileNotFoundError):
         filesystem.rm(path, recursive=True)
+
+
+def absolute(location: str) -> str:
+    """Return a location that means the same in processes that run in another folder."""
+    return location if "://" in location else str(Path(location).resolve())
 
 
 def filesystem_of(location: str | Path) -> tuple[Any, str]:

@@ -7,6 +7,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
+from daskalt.data.store import absolute
 from daskalt.data.zstore import ZStore
 from daskalt.solvers.base import Problem, Solver
 
@@ -45,7 +46,7 @@ class FullBatch(Solver):
         """Return the store of the rows' variables, which is not laid out yet."""
         layout = self.layout(problem)
         return ZStore(
-            location=self.kept_at or place or ZStore.place(scratch),
+            location=absolute(self.kept_at or place or ZStore.place(scratch)),
             rows=rows,
             names=tuple(layout),
             widths=tuple(layout.values()),
