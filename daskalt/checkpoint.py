@@ -31,6 +31,7 @@ from daskalt.parameters import check_parameters, integer, real
 __all__ = ["Checkpoint", "Checkpoints", "checksum"]
 
 FORMAT = 2
+_DAMAGE = (ValueError, KeyError, TypeError, FileNotFoundError)  # what reading a broken file raises
 _RECORD = re.compile(r"checkpoint-(\d{8})\.json$")
 
 
@@ -145,7 +146,9 @@ class Checkpoints:
         with _whole_file(filesystem, f"{path}/{name}.json") as file:
             file.write(_sealed(record | listed))
 
-    def load(self, types: Iterable[type]) -> Checkpoint | None:
+    def load(
+        self, types: Iterable[type], identity: dict[str, Any] | None = None
+    ) -> Checkpoint | None:
         """Return the newest checkpoint, or None if there is none yet.
 
         A damaged one is passed over for the one before it, with a warning.
@@ -154,9 +157,13 @@ class Checkpoints:
         ----------
         types : iterable of type
             The named tuples that a state may be made of.
+        identity : dict, optional
+            What the fit must be known by.
 
         Raises
         ------
+        InputError
+            If it is of another fit, or of a format that this version does not read.
         StorageError
             If there are some, and none can be read.
         """
@@ -164,7 +171,12 @@ class Checkpoints:
         reasons = []
         for number in sorted(self._numbers(), reverse=True):
             try:
-                checkpoint = self._read(number, kinds)
+                record = self._record(number)
+                if identity is not None:
+                    self._compare(record, identity)
+                checkpoint = self._read(record, kinds)
+            except InputError:
+                raise
             except Exception as error:
                 reasons.append(f"checkpoint-{number:08d}: {type(error).__name__}: {error}")
                 continue
@@ -183,38 +195,47 @@ class Checkpoints:
             )
         return None
 
-    def resume(self, types: Iterable[type], identity: dict[str, Any]) -> Checkpoint | None:
-        """Return the newest checkpoint of a fit with this identity, or None if there is none.
-
-        Raises
-        ------
-        InputError
-            If the checkpoint is of another fit.
-        """
-        checkpoint = self.load(types)
-        if checkpoint is None:
-            return None
-        for name, value in identity.items():
-            saved = checkpoint.identity.get(name)
-            if saved != value:
+    def _compare(self, record: dict[str, Any], identity: dict[str, Any]) -> None:
+        """Raise InputError if a checkpoint is of another fit."""
+        if record.get("format") != FORMAT:
+            raise InputError(
+                f"The checkpoint in {self.location} is of format {record.get('format')}; this "
+                f"version of daskalt reads {FORMAT}. Install the one that wrote it, "
+                f"{record['versions'].get('daskalt')}, or pass resume=False to start anew."
+            )
+        saved = record["identity"]
+        for name in [*identity, *(saved.keys() - identity.keys())]:
+            if saved.get(name) != identity.get(name):
                 raise InputError(
                     f"resume=True: the checkpoint in {self.location} is of another fit, with "
-                    f"{name} {saved!r}, not {value!r}. Restore that, or pass resume=False to start "
-                    "anew."
+                    f"{name} {saved.get(name)!r}, not {identity.get(name)!r}. Restore that, or "
+                    "pass resume=False to start anew."
                 )
-        return checkpoint
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the fit whose checkpoint is the newest that can be read; None if none can."""
+        for number in sorted(self._numbers(), reverse=True):
+            with suppress(*_DAMAGE):
+                return self._record(number)["identity"]["seed"]
+        return None
 
     def refuse_unfinished(self) -> None:
         """Raise InputError if there is a checkpoint of a fit that was cut short."""
         if not self._numbers():
             return
-        newest = self._header(max(self._numbers()))
-        if newest is not None and not newest["finished"]:
-            raise InputError(
-                f"checkpoint: {self.location} holds a fit that was cut short after "
-                f"{len(newest['history'])} passes. Pass resume=True (--resume) to go on with it, "
-                "resume=False (--overwrite) to start anew in its place, or name another folder."
-            )
+        try:
+            newest = self._record(max(self._numbers()))
+        except _DAMAGE:
+            words = "a fit whose newest checkpoint is damaged"
+        else:
+            if newest["finished"]:
+                return
+            words = f"a fit that was cut short after {len(newest['history'])} passes"
+        raise InputError(
+            f"checkpoint: {self.location} holds {words}. Pass resume=True (--resume) to go on with "
+            "it, resume=False (--overwrite) to start anew in its place, or name another folder."
+        )
 
     def clear(self) -> None:
         """Remove all checkpoints; whatever else is in the folder stays."""
@@ -223,21 +244,23 @@ class Checkpoints:
 
     def _numbers(self) -> list[int]:
         """The numbers of the checkpoints that are whole."""
-        filesystem, path = filesystem_of(self.location)
-        if not filesystem.exists(path):
-            return []
-        filesystem.invalidate_cache(path)
-        found = (_RECORD.search(str(name)) for name in filesystem.ls(path, detail=False))
+        found = (_RECORD.search(name) for name in self._names())
         return [int(match.group(1)) for match in found if match]
 
-    def _header(self, number: int) -> dict[str, Any] | None:
-        """The record of a checkpoint, None if it is damaged."""
-        with suppress(Exception):
-            return _unsealed(self._content(f"checkpoint-{number:08d}.json"))
-        return None
+    def _names(self) -> list[str]:
+        """The paths of all files in the folder."""
+        filesystem, path = filesystem_of(self.location)
+        filesystem.invalidate_cache(path)
+        try:
+            listed = patiently(f"Listing {self.location}", filesystem.ls, path, detail=False)
+        except FileNotFoundError:
+            return []
+        return list(map(str, listed))
 
-    def _read(self, number: int, types: dict[str, type]) -> Checkpoint:
-        record = _unsealed(self._content(f"checkpoint-{number:08d}.json"))
+    def _record(self, number: int) -> dict[str, Any]:
+        return _unsealed(self._content(f"checkpoint-{number:08d}.json"))
+
+    def _read(self, record: dict[str, Any], types: dict[str, type]) -> Checkpoint:
         content = self._content(record["arrays"]["name"])
         if hashlib.blake2b(content).hexdigest() != record["arrays"]["digest"]:
             raise ValueError("its arrays are not those that were written")
@@ -255,14 +278,12 @@ class Checkpoints:
 
     def _forget(self, first: int) -> None:
         """Remove the checkpoints before number ``first``, and what killed writers left."""
-        filesystem, path = filesystem_of(self.location)
-        if not filesystem.exists(path):
-            return
+        filesystem, _ = filesystem_of(self.location)
         kept = {number for number in self._numbers() if number >= first}
-        for name in map(str, filesystem.ls(path, detail=False)):
+        for name in self._names():
             match = re.search(r"checkpoint-(\d{8})\.(json|npz)(\.partial)?$", name)
             if match and (int(match.group(1)) not in kept or match.group(3)):
-                with suppress(FileNotFoundError):
+                with suppress(OSError):  # the next one that is written tries again
                     filesystem.rm_file(name)
 
 

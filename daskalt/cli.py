@@ -190,6 +190,8 @@ def _stopped(options: argparse.Namespace, interrupt: KeyboardInterrupt) -> str:
     words = ["daskalt", "fit", options.config]
     if options.output is not None:
         words += ["--output", options.output]
+    if options.overwrite:
+        words.append("--overwrite")
     return f"stopped. Go on with:\n{shlex.join([*words, *options.overrides, '--resume'])}"
 
 

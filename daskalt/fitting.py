@@ -325,12 +325,20 @@ class Monitor:
 
 
 def identify(
-    solver: Solver, problem: Problem, reading: Reading | WholeBlocks, **more: Any
+    facts: dict[str, Any],
+    solver: Solver,
+    problem: Problem,
+    reading: Reading | WholeBlocks,
+    **more: Any,
 ) -> dict[str, Any]:
-    """Return what a fit must have in common with another to go on from its checkpoint, as JSON."""
+    """Return what a fit must have in common with another to go on from its checkpoint, as JSON.
+
+    The first difference is named, so ``facts``, of rows and parameters, come first.
+    """
     network = problem.network
     parameters = {name: v for name, v in solver.get_params().items() if name != "store"}
     facts = {
+        **facts,
         "daskalt": __version__,
         "solver": type(solver).__name__,
         **parameters,
@@ -384,7 +392,13 @@ def train(
     if monitor.history:
         began -= monitor.history[-1]["total_seconds"]
     steps = job.reading.plan(job.table, job.bounds, passes.start).steps
-    bar = tqdm(total=steps * len(passes), desc="daskalt", unit="step", disable=not job.verbose)
+    bar = tqdm(
+        total=steps * len(passes),
+        initial=0 if position is None else position.steps,
+        desc="daskalt",
+        unit="step",
+        disable=not job.verbose,
+    )
     monitor.before = state
     with bar, _ended_by_divergence(monitor), stoppable(job.keeper), listen(bar.update) as topic:
         for result in run_passes(

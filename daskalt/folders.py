@@ -44,6 +44,8 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
     work = final.with_name(f".{final.name}.partial")
     old = final.with_name(f".{final.name}.replaced")
     with storage_errors(folder):
+        if old.exists() and not final.exists():  # killed between the two renames
+            old.rename(final)
         for leftover in (work, old):
             shutil.rmtree(leftover, ignore_errors=True)
         work.mkdir(parents=True)
@@ -54,5 +56,7 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
                 final.rename(old)
             work.rename(final)
     finally:
+        if old.exists() and not final.exists():
+            old.rename(final)
         for leftover in (work, old):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -11,13 +11,11 @@ from daskalt.errors import CheckpointWarning, ClusterError
 from daskalt.reduction import fetch
 from daskalt.signals import terminable
 from daskalt.solvers.base import Solver
-from daskalt.solvers.loop import Pace, fetched
+from daskalt.solvers.loop import HALT_SECONDS, Pace, fetched
 from daskalt.solvers.pass_graph import Branch, Position
 from daskalt.versions import versions
 
 __all__ = ["Keeper", "Standing", "checkpoint_types", "stoppable"]
-
-HALT_SECONDS = 20.0  # of work that stopping a fit may lose, about
 
 
 class Standing(NamedTuple):
@@ -58,7 +56,7 @@ class Keeper:
 
     def resume(self) -> Checkpoint | None:
         """Return the checkpoint to go on from, if there is one."""
-        saved = self.checkpoints.resume(checkpoint_types(self.solver), self.identity)
+        saved = self.checkpoints.load(checkpoint_types(self.solver), self.identity)
         if saved is not None and saved.versions != versions():
             others = {k: v for k, v in saved.versions.items() if versions().get(k) != v}
             warnings.warn(
@@ -71,6 +69,7 @@ class Keeper:
 
     def halt(self, fit: Standing, position: Position) -> None:
         """Take note of where the fit stands within a pass, and put that down if it is time."""
+        fit = fit._replace(history=list(fit.history))  # which grows before the next halt
         self._unsaved = (fit, position)
         every, minutes = self.checkpoints.every_steps, self.checkpoints.every_minutes
         old = minutes is not None and time.monotonic() - self._saved >= 60 * minutes
@@ -85,7 +84,9 @@ class Keeper:
         state, best = fetch(fit.state), fetch(fit.best)
         passed = position is None and self.storage is not None
         if passed:
-            self.storage.commit(state.step)
+            self.storage.commit(len(fit.history))
+        elif self.storage is not None:
+            self.storage.flush()
         self.checkpoints.save(
             Checkpoint(
                 self.identity,

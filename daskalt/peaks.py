@@ -32,7 +32,7 @@ BLAS_BYTES = 8 << 20  # of the packing buffers that OpenBLAS keeps for a thread
 # What a process comes to hold that no array accounts for: the threads of Dask and of Zarr, their
 # libraries, and memory that the allocator keeps between uses.
 LIBRARIES_BYTES = 32 << 20
-READER_BYTES = 12 << 20  # that the allocator keeps for a thread that reads
+READER_BYTES = 24 << 20  # that the allocator keeps for a thread that reads
 WORKER_BYTES = 330 << 20  # a worker process with daskalt imported and its kernels loaded
 KERNEL_BYTES = 48 << 20  # kernels that a worker has yet to load
 MARGIN = 0.1  # of everything beside the process as it is

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from daskalt.data.fingerprint import fingerprint
 from daskalt.data.opening import open_table
 from daskalt.data.scaling import Scaling, choose_scaling
 from daskalt.data.staging import copy_to_scratch, promised_copy
+from daskalt.data.store import absolute
 from daskalt.data.survey import check_weights, total_weight
 from daskalt.data.table import Table
 from daskalt.data.targets import Targets
@@ -36,7 +38,7 @@ from daskalt.fitting import (
     train,
     warn_if_sorted,
 )
-from daskalt.keeping import Keeper, checkpoint_types
+from daskalt.keeping import Keeper
 from daskalt.limits import parse_limit
 from daskalt.losses import Loss
 from daskalt.network import SPREAD, Network, Weights
@@ -150,7 +152,7 @@ class BaseMLP(FittedMLP):
             solver = get_solver(self.solver)
             checkpoints = self._checkpoints(solver, resume)
             table = open_table(self, X, y, sample_weight, reset=True)
-            seed = self._seed(checkpoints, solver) if resume else self._seed()
+            seed = self._seed(checkpoints) if resume else self._seed()
             table = self._arrange(table, seed)
             bounds, held = self._split(table, eval_set, seed)
             before = getattr(self, "_fitted", None) if self.warm_start else None
@@ -173,11 +175,13 @@ class BaseMLP(FittedMLP):
                 compile_step(solver, problem, solver.start(problem, weights, budget), table)
             keeper = None
             if checkpoints is not None:
-                identity = {
+                facts = {
                     **_fingerprints(table),
                     "held_out": None if held is None else _fingerprints(held.table),
                     **{name: getattr(self, name) for name in _STOPPING},
-                } | identify(
+                }
+                identity = identify(
+                    facts,
                     solver,
                     problem,
                     reading,
@@ -320,28 +324,30 @@ class BaseMLP(FittedMLP):
             return None
         if not isinstance(checkpoints, Checkpoints):
             checkpoints = Checkpoints(str(checkpoints))
+        checkpoints = replace(checkpoints, location=absolute(str(checkpoints.location)))
         if resume is None:
             checkpoints.refuse_unfinished()
         return checkpoints
 
-    def _seed(self, checkpoints: Checkpoints | None = None, solver: Solver | None = None) -> int:
+    def _seed(self, checkpoints: Checkpoints | None = None) -> int:
         """The seed of all that is random: that of a fit to resume, if it was left to chance."""
-        if self.random_state is None and checkpoints is not None and solver is not None:
-            saved = checkpoints.load(checkpoint_types(solver))
-            if saved is not None:
-                return saved.identity["seed"]
+        if self.random_state is None and checkpoints is not None:
+            seed = checkpoints.seed
+            if seed is not None:
+                return seed
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
     def _train(self, job: Training, state: Any, passes: int, monitor: Monitor, resume: bool) -> Any:
         """The state after all passes, those included that an earlier fit has made."""
         solver, keeper, position = job.solver, job.keeper, None
         saved = keeper.resume() if keeper is not None and resume else None
-        if saved is not None:
-            monitor.recall(saved.history, saved.best)
-            state, position = saved.state, saved.position
-        elif keeper is not None:
-            keeper.checkpoints.clear()
         with self._storage(job, saved is not None) as storage:
+            if saved is not None:
+                state, position = saved.state, saved.position
+                best = None if saved.best is None else solver.attach(saved.best, storage)
+                monitor.recall(saved.history, best)
+            elif keeper is not None:
+                keeper.checkpoints.clear()
             state = solver.attach(state, storage)
             if saved is not None and saved.finished:
                 return state
@@ -400,7 +406,8 @@ class BaseMLP(FittedMLP):
         if before is None:
             state = solver.start(problem, weights, budget)
         else:
-            state = before.state._replace(budget=budget)
+            # What a full batch keeps for each row is of the rows of that fit.
+            state = solver.attach(before.state, None)._replace(budget=budget)
         monitor = Monitor(0.0, 1 << 30, False)
         job = Training(solver, problem, table, bounds, reading, verbose=self.verbose)
         state = train(job, state, range(passes, passes + 1), monitor)

@@ -26,6 +26,7 @@ __all__ = [
     "Handle",
     "active_client",
     "call",
+    "connected",
     "fetch",
     "fold",
     "in_this_process",
@@ -127,7 +128,7 @@ class Graph:
                     wanted = Delayed(result.key, self._tasks)
                     return dask.compute(wanted, optimize_graph=False)[0]
             except ClusterError:
-                if attempt == ATTEMPTS or not _connected():
+                if attempt == ATTEMPTS or not connected():
                     raise
         raise AssertionError
 
@@ -209,7 +210,7 @@ def _cluster_errors() -> Iterator[None]:
     try:
         yield
     except (distributed.KilledWorker, CancelledError, CommClosedError) as error:
-        if _connected():
+        if connected():
             raise ClusterError(
                 f"Workers died again and again at the same task: {error}. Their logs say why; if "
                 "they ran out of memory, see what plan() says, and give them more or take smaller "
@@ -220,8 +221,8 @@ def _cluster_errors() -> Iterator[None]:
         ) from error
 
 
-def _connected() -> bool:
-    """Whether the client of the active cluster still has a scheduler to talk to."""
+def connected() -> bool:
+    """Say whether the client of the active cluster still has a scheduler to talk to."""
     return on_cluster() and get_scheduler(cls=Delayed).__self__.status == "running"  # type: ignore[union-attr]
 
 

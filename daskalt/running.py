@@ -59,7 +59,7 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
     tables = None if config.data.train is None else _own_tables(config.data)
     # Asked to overwrite, a run starts anew; unasked it does not replace one that was cut short.
     going_on = True if resume else (False if overwrite else None)
-    with whole_folder(config.output) as folder, _cluster(config), _checkpoint(config):
+    with _checkpoint(config), whole_folder(config.output) as folder, _cluster(config):
         train, test = tables or _example_tables(config.data, folder)
         report = _fit(config, train, test, going_on)
         with storage_errors(config.output):

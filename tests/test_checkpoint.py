@@ -43,7 +43,7 @@ def test_a_state_comes_back_as_it_was(checkpoints):
     checkpoints.refuse_unfinished()
     history = [{"loss": 0.1 + 0.2}, {"loss": 1e-300}]
     checkpoints.save(Checkpoint({"seed": 1}, STATE, history))
-    saved = checkpoints.resume(TYPES, {"seed": 1})
+    saved = checkpoints.load(TYPES, {"seed": 1})
     assert saved.history == history
     assert type(saved.state) is Outer
     np.testing.assert_array_equal(saved.state.parts[0], STATE.parts[0])
@@ -57,7 +57,7 @@ def test_a_state_comes_back_as_it_was(checkpoints):
 def test_a_checkpoint_of_another_fit_is_named(checkpoints):
     checkpoints.save(Checkpoint({"seed": 1, "mu": 2.0}, STATE, []))
     with pytest.raises(InputError, match=r"of another fit, with mu 2\.0, not 3\.0"):
-        checkpoints.resume(TYPES, {"seed": 1, "mu": 3.0})
+        checkpoints.load(TYPES, {"seed": 1, "mu": 3.0})
 
 
 def test_a_write_that_fails_leaves_the_checkpoint_before(tmp_path, monkeypatch):
@@ -104,6 +104,22 @@ def test_a_fit_cut_short_is_not_replaced_unasked(checkpoints):
         checkpoints.refuse_unfinished()
     checkpoints.save(Checkpoint({}, STATE, [{}, {}], finished=True))
     checkpoints.refuse_unfinished()
+
+
+def test_what_the_other_fit_has_more_is_named_too(checkpoints):
+    checkpoints.save(Checkpoint({"seed": 1, "weight": 2.0}, STATE, []))
+    with pytest.raises(InputError, match=r"of another fit, with weight 2\.0, not None"):
+        checkpoints.load((), {"seed": 1})  # before any of its state is built
+
+
+def test_a_damaged_record_is_not_replaced_unasked(tmp_path):
+    checkpoints = Checkpoints(str(tmp_path))
+    checkpoints.save(Checkpoint({}, STATE, [{}], finished=True))
+    checkpoints.save(Checkpoint({"seed": 7}, STATE, [{}, {}]))
+    path = tmp_path / "checkpoint-00000002.json"
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(InputError, match="newest checkpoint is damaged"):
+        checkpoints.refuse_unfinished()
 
 
 @pytest.mark.parametrize("name", ["checkpoint-00000001.json", "checkpoint-00000001.npz"])

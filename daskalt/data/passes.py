@@ -7,6 +7,7 @@ of the group, and every block is read once. All of it follows from the data, the
 seed, never from how many threads or workers there are.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -222,6 +223,9 @@ def reader() -> ThreadPoolExecutor:
 @cache
 def _readers(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="daskalt-read")
+
+
+os.register_at_fork(after_in_child=_readers.cache_clear)  # the threads stay in the parent
 
 
 def _scatter(

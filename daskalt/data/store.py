@@ -178,7 +178,7 @@ def remove(filesystem: Any, path: str) -> None:
 
 def absolute(location: str) -> str:
     """Return a location that means the same in processes that run in another folder."""
-    return location if "://" in location else str(Path(location).resolve())
+    return location if "://" in location else str(Path(location).expanduser().resolve())
 
 
 def filesystem_of(location: str | Path) -> tuple[Any, str]:

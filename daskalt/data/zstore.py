@@ -99,7 +99,8 @@ class ZStore:
                 "another place, or remove it yourself."
             )
         with storage_errors(self.location):
-            remove(filesystem, path)
+            for name in (*_SLOTS, "zarr.json"):  # other things may have been put beside them
+                remove(filesystem, f"{path}/{name}")
             zarr.create_group(self.location, attributes={_MARK: 0})
             group = NewGroup(self.location, Path(path))
             for slot in _SLOTS:
@@ -192,10 +193,15 @@ class ZStore:
 
     def commit(self, generation: int) -> None:
         """Make a generation, now written whole, the one that counts."""
+        self.flush()
         with storage_errors(self.location):
-            if isinstance(filesystem_of(self.location)[0], LocalFileSystem):
-                os.sync()  # a machine that loses power must not keep this mark and lose the rows
-            zarr.open_group(self.location, mode="r+").update_attributes({_MARK: generation})
+            group = zarr.open_group(self.location, mode="r+")
+            patiently(f"Writing {self.location}", group.update_attributes, {_MARK: generation})
+
+    def flush(self) -> None:
+        """Have what was written on disk: a machine that loses power must not lose it alone."""
+        if isinstance(filesystem_of(self.location)[0], LocalFileSystem):
+            os.sync()
 
     @property
     def generation(self) -> int | None:

@@ -15,7 +15,7 @@ import numpy as np
 from daskalt.data.passes import PassPlan, plan_blocks, plan_pass
 from daskalt.data.table import Table
 from daskalt.errors import ClusterError
-from daskalt.reduction import ATTEMPTS, Handle, fetch, on_cluster
+from daskalt.reduction import ATTEMPTS, Handle, connected, fetch, on_cluster
 from daskalt.solvers.base import Problem, Solver
 from daskalt.solvers.pass_graph import Branch, Job, Position, run_graph, spans_of, tasks_of
 from daskalt.statistics import Score
@@ -24,7 +24,8 @@ __all__ = ["Halt", "Pace", "Pass", "Reading", "WholeBlocks", "fetched", "run_pas
 
 GRAPH_TASKS = 4096  # of a graph; a task costs the scheduler some 5 KB while its graph runs
 FIRST_TASKS = 64  # of a graph of limited time, before it is known how long a task takes
-ROOT_SECONDS = 5.0  # of work that a lost worker can cost, about
+ROOT_SECONDS = 5.0  # between the points that a fit on a cluster can be made anew from, about
+HALT_SECONDS = 20.0  # of a graph of a fit that may be stopped or lose workers, about
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,9 @@ def run_passes(
     """
     job = Job(solver, problem, table, solver.surveys(state.budget), progress)
     run = _Run(job, state, position or Position(numbers.start))
-    speed = _Speed(pace or Pace())
+    if pace is None:
+        pace = Pace(seconds=HALT_SECONDS) if on_cluster() else Pace()
+    speed = _Speed(pace)
     yielded = run.position.number - 1
     plan: PassPlan | None = None
     planned = None
@@ -158,11 +161,11 @@ def run_passes(
         result = run.advance(plan, speed, first=number == numbers.start)
         if result is None:  # workers died: from where the fit last stood on firm ground
             continue
-        if isinstance(result, Halt):
-            yield result
-        elif number > yielded:
+        if number <= yielded:  # told already, before workers died
+            continue
+        if isinstance(result, Pass):
             yielded = number
-            yield result
+        yield result
 
 
 class _Speed:
@@ -203,35 +206,39 @@ class _Run:
         self.failures = 0
         self.states = end.states
         position = end.position._replace(seconds=self.position.seconds + seconds)
-        if result is None:
-            self._stand(position)
-            return Halt(self.states[0], self.position)
         done, number = position, position.number
+        if not self._stand(position if result is None else Position(number + 1)):
+            return None
+        if result is None:
+            return Halt(self.states[0], self.position)
         score, report = result
-        self._stand(Position(number + 1))
         return Pass(number, self.states[0], score, report, done.seconds, plan.steps, done.rows)
 
-    def _stand(self, position: Position) -> None:
+    def _stand(self, position: Position) -> bool:
         """Take in where the fit stands; now and then hold what it needs to begin again there.
 
         On a cluster a lost result is made anew from what it depends on, which without this could
-        be everything since the start of the fit.
+        be everything since the start of the fit. Variables of the rows, of which there are two
+        generations, allow no further way back than the start of a pass.
         """
         self.position = position
-        if self.root is None or time.perf_counter() - self.rooted < ROOT_SECONDS:
-            return
+        due = time.perf_counter() - self.rooted >= ROOT_SECONDS
+        due = due or (self.job.solver.full_batch and not position.begun)
+        if self.root is None or not due:
+            return True
         try:
             state, position = fetch(self.states[0]), fetched(position)
         except ClusterError:
             self._fall_back()
-            return
+            return False
         self.root = (state, position)
         self.states, self.position = [state], position
         self.rooted = time.perf_counter()
+        return True
 
     def _fall_back(self) -> None:
         self.failures += 1
-        if self.root is None or self.failures == ATTEMPTS:
+        if self.root is None or self.failures == ATTEMPTS or not connected():
             raise
         state, self.position = self.root
         self.states = [state]

@@ -40,8 +40,13 @@ class Coming:
     A scheduler that takes them to another process takes the rows themselves.
     """
 
-    def __init__(self, read: Callable[..., Rows], *arguments: Any) -> None:
+    def __init__(self, size: int, read: Callable[..., Rows], *arguments: Any) -> None:
+        self._size = size
         self._rows = reader().submit(read, *arguments)
+
+    def __sizeof__(self) -> int:
+        """Return the bytes of the rows, which schedulers ask for."""
+        return self._size
 
     def part(self, start: int, stop: int) -> Rows:
         """Return a view of some of the rows."""
@@ -127,7 +132,7 @@ def load(shared: tuple, table: Table, lane: Lane, check: bool, *gate: Any) -> Ro
     """The rows of a lane: from storage they are on their way, while this thread computes."""
     if table.kept:
         return read(shared, table, lane, check)
-    return Coming(read, shared, table, lane, check)
+    return Coming(lane.rows * table.row_bytes, read, shared, table, lane, check)
 
 
 def read(shared: tuple, table: Table, lane: Lane, check: bool) -> Rows:
