@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -293,6 +294,37 @@ def test_a_run_that_was_cut_short_is_replaced_when_asked_to(tmp_path, monkeypatc
     assert (tmp_path / "run.checkpoint").is_dir()
     assert cli.main(["fit", config, "--overwrite"]) == 0
     assert not (tmp_path / "run.checkpoint").exists()
+
+
+def test_the_checkpoint_goes_when_the_run_folder_is_there(tmp_path, monkeypatch, capsys):
+    """Stopped after the fit, while workers are being told to end, a run can still go on."""
+    config = write_config(tmp_path)
+
+    @contextmanager
+    def interrupted(_):
+        yield
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "_cluster", interrupted)
+        assert cli.main(["fit", config]) == 130
+    assert not (tmp_path / "run").exists()
+    assert cli.main(["fit", config, "--resume"]) == 0
+    assert not (tmp_path / "run.checkpoint").exists()
+
+
+def test_a_run_that_replaces_another_prints_a_command_that_does(tmp_path, monkeypatch, capsys):
+    config = write_config(tmp_path)
+    assert cli.main(["fit", config]) == 0
+
+    def failing(self, result, record):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Monitor, "see", failing)
+        assert cli.main(["fit", config, "--overwrite"]) == 130
+    command = capsys.readouterr().err.splitlines()[-1]
+    assert cli.main(shlex.split(command)[1:]) == 0
 
 
 def test_sigterm_puts_a_run_down(tmp_path):

@@ -234,6 +234,57 @@ def test_graphs_that_fail_are_made_again_from_firm_ground(
     assert next(calls) > 10
 
 
+@pytest.mark.usefixtures("small_graphs")
+@pytest.mark.parametrize("solver", [BatchAltMin(restart=False), ADMM(divergence=1e9, warm_up=1)])
+def test_there_is_no_way_back_past_the_start_of_a_pass_where_z_is_stored(
+    place, monkeypatch, cluster, solver
+):
+    """Of the variables there are two generations; an older root would find others' in place."""
+    whole = network(solver, max_iter=6).fit(place)
+    cluster(2)
+    run, failed = PassGraph.run, []
+
+    def failing(self, steps):
+        result = run(self, steps)
+        if self.position.number == 4 and len(failed) < 2:
+            failed.append(self.position)
+            raise ClusterError("Workers died.")
+        return result
+
+    monkeypatch.setattr(PassGraph, "run", failing)
+    assert_same(network(solver, max_iter=6).fit(place), whole)
+    assert len(failed) == 2
+
+
+@pytest.mark.usefixtures("small_graphs")
+def test_a_pass_that_was_reported_is_not_again(place, tmp_path, monkeypatch, cluster):
+    """A fit that falls back into an earlier pass neither reports nor puts it down anew."""
+    whole = network("altmin", max_iter=5).fit(place)
+    cluster(1)
+    monkeypatch.setattr(loop, "ROOT_SECONDS", 1e9)
+    run, failed, standing = PassGraph.run, [], []
+
+    def failing(self, steps):
+        if self.position.number == 3 and not failed:
+            failed.append(self.position)
+            raise ClusterError("Workers died.")
+        return run(self, steps)
+
+    save = Checkpoints.save
+
+    def watched(self, checkpoint, **options):
+        position = checkpoint.position
+        standing.append((len(checkpoint.history), None if position is None else position.number))
+        save(self, checkpoint, **options)
+
+    monkeypatch.setattr(PassGraph, "run", failing)
+    monkeypatch.setattr(Checkpoints, "save", watched)
+    model = network("altmin", Checkpoints(str(tmp_path), every_steps=1), max_iter=5).fit(place)
+    assert_same(model, whole)
+    assert failed
+    assert all(number in (None, passes) for passes, number in standing)
+
+
 def test_workers_that_die_for_ever_end_the_fit(place, monkeypatch, cluster):
     cluster(1)
 
