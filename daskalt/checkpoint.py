@@ -244,8 +244,7 @@ class Checkpoints:
 
     def _numbers(self) -> list[int]:
         """The numbers of the checkpoints that are whole."""
-        found = (_RECORD.search(name) for name in self._names())
-        return [int(match.group(1)) for match in found if match]
+        return _numbers_in(self._names())
 
     def _names(self) -> list[str]:
         """The paths of all files in the folder."""
@@ -279,12 +278,18 @@ class Checkpoints:
     def _forget(self, first: int) -> None:
         """Remove the checkpoints before number ``first``, and what killed writers left."""
         filesystem, _ = filesystem_of(self.location)
-        kept = {number for number in self._numbers() if number >= first}
-        for name in self._names():
+        names = self._names()
+        kept = {number for number in _numbers_in(names) if number >= first}
+        for name in names:
             match = re.search(r"checkpoint-(\d{8})\.(json|npz)(\.partial)?$", name)
             if match and (int(match.group(1)) not in kept or match.group(3)):
                 with suppress(OSError):  # the next one that is written tries again
                     filesystem.rm_file(name)
+
+
+def _numbers_in(names: Iterable[str]) -> list[int]:
+    found = map(_RECORD.search, names)
+    return [int(match.group(1)) for match in found if match]
 
 
 def _pack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
@@ -292,7 +297,9 @@ def _pack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, np.ndarray):
         if value.dtype.hasobject:  # which NumPy would pickle
             raise TypeError("a state cannot hold an array of objects")
-        name = f"array{len(arrays)}"
+        # States share arrays, with each other and within: each is written once.
+        known = (name for name, array in arrays.items() if array is value)
+        name = next(known, f"array{len(arrays)}")
         arrays[name] = value
         return {"array": name}
     if isinstance(value, tuple) and hasattr(value, "_fields"):

@@ -81,7 +81,8 @@ class Keeper:
     ) -> None:
         """Put the fit down; without a position it stands between two passes."""
         self._unsaved = (fit, position)
-        state, best = fetch(fit.state), fetch(fit.best)
+        state = fetch(fit.state)
+        best = state if fit.best is fit.state else fetch(fit.best)
         passed = position is None and self.storage is not None
         if passed:
             self.storage.commit(len(fit.history))

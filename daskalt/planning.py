@@ -177,8 +177,6 @@ class Project:
         As the fit has them; the scaling of the problem may be made up.
     passes : int
         That the fit makes.
-    seed : int
-        Of the fit.
     read : callable
         Says how rows are read: of a table, a batch size (None leaves it to "auto" or as it is) and
         a memory limit that the user sets.

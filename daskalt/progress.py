@@ -6,6 +6,8 @@ from contextlib import contextmanager, suppress
 
 import distributed
 
+from daskalt.reduction import active_client
+
 __all__ = ["listen", "report_step"]
 
 _listeners: dict[str, Callable[[int], object]] = {}
@@ -26,7 +28,7 @@ def report_step(topic: str | None) -> None:
 def listen(advance: Callable[[int], object]) -> Iterator[str]:
     """Call ``advance(1)`` after every step that reports to the topic that this yields."""
     topic = f"daskalt-{uuid.uuid4().hex}"
-    client = _active_client()
+    client = active_client()
     _listeners[topic] = advance
     if client is not None:
         client.subscribe_topic(topic, lambda event: advance(1))
@@ -36,10 +38,3 @@ def listen(advance: Callable[[int], object]) -> Iterator[str]:
         del _listeners[topic]
         if client is not None and client.status == "running":
             client.unsubscribe_topic(topic)
-
-
-def _active_client() -> distributed.Client | None:
-    try:
-        return distributed.get_client()
-    except ValueError:
-        return None

@@ -198,8 +198,8 @@ class _Run:
         try:
             end, score = run_graph(self.job, plan, spans, self.states, self.position, first)
             result = None if score is None else fetch(score)
-        except ClusterError:
-            self._fall_back()
+        except ClusterError as error:
+            self._fall_back(error)
             return None
         seconds = time.perf_counter() - began
         speed.learn(sum(tasks_of(span) for span in spans), seconds)
@@ -228,18 +228,18 @@ class _Run:
             return True
         try:
             state, position = fetch(self.states[0]), fetched(position)
-        except ClusterError:
-            self._fall_back()
+        except ClusterError as error:
+            self._fall_back(error)
             return False
         self.root = (state, position)
         self.states, self.position = [state], position
         self.rooted = time.perf_counter()
         return True
 
-    def _fall_back(self) -> None:
+    def _fall_back(self, error: ClusterError) -> None:
         self.failures += 1
         if self.root is None or self.failures == ATTEMPTS or not connected():
-            raise
+            raise error
         state, self.position = self.root
         self.states = [state]
 
