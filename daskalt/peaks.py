@@ -67,7 +67,6 @@ class Work:
     plan: PassPlan
     rehearsal: Rehearsal
     held: Table | None
-    keeps_best: bool
     checkpoints: bool
     staged: bool = False  # whether the rows are first copied from this process's memory
 
@@ -118,8 +117,8 @@ def worker_peak(work: Work, machine: Machine) -> dict[str, int] | None:
     share = -(-work.lanes // machine.workers) / work.lanes
     steps = _steps(work, threads, share)
     lanes = 1 if work.whole else -(-work.lanes // machine.workers)
-    # Every lane has a copy of the state; one is left of the pass before, one of the start.
-    copies = lanes + 1 + work.keeps_best
+    # Every lane has a copy of the state; one is left of the pass before, one of the best.
+    copies = lanes + 2
     steps["states"] = copies * work.rehearsal.state + lanes * work.rehearsal.fresh
     # All roots of the tree come to every worker, and lie there beside what they were sent as.
     steps["statistics"] += work.rehearsal.statistics * min(work.lanes, FAN_IN)
@@ -268,7 +267,7 @@ def _surveys(work: Work, threads: int) -> int:
 def _states(work: Work, chain: int) -> int:
     """The state and what of it there is more than once."""
     rehearsal = work.rehearsal
-    copies = chain + 1 + work.keeps_best  # of the pass before; of the best
+    copies = chain + 2  # of the pass before, of the best
     return rehearsal.state + copies * rehearsal.fresh + rehearsal.initial
 
 

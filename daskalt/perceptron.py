@@ -304,7 +304,6 @@ class BaseMLP(FittedMLP):
             read=read,
             given=parse_limit(self.memory_limit),
             machine=machine,
-            early_stopping=self.early_stopping,
             checkpoints=checkpoints or solver.kept_at is not None,
             shuffled=shuffled,
         )

@@ -184,8 +184,8 @@ class Project:
         The limit that the user has set.
     machine : Machine
         Where the fit runs.
-    early_stopping, checkpoints : bool
-        Whether there are a best state, and checkpoints.
+    checkpoints : bool
+        Whether there are any.
     shuffled : int
         Bytes that lie on disk a second time while they are shuffled.
     """
@@ -199,7 +199,6 @@ class Project:
     read: Callable[[Table, int | None, int | None], Reading | WholeBlocks]
     given: Limit | None
     machine: Machine
-    early_stopping: bool = False
     checkpoints: bool = False
     shuffled: int = 0
 
@@ -252,7 +251,6 @@ class Project:
             plan=steps,
             rehearsal=rehearsal,
             held=self.held,
-            keeps_best=self.early_stopping or solver.divergence < np.inf,
             checkpoints=self.checkpoints,
         )
         parts = client_peak(work, machine, base)
