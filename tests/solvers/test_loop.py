@@ -13,9 +13,9 @@ from daskalt.data.sources import as_table
 from daskalt.data.table import Table
 from daskalt.errors import DivergenceError, InputError
 from daskalt.reduction import Graph
-from daskalt.solvers import StochasticAltMin, loop, pass_graph, tasks
+from daskalt.solvers import LBFGS, StochasticAltMin, loop, pass_graph, tasks
 from daskalt.solvers.base import Budget
-from daskalt.solvers.loop import Pass, Reading, run_passes
+from daskalt.solvers.loop import Pass, Reading, WholeBlocks, run_passes
 from tests.solvers.problems import make_problem
 
 ROWS = 240
@@ -225,6 +225,34 @@ def test_no_group_is_read_before_the_one_before_it_is_in_use(case, monkeypatch, 
         number = group_of[start // 10]
         assert done >= sum(group.steps for group in plan.groups[: max(0, number - 1)])
     assert done == plan.steps
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["steps", "all rows"])
+def test_the_next_rows_are_read_while_rows_are_used(case, monkeypatch, whole):
+    """With one thread that computes, the first use of rows waits until a second read begins."""
+    log, second, rows = [], threading.Event(), case.rows
+
+    class Telling(Watched):
+        def read(self, start, stop):
+            if self.log:
+                second.set()
+            return super().read(start, stop)
+
+    table = Table(Telling(rows.X, "X", log), MemorySource(rows.y, "y"))
+    bounds = blocks_of(table)
+    reading = WholeBlocks(10) if whole else Reading(20, 1, 40, seed=None)
+    statistics, overlapped = tasks.statistics, []
+
+    def waiting(*arguments):
+        overlapped.append(second.wait(10))
+        return statistics(*arguments)
+
+    monkeypatch.setattr(tasks, "statistics", waiting)
+    solver = LBFGS() if whole else StochasticAltMin(z_step="newton")  # which surveys nothing
+    state = solver.start(case.problem, case.weights, Budget(12, 12, 12))
+    with dask.config.set(scheduler="threads", num_workers=1):
+        list(run_passes(solver, case.problem, table, bounds, reading, state, range(1)))
+    assert all(overlapped)
 
 
 def test_a_pass_reads_every_chunk_once(case):
