@@ -14,9 +14,9 @@ from daskalt.data.staging import staged_bytes
 from daskalt.data.table import Table
 from daskalt.errors import InputError
 from daskalt.export import to_sklearn
-from daskalt.fitting import all_blocks, count_rows
 from daskalt.network import Weights
 from daskalt.predicting import Predictor, predict_stored
+from daskalt.preparing import all_blocks, count_rows
 from daskalt.scoring import score_table
 from daskalt.solvers.base import Problem
 from daskalt.statistics import Score

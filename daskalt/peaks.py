@@ -17,7 +17,7 @@ import zarr
 from daskalt.data.passes import CHUNK_ROWS, PassPlan
 from daskalt.data.readers import KEPT_BYTES, SlicedSource, Source, ZarrSource
 from daskalt.data.table import Table
-from daskalt.fitting import INITIAL_ROWS, SAMPLE_BLOCKS, SAMPLE_ROWS
+from daskalt.preparing import INITIAL_ROWS, SAMPLE_BLOCKS, SAMPLE_ROWS
 from daskalt.reduction import FAN_IN
 from daskalt.rehearsal import Rehearsal
 from daskalt.solvers.base import Problem, Solver

@@ -21,30 +21,28 @@ from daskalt.data.table import Table
 from daskalt.data.targets import Targets
 from daskalt.errors import InputError
 from daskalt.fitted import Fitted, FittedMLP
-from daskalt.fitting import (
+from daskalt.fitting import Training, identify, train
+from daskalt.keeping import Keeper
+from daskalt.limits import parse_limit
+from daskalt.losses import Loss
+from daskalt.monitor import Monitor
+from daskalt.network import SPREAD, Network, Weights
+from daskalt.parameters import check_parameters, choice, integer, real
+from daskalt.peaks import Machine
+from daskalt.planning import Plan, Project, current_machine
+from daskalt.preparing import (
     INITIAL_ROWS,
     Held,
-    Monitor,
-    Training,
     all_blocks,
     choose_blocks,
     choose_reading,
     compile_step,
     count_rows,
     hold_out,
-    identify,
     most_batch_rows,
     sample_rows,
-    train,
     warn_if_sorted,
 )
-from daskalt.keeping import Keeper
-from daskalt.limits import parse_limit
-from daskalt.losses import Loss
-from daskalt.network import SPREAD, Network, Weights
-from daskalt.parameters import check_parameters, choice, integer, real
-from daskalt.peaks import Machine
-from daskalt.planning import Plan, Project, current_machine
 from daskalt.reduction import in_this_process
 from daskalt.solvers import get_solver
 from daskalt.solvers.base import Budget, Problem, Solver

@@ -13,7 +13,6 @@ from daskalt.data.readers import Source
 from daskalt.data.staging import Promised, staged_bytes
 from daskalt.data.table import Table
 from daskalt.errors import PlanError
-from daskalt.fitting import all_blocks, count_rows
 from daskalt.limits import (
     Limit,
     describe_bytes,
@@ -23,6 +22,7 @@ from daskalt.limits import (
     worker_limit,
 )
 from daskalt.peaks import BEFORE, Machine, Work, client_peak, worker_peak
+from daskalt.preparing import all_blocks, count_rows
 from daskalt.reduction import active_client, in_this_process, parallelism
 from daskalt.rehearsal import Rehearsal, rehearse
 from daskalt.solvers.base import Budget, Problem, Solver

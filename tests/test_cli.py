@@ -21,7 +21,7 @@ import daskalt
 from daskalt import Checkpoints, cli, running
 from daskalt.config import load_config, read_overrides
 from daskalt.errors import ConfigError, InputError
-from daskalt.fitting import Monitor
+from daskalt.monitor import Monitor
 
 CONF = Path(__file__).parent.parent / "conf"
 QUICK = {

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import daskalt
-from daskalt import MLPClassifier, MLPRegressor, StochasticAltMin, fitting
+from daskalt import MLPClassifier, MLPRegressor, StochasticAltMin, fitting, preparing
 from daskalt.data.table import Block
 from daskalt.errors import InputError, StorageError, UnshuffledWarning
 
@@ -730,7 +730,7 @@ def sorted_path(store):
 @pytest.fixture
 def small_buffer(monkeypatch):
     """Rows are mixed a few hundred at a time, and surveyed in blocks of as many."""
-    monkeypatch.setattr(fitting, "BUFFER_BYTES", 300 * 32)
+    monkeypatch.setattr(preparing, "BUFFER_BYTES", 300 * 32)
     monkeypatch.setattr("daskalt.data.table.good_rows", lambda *_: 200)
 
 

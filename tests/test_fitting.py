@@ -3,7 +3,7 @@
 import pytest
 
 from daskalt.errors import ObjectiveWarning
-from daskalt.fitting import Monitor
+from daskalt.monitor import Monitor
 from daskalt.solvers.loop import Pass
 from daskalt.statistics import Score
 

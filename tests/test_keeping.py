@@ -14,7 +14,7 @@ import pytest
 from daskalt import ADMM, BatchAltMin, Checkpoints, GradientDescent, MLPClassifier, StochasticAltMin
 from daskalt.data.ingest import ingest
 from daskalt.errors import CheckpointWarning, ClusterError, InputError, StorageError
-from daskalt.fitting import Monitor
+from daskalt.monitor import Monitor
 from daskalt.rules import Adam
 from daskalt.signals import Terminated, terminable
 from daskalt.solvers import SOLVERS, loop, tasks
@@ -62,8 +62,8 @@ def small_graphs(monkeypatch):
     """Passes of several graphs each, groups of several steps, and steps of several blocks."""
     monkeypatch.setattr(loop, "FIRST_TASKS", 5)
     monkeypatch.setattr(loop, "GRAPH_TASKS", 5)
-    monkeypatch.setattr("daskalt.fitting.BUFFER_BYTES", 10_000)
-    monkeypatch.setattr("daskalt.fitting.BLOCK_BYTES", 3_000)
+    monkeypatch.setattr("daskalt.preparing.BUFFER_BYTES", 10_000)
+    monkeypatch.setattr("daskalt.preparing.BLOCK_BYTES", 3_000)
 
 
 @contextmanager

@@ -303,7 +303,7 @@ def test_a_fit_goes_on_past_a_block_that_overflows(digits, solver):
 def test_rows_that_overflow_outside_the_sample_are_passed_by(digits, store, monkeypatch):
     """The sample has the first rows of a block."""
     monkeypatch.undo()
-    monkeypatch.setattr("daskalt.fitting.SAMPLE_ROWS", 600)
+    monkeypatch.setattr("daskalt.preparing.SAMPLE_ROWS", 600)
     path = store(digits.poisoned, digits.y, chunk_rows=750)
     with pytest.warns(RefusalWarning, match="left these steps out"):
         fitted = model(StochasticAltMin()).fit(path)
