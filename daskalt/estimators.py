@@ -14,7 +14,8 @@ from daskalt.data.table import Table
 from daskalt.data.targets import BinaryTargets, ClassTargets, MultilabelTargets, RealTargets
 from daskalt.errors import InputError
 from daskalt.losses import get_loss
-from daskalt.perceptron import BaseMLP, Goal
+from daskalt.perceptron import BaseMLP
+from daskalt.prepared import Goal
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 

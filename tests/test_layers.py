@@ -28,7 +28,7 @@ ORDER = """
     solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
     solvers.tasks solvers.pass_graph solvers.loop solvers
     scoring preparing keeping monitor fitting rehearsal peaks planning
-    export predicting fitted perceptron estimators
+    export predicting fitted prepared perceptron estimators
     folders model output examples config report running cli
 """
 PLACE = {f"daskalt.{name}": place for place, name in enumerate(ORDER.split())}

@@ -1,0 +1,317 @@
+"""What an estimator settles before a fit: its parameters, what rows and targets ask for, a plan."""
+
+import contextlib
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import clone
+
+from daskalt.checkpoint import Checkpoints
+from daskalt.data.opening import open_table
+from daskalt.data.scaling import Scaling, choose_scaling
+from daskalt.data.staging import copy_to_scratch, promised_copy
+from daskalt.data.survey import check_weights, total_weight
+from daskalt.data.table import Table
+from daskalt.data.targets import Targets
+from daskalt.errors import InputError
+from daskalt.fitted import Fitted, FittedMLP
+from daskalt.limits import parse_limit
+from daskalt.losses import Loss
+from daskalt.network import SPREAD, Network, Weights
+from daskalt.parameters import check_parameters, choice, integer, real
+from daskalt.peaks import Machine
+from daskalt.planning import Plan, Project, current_machine
+from daskalt.preparing import (
+    INITIAL_ROWS,
+    Held,
+    all_blocks,
+    choose_blocks,
+    choose_reading,
+    count_rows,
+    hold_out,
+    most_batch_rows,
+    sample_rows,
+)
+from daskalt.reduction import in_this_process
+from daskalt.solvers import get_solver
+from daskalt.solvers.base import Problem, Solver
+from daskalt.solvers.loop import Reading, WholeBlocks
+
+__all__ = ["Goal", "PreparedMLP", "on"]
+
+
+class Goal(NamedTuple):
+    """What the targets ask for."""
+
+    targets: Targets
+    loss: Loss
+    class_factors: np.ndarray | None = None
+    clustering: float = 1.0  # of the targets in the blocks; about 1 when shuffled
+
+
+class PreparedMLP(FittedMLP):
+    """The half of an estimator that there is before a fit."""
+
+    _losses: tuple[str, ...]
+
+    # Declared once for both; the subclasses list their parameters for scikit-learn to see.
+    def _check_parameters(self) -> None:
+        layers = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object))
+        if any(not isinstance(h, int | np.integer) or isinstance(h, bool) or h < 1 for h in layers):
+            raise InputError(
+                "The parameter hidden_layer_sizes must be a sequence of integers of at least 1; "
+                f"got {self.hidden_layer_sizes!r}."
+            )
+        check_parameters(
+            self,
+            activation=choice(*SPREAD),
+            alpha=real(at_least=0),
+            batch_size=integer(at_least=1, or_word="auto"),
+            max_iter=integer(at_least=1, or_none=True),
+            shuffle=choice(True, False, "global"),
+            tol=real(at_least=0),
+            warm_start=choice(True, False),
+            early_stopping=choice(True, False),
+            validation_fraction=real(above=0, below=1),
+            n_iter_no_change=integer(at_least=1),
+            loss=choice("auto", *self._losses),
+            scale=choice("auto", "standard", "none"),
+        )
+        parse_limit(self.memory_limit)
+        get_solver(self.solver).check()
+        if isinstance(self.checkpoint, Checkpoints):
+            self.checkpoint.check()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = False
+        return tags
+
+    def plan(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        eval_set: Any = None,
+        classes: Any = None,
+        client: Any = None,
+    ) -> Plan:
+        """Return what a fit to these rows would take; no block of X is read.
+
+        Peak memory is that of the processes as they are, and of what a few steps on made-up rows
+        take, carried over to the real sizes. A fit makes the same plan and is refused where it is
+        over the limit: the parameter `memory_limit`, else the least of the workers' limits, for
+        this process that of its container or of the machine.
+
+        Parameters
+        ----------
+        X, y, sample_weight, eval_set, client
+            As in `fit`. Nothing is computed or copied.
+        classes : array of shape (n_classes,), optional
+            The labels of a classifier. Without them y alone is read to find them.
+
+        Raises
+        ------
+        InputError
+            If data or a parameter cannot be used as given; if y would have to be computed for its
+            labels, and there are no `classes`.
+        PlanError
+            If the weights alone are too large for the limit.
+        """
+        with on(client):
+            return self._plan_on(
+                current_machine(), X, y, sample_weight, eval_set=eval_set, classes=classes
+            ).plan()
+
+    def _plan_on(
+        self,
+        machine: Machine,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        eval_set: Any = None,
+        classes: Any = None,
+    ) -> Project:
+        """The fit to these rows as a project, which leaves the estimator as it is."""
+        self._check_parameters()
+        probe = clone(self)
+        solver, seed = get_solver(probe.solver), probe._seed()
+        table = open_table(probe, X, y, sample_weight, reset=True, lazy=True)
+        goal = probe._expect_targets(table, None if classes is None else np.unique(classes))
+        shuffled = 0
+        if self.shuffle == "global" and not (table.in_memory and machine.workers is None):
+            shuffled = table.nbytes  # it lies on disk twice while it is shuffled
+            table = promised_copy(table)
+        elif table.in_memory and machine.workers is not None:
+            table = promised_copy(table)
+        bounds, held = probe._split(table, eval_set, seed, machine)
+        project = probe._project(
+            solver, table, bounds, held, goal, seed, machine, self.checkpoint is not None, shuffled
+        )
+        solver.validate(project.problem)
+        return project
+
+    def _project(
+        self,
+        solver: Solver,
+        table: Table,
+        bounds: np.ndarray,
+        held: Held | None,
+        goal: Goal,
+        seed: int,
+        machine: Machine,
+        checkpoints: bool,
+        shuffled: int = 0,
+    ) -> Project:
+        """The fit that is about to be made."""
+        columns = table.X.shape[1]
+        scaling = Scaling(np.zeros(columns), np.ones(columns))
+        problem = self._problem(table, goal, scaling, float(self.alpha) / table.n_rows)
+
+        def read(table: Table, batch_size: int | None, memory: int | None) -> Any:
+            size = self.batch_size if batch_size is None else batch_size
+            return self._read(table, bounds, problem, solver, seed, size, memory)
+
+        return Project(
+            solver=solver,
+            problem=problem,
+            table=table,
+            bounds=bounds,
+            held=None if held is None else held.table,
+            passes=self.max_iter or solver.passes(count_rows(bounds)),
+            read=read,
+            given=parse_limit(self.memory_limit),
+            machine=machine,
+            checkpoints=checkpoints or solver.kept_at is not None,
+            shuffled=shuffled,
+        )
+
+    def _reading(
+        self, table: Table, bounds: np.ndarray, problem: Problem, solver: Any, seed: int
+    ) -> Reading | WholeBlocks:
+        """How the rows are read and dealt into steps."""
+        limit = parse_limit(self.memory_limit)
+        memory = None if limit is None else limit.bytes
+        return self._read(table, bounds, problem, solver, seed, self.batch_size, memory)
+
+    def _read(
+        self,
+        table: Table,
+        bounds: np.ndarray,
+        problem: Problem,
+        solver: Any,
+        seed: int,
+        size: int | str,
+        memory: int | None,
+    ) -> Reading | WholeBlocks:
+        """How the rows are read with steps of some size, in the memory that the user allows."""
+        if solver.full_batch:
+            return choose_blocks(table, bounds, problem.network, memory)
+        n_rows = count_rows(bounds)
+        if size == "auto":
+            size = min(solver.batch_rows(n_rows), most_batch_rows(table, problem.network, memory))
+        return choose_reading(
+            table,
+            problem.network,
+            min(int(size), n_rows),
+            getattr(solver, "tasks", "auto"),
+            seed if self.shuffle else None,
+            memory,
+        )
+
+    def _split(
+        self, table: Table, eval_set: Any, seed: int, planned: Machine | None = None
+    ) -> tuple[np.ndarray, Held | None]:
+        """Blocks to train on, and the rows that are scored after every pass.
+
+        Nothing is computed or copied for a machine that is only planned for.
+        """
+        bounds = all_blocks(table)
+        if eval_set is not None:
+            if isinstance(eval_set, list):
+                if len(eval_set) != 1:
+                    raise InputError(
+                        f"eval_set must hold one pair (X, y); got {len(eval_set)} of them."
+                    )
+                (eval_set,) = eval_set
+            members = eval_set if isinstance(eval_set, tuple) else (eval_set,)
+            if len(members) > 3:
+                raise InputError(
+                    f"eval_set must be (X, y) or (X, y, sample_weight); it has {len(members)} "
+                    "members."
+                )
+            lazy = planned is not None
+            other = open_table(self, *(*members, None, None)[:3], reset=False, lazy=lazy)
+            if planned is not None:
+                if other.in_memory and planned.workers is not None:
+                    other = promised_copy(other)
+            elif other.in_memory and not in_this_process():
+                other = copy_to_scratch(other, self.scratch, None)
+            return bounds, Held(other, all_blocks(other))
+        if not self.early_stopping:
+            return bounds, None
+        labels = self._labels_in_memory(table)
+        bounds, held = hold_out(table, self.validation_fraction, seed, labels)
+        if not len(bounds):
+            raise InputError(
+                f"validation_fraction={self.validation_fraction} leaves no rows to train on: "
+                "lower it, or give more rows."
+            )
+        for part, rows in ((bounds, "to train on"), (held, "held out")):
+            check_weights(table, part, rows)
+        return bounds, Held(table, held)
+
+    def _labels_in_memory(self, table: Table) -> np.ndarray | None:
+        return None
+
+    def _prepare(
+        self, table: Table, bounds: np.ndarray, goal: Goal, seed: int, before: Fitted | None
+    ) -> tuple[Problem, Weights]:
+        """The problem that the table poses, and the weights to start from."""
+        sample = sample_rows(table, bounds, seed)
+        weight = None if sample.weight is None else sample.weight.ravel()
+        if weight is not None and not weight.any():
+            weight = None
+        scaling = choose_scaling(sample.X, weight, self.scale)
+        penalty = float(self.alpha) * table.n_rows / count_rows(bounds) / total_weight(table)
+        problem = self._problem(table, goal, scaling, penalty)
+        network = problem.network
+        if before is not None and before.problem.network.widths == network.widths:
+            return problem, self._unfolded(problem)
+        # Spreads need fewer rows than scaling does, whose extremes matter.
+        every = -(-len(sample.X) // INITIAL_ROWS)
+        weight = None if weight is None else weight[::every]
+        rows = problem.inputs(sample.X[::every])
+        weights = network.initial_weights(rows, np.random.default_rng(seed), weight)
+        return problem, weights
+
+    def _problem(self, table: Table, goal: Goal, scaling: Scaling, penalty: float) -> Problem:
+        hidden = tuple(int(h) for h in np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)))
+        widths = (table.X.shape[1], *hidden, goal.targets.width)
+        return Problem(
+            network=Network(widths, self.activation, goal.loss),
+            scaling=scaling,
+            targets=goal.targets,
+            penalty=penalty,
+            dtype=np.dtype(np.float64 if table.X.dtype == np.float64 else np.float32),
+            class_factors=goal.class_factors,
+        )
+
+    def _learn_targets(self, table: Table, classes: np.ndarray | None = None) -> Goal:
+        raise NotImplementedError
+
+    def _expect_targets(self, table: Table, classes: np.ndarray | None) -> Goal:
+        """The goal as far as a plan has to know it: kind and number of the outputs."""
+        raise NotImplementedError
+
+
+@contextlib.contextmanager
+def on(client: Any) -> Any:
+    """Use a Dask client for the tasks made inside, if one is given."""
+    if client is None:
+        yield
+    else:
+        with client.as_current():
+            yield
