@@ -22,14 +22,14 @@ from daskalt.fitting import Training, identify, train
 from daskalt.keeping import Keeper
 from daskalt.monitor import Monitor
 from daskalt.planning import current_machine
-from daskalt.prepared import PreparedMLP, on
+from daskalt.prepared import PreparedMLP
 from daskalt.preparing import (
     all_blocks,
     compile_step,
     count_rows,
     warn_if_sorted,
 )
-from daskalt.reduction import in_this_process
+from daskalt.reduction import in_this_process, on
 from daskalt.solvers import get_solver
 from daskalt.solvers.base import Budget, Solver
 from daskalt.solvers.loop import Reading, WholeBlocks

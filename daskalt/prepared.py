@@ -1,6 +1,5 @@
 """What an estimator settles before a fit: its parameters, what rows and targets ask for, a plan."""
 
-import contextlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,12 +31,12 @@ from daskalt.preparing import (
     most_batch_rows,
     sample_rows,
 )
-from daskalt.reduction import in_this_process
+from daskalt.reduction import in_this_process, on
 from daskalt.solvers import get_solver
 from daskalt.solvers.base import Problem, Solver
 from daskalt.solvers.loop import Reading, WholeBlocks
 
-__all__ = ["Goal", "PreparedMLP", "on"]
+__all__ = ["Goal", "PreparedMLP"]
 
 
 class Goal(NamedTuple):
@@ -305,13 +304,3 @@ class PreparedMLP(FittedMLP):
     def _expect_targets(self, table: Table, classes: np.ndarray | None) -> Goal:
         """The goal as far as a plan has to know it: kind and number of the outputs."""
         raise NotImplementedError
-
-
-@contextlib.contextmanager
-def on(client: Any) -> Any:
-    """Use a Dask client for the tasks made inside, if one is given."""
-    if client is None:
-        yield
-    else:
-        with client.as_current():
-            yield

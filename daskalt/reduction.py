@@ -17,9 +17,10 @@ from dask.local import get_sync
 from dask.system import CPU_COUNT
 from distributed.client import CancelledError
 from distributed.comm import CommClosedError
+from distributed.threadpoolexecutor import thread_state
 
 from daskalt.errors import ClusterError
-from daskalt.kernels.threads import blas_threads, stay_at_blas_threads
+from daskalt.kernels.threads import blas_threads, hold_blas_threads
 
 __all__ = [
     "Graph",
@@ -30,8 +31,10 @@ __all__ = [
     "fetch",
     "fold",
     "in_this_process",
+    "on",
     "on_cluster",
     "parallelism",
+    "scheduler_of_here",
     "task_threads",
 ]
 
@@ -106,7 +109,7 @@ class Graph:
         """
         with self._held(), _cluster_errors():
             wanted = [Delayed(result.key, self._tasks) for result in results]
-            handles = dask.persist(*wanted, optimize_graph=False)
+            handles = dask.persist(*wanted, optimize_graph=False, scheduler=scheduler_of_here())
             if futures := distributed.futures_of(handles):
                 distributed.wait(futures)
                 for future in futures:
@@ -126,7 +129,8 @@ class Graph:
             try:
                 with self._held(), _cluster_errors():
                     wanted = Delayed(result.key, self._tasks)
-                    return dask.compute(wanted, optimize_graph=False)[0]
+                    here = scheduler_of_here()
+                    return dask.compute(wanted, optimize_graph=False, scheduler=here)[0]
             except ClusterError:
                 if attempt == ATTEMPTS or not connected():
                     raise
@@ -170,14 +174,47 @@ def call(function: Callable, *arguments: Any) -> Any:
     return graph.compute(graph.add(function, *arguments))
 
 
+def scheduler_of_here() -> str | None:
+    """Return the scheduler that graphs of this thread must run on; None leaves it to Dask.
+
+    A task of a worker that waited for others might keep the very thread that they need, so what it
+    calls is computed in its own thread; unless it has seceded, as in a `worker_client`.
+    """
+    return "sync" if _holds_a_worker() else None
+
+
+def _holds_a_worker() -> bool:
+    """Whether this thread is one that a worker runs its tasks on."""
+    return getattr(thread_state, "proceed", False)
+
+
+@contextmanager
+def on(client: distributed.Client | None) -> Iterator[None]:
+    """Use a Dask client for the tasks made inside, if one is given.
+
+    A task of a worker makes room for them meanwhile.
+    """
+    with ExitStack() as stack:
+        if client is not None:
+            stack.enter_context(client.as_current())
+            if _holds_a_worker():
+                distributed.secede()
+                stack.callback(distributed.rejoin)
+        yield
+
+
+def _scheduler() -> Callable | None:
+    return get_scheduler(scheduler=scheduler_of_here(), cls=Delayed)
+
+
 def in_this_process() -> bool:
     """Say whether the active scheduler runs its tasks in this process and its memory."""
-    return get_scheduler(cls=Delayed) in (None, dask.threaded.get, get_sync)
+    return _scheduler() in (None, dask.threaded.get, get_sync)
 
 
 def active_client() -> distributed.Client | None:
     """Return the client of the active scheduler; None where that is no `distributed` cluster."""
-    client = getattr(get_scheduler(cls=Delayed), "__self__", None)
+    client = getattr(_scheduler(), "__self__", None)
     return client if isinstance(client, distributed.Client) else None
 
 
@@ -188,10 +225,10 @@ def on_cluster() -> bool:
 
 def parallelism() -> int:
     """Return how many tasks the active scheduler runs at once, as far as that is known."""
-    if on_cluster():
-        client = get_scheduler(cls=Delayed).__self__  # type: ignore[union-attr]
+    client = active_client()
+    if client is not None:
         return max(1, sum(client.nthreads().values()))
-    if get_scheduler(cls=Delayed) is get_sync:
+    if _scheduler() is get_sync:
         return 1
     return dask.config.get("num_workers", None) or CPU_COUNT
 
@@ -223,11 +260,12 @@ def _cluster_errors() -> Iterator[None]:
 
 def connected() -> bool:
     """Say whether the client of the active cluster still has a scheduler to talk to."""
-    return on_cluster() and get_scheduler(cls=Delayed).__self__.status == "running"  # type: ignore[union-attr]
+    client = active_client()
+    return client is not None and client.status == "running"
 
 
 def _held_to_threads(threads: int, function: Callable, *arguments: Any) -> Any:
-    stay_at_blas_threads(threads)  # the client's own process is inside `blas_threads` meanwhile
+    hold_blas_threads(threads)
     # Numbers that overflow are found, by solvers and surveys, in the statistics that they reach.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         return function(*arguments)

@@ -21,6 +21,7 @@ from daskalt.data.store import (
 )
 from daskalt.data.table import Block, Table, good_rows
 from daskalt.errors import InputError
+from daskalt.reduction import scheduler_of_here
 
 __all__ = [
     "Layout",
@@ -74,7 +75,8 @@ def stage(
             targets.append(PatientArray(target))
         blocks = [_whole_chunks(array, rows) for array in arrays.values()]
         with storage_errors(store.location):
-            da.store(blocks, targets, lock=False)  # type: ignore[arg-type]
+            here = scheduler_of_here()
+            da.store(blocks, targets, lock=False, scheduler=here)  # type: ignore[arg-type]
     sources = {name: ZarrSource(store.location, name, name) for name in arrays}
     for source in sources.values():
         source.keeper = store
