@@ -272,10 +272,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             raise InputError(f"class_weight is zero for every label of y; got {given!r}.")
         return factors
 
-    def _labels_in_memory(self, table: Table) -> np.ndarray | None:
-        if not table.in_memory or table.y is None or len(table.y.shape) > 1:
+    def _labels(self, table: Table) -> np.ndarray | None:
+        if table.y is None or np.prod(table.y.shape[1:]) > 1 or isinstance(table.y, Promised):
             return None
-        return table.y.read(0, table.n_rows)
+        return table.y.read(0, table.n_rows).ravel()
 
     @available_if(_has_probabilities)
     def predict_proba(self, X: Any) -> Any:

@@ -308,7 +308,7 @@ def _kept_bytes(*tables: Table) -> int:
 
 
 def _is_kept(source: Source) -> bool:
-    return _whole(source).kept
+    return source.kept
 
 
 def _is_compressed(source: Source) -> bool:

@@ -12,7 +12,6 @@ from sklearn.utils import check_random_state
 from daskalt.checkpoint import Checkpoints, checksum
 from daskalt.data.fingerprint import fingerprint
 from daskalt.data.opening import open_table
-from daskalt.data.staging import copy_to_scratch
 from daskalt.data.store import absolute
 from daskalt.data.survey import check_weights
 from daskalt.data.table import Table
@@ -91,10 +90,13 @@ class BaseMLP(PreparedMLP):
             began = time.perf_counter()
             solver = get_solver(self.solver)
             checkpoints = self._checkpoints(solver, resume)
-            table = open_table(self, X, y, sample_weight, reset=True)
+            given = open_table(self, X, y, sample_weight, reset=True)
             seed = self._seed(checkpoints) if resume else self._seed()
-            table = self._arrange(table, seed)
-            bounds, held = self._split(table, eval_set, seed)
+            arrangement = self._arrangement(
+                solver, seed, shared=not in_this_process(), held_out=eval_set is None
+            )
+            table = arrangement.arrange(given)
+            bounds, held = self._split(table, given, eval_set, arrangement)
             before = getattr(self, "_fitted", None) if self.warm_start else None
             goal = self._learn_targets(table)
             if before is not None:
@@ -106,7 +108,7 @@ class BaseMLP(PreparedMLP):
             project.check(project.plan())
             problem, weights = self._prepare(table, bounds, goal, seed, before)
             reading = self._reading(table, bounds, problem, solver, seed)
-            if self.shuffle and not table.in_memory and isinstance(reading, Reading):
+            if self.shuffle and isinstance(reading, Reading):
                 warn_if_sorted(goal.clustering, goal.targets.width, reading, table)
             passes = self.max_iter or solver.passes(count_rows(bounds))
             steps = reading.plan(table, bounds, 0).steps
@@ -116,8 +118,9 @@ class BaseMLP(PreparedMLP):
             keeper = None
             if checkpoints is not None:
                 facts = {
-                    **_fingerprints(table),
-                    "held_out": None if held is None else _fingerprints(held.table),
+                    **_fingerprints(given),
+                    "held_out": None if held is None else _fingerprints(held.given),
+                    "shuffle": self.shuffle,
                     **{name: getattr(self, name) for name in _STOPPING},
                 }
                 identity = identify(
@@ -225,13 +228,11 @@ class BaseMLP(PreparedMLP):
         self._check_parameters()
         before = getattr(self, "_fitted", None)
         table = open_table(self, X, y, sample_weight, reset=before is None)
-        if table.in_memory and not in_this_process():
-            table = copy_to_scratch(table, self.scratch, None)
         passes = 0 if before is None else before.passes
-        seed = self._seed()
+        solver, seed = get_solver(self.solver), self._seed()
+        table = self._arrangement(solver, seed, shared=not in_this_process()).arrange(table)
         bounds = all_blocks(table)
         check_weights(table, bounds, "of this call")
-        solver = get_solver(self.solver)
         if before is None:
             goal = self._learn_targets(table, classes)
             problem, weights = self._prepare(table, bounds, goal, seed, None)
@@ -252,14 +253,6 @@ class BaseMLP(PreparedMLP):
         history = [*getattr(self, "history_", []), *monitor.history] if before else monitor.history
         self._finish(problem, state, history)
         return self
-
-    def _arrange(self, table: Table, seed: int) -> Table:
-        """The table as it will be read: shuffled, staged where other processes can reach it."""
-        if table.in_memory and in_this_process():
-            return table  # and shuffled row by row as it is
-        if self.shuffle == "global":
-            return copy_to_scratch(table, self.scratch, seed)
-        return copy_to_scratch(table, self.scratch, None) if table.in_memory else table
 
 
 def _fingerprints(table: Table) -> dict[str, Any]:

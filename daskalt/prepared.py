@@ -1,19 +1,21 @@
 """What an estimator settles before a fit: its parameters, what rows and targets ask for, a plan."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
 
 from daskalt.checkpoint import Checkpoints
+from daskalt.data.arranging import Arrangement
 from daskalt.data.opening import open_table
 from daskalt.data.scaling import Scaling, choose_scaling
-from daskalt.data.staging import copy_to_scratch, promised_copy
 from daskalt.data.survey import check_weights, total_weight
 from daskalt.data.table import Table
 from daskalt.data.targets import Targets
 from daskalt.errors import InputError
 from daskalt.fitted import Fitted, FittedMLP
+from daskalt.kernels.threads import blas_threads
 from daskalt.limits import parse_limit
 from daskalt.losses import Loss
 from daskalt.network import SPREAD, Network, Weights
@@ -31,7 +33,7 @@ from daskalt.preparing import (
     most_batch_rows,
     sample_rows,
 )
-from daskalt.reduction import in_this_process, on
+from daskalt.reduction import on
 from daskalt.solvers import get_solver
 from daskalt.solvers.base import Problem, Solver
 from daskalt.solvers.loop import Reading, WholeBlocks
@@ -139,13 +141,13 @@ class PreparedMLP(FittedMLP):
         solver, seed = get_solver(probe.solver), probe._seed()
         table = open_table(probe, X, y, sample_weight, reset=True, lazy=True)
         goal = probe._expect_targets(table, None if classes is None else np.unique(classes))
-        shuffled = 0
-        if self.shuffle == "global" and not (table.in_memory and machine.workers is None):
-            shuffled = table.nbytes  # it lies on disk twice while it is shuffled
-            table = promised_copy(table)
-        elif table.in_memory and machine.workers is not None:
-            table = promised_copy(table)
-        bounds, held = probe._split(table, eval_set, seed, machine)
+        shared = machine.workers is not None
+        arrangement = probe._arrangement(solver, seed, shared=shared, held_out=eval_set is None)
+        # It lies on disk twice while it is shuffled.
+        copied_twice = arrangement.copies(table) and arrangement.shuffles(table)
+        shuffled = table.nbytes if copied_twice else 0
+        given, table = table, arrangement.arrange(table, promised=True)
+        bounds, held = probe._split(table, given, eval_set, arrangement, planned=True)
         project = probe._project(
             solver, table, bounds, held, goal, seed, machine, self.checkpoint is not None, shuffled
         )
@@ -220,12 +222,31 @@ class PreparedMLP(FittedMLP):
             memory,
         )
 
+    def _arrangement(
+        self, solver: Solver, seed: int, *, shared: bool, held_out: bool = False
+    ) -> Arrangement:
+        """How rows are laid out, whether or not some of them may have to be held out."""
+        limit = parse_limit(self.memory_limit)
+        return Arrangement(
+            shuffle=self.shuffle,
+            mixes=not solver.full_batch or (held_out and self.early_stopping),
+            seed=seed,
+            memory=None if limit is None else limit.bytes,
+            scratch=self.scratch,
+            shared=shared,
+        )
+
     def _split(
-        self, table: Table, eval_set: Any, seed: int, planned: Machine | None = None
+        self,
+        table: Table,
+        given: Table,
+        eval_set: Any,
+        arrangement: Arrangement,
+        planned: bool = False,
     ) -> tuple[np.ndarray, Held | None]:
         """Blocks to train on, and the rows that are scored after every pass.
 
-        Nothing is computed or copied for a machine that is only planned for.
+        ``given`` is the table before it was laid out. For a plan nothing is computed or copied.
         """
         bounds = all_blocks(table)
         if eval_set is not None:
@@ -241,18 +262,13 @@ class PreparedMLP(FittedMLP):
                     f"eval_set must be (X, y) or (X, y, sample_weight); it has {len(members)} "
                     "members."
                 )
-            lazy = planned is not None
-            other = open_table(self, *(*members, None, None)[:3], reset=False, lazy=lazy)
-            if planned is not None:
-                if other.in_memory and planned.workers is not None:
-                    other = promised_copy(other)
-            elif other.in_memory and not in_this_process():
-                other = copy_to_scratch(other, self.scratch, None)
-            return bounds, Held(other, all_blocks(other))
+            other = open_table(self, *(*members, None, None)[:3], reset=False, lazy=planned)
+            laid_out = replace(arrangement, shuffle=False).arrange(other, promised=planned)
+            return bounds, Held(laid_out, all_blocks(laid_out), other)
         if not self.early_stopping:
             return bounds, None
-        labels = self._labels_in_memory(table)
-        bounds, held = hold_out(table, self.validation_fraction, seed, labels)
+        labels = self._labels(table) if table.single else None
+        bounds, held = hold_out(table, self.validation_fraction, arrangement.seed, labels)
         if not len(bounds):
             raise InputError(
                 f"validation_fraction={self.validation_fraction} leaves no rows to train on: "
@@ -260,15 +276,22 @@ class PreparedMLP(FittedMLP):
             )
         for part, rows in ((bounds, "to train on"), (held, "held out")):
             check_weights(table, part, rows)
-        return bounds, Held(table, held)
+        return bounds, Held(table, held, given)
 
-    def _labels_in_memory(self, table: Table) -> np.ndarray | None:
+    def _labels(self, table: Table) -> np.ndarray | None:
+        """What has to be held out in equal shares, of all rows."""
         return None
 
     def _prepare(
         self, table: Table, bounds: np.ndarray, goal: Goal, seed: int, before: Fitted | None
     ) -> tuple[Problem, Weights]:
         """The problem that the table poses, and the weights to start from."""
+        with blas_threads():
+            return self._pose(table, bounds, goal, seed, before)
+
+    def _pose(
+        self, table: Table, bounds: np.ndarray, goal: Goal, seed: int, before: Fitted | None
+    ) -> tuple[Problem, Weights]:
         sample = sample_rows(table, bounds, seed)
         weight = None if sample.weight is None else sample.weight.ravel()
         if weight is not None and not weight.any():

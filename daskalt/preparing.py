@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from daskalt.data.arranging import mixing_bytes
 from daskalt.data.finite import check_block
 from daskalt.data.passes import Lane, read_lane
 from daskalt.data.table import Block, Table
@@ -38,7 +39,6 @@ __all__ = [
 SAMPLE_ROWS = 4096  # rows that the scaling and the initial weights are found on
 SAMPLE_BLOCKS = 16
 INITIAL_ROWS = 1024  # of the sample, on which the initial weights are set
-BUFFER_BYTES = 64 << 20  # rows mixed in memory
 BLOCK_BYTES = 16 << 20  # rows and z of a block of a full-batch method
 _compiled: set[tuple] = set()  # what this process has compiled, or loaded, already
 TASK_FLOPS = 200e6  # a task of less work costs more to hand out than it saves
@@ -54,9 +54,9 @@ def choose_blocks(
     most.
     """
     size = BLOCK_BYTES if memory is None else min(BLOCK_BYTES, memory // 64)
-    row_bytes = table.row_bytes + 4 * sum(network.widths)
+    row_bytes = table.mixed_bytes + 4 * sum(network.widths)
     rows = max(1, min(size // row_bytes, max(256, -(-count_rows(bounds) // 32))))
-    chunk = table.X.chunk_rows or 1
+    chunk = table.chunk_rows
     return WholeBlocks(rows // chunk * chunk if rows > chunk else rows)
 
 
@@ -73,7 +73,7 @@ def choose_reading(
     Unless told otherwise the tasks of a step have at least 500 rows each. ``memory`` is the limit
     that the user has set: the rows mixed are a 16th of it at most.
     """
-    buffer = BUFFER_BYTES if memory is None else min(BUFFER_BYTES, memory // 16)
+    buffer = mixing_bytes(memory)
     if tasks == "auto":
         tasks = 2 ** int(np.log2(np.clip(batch_size / 1000, 2, 16)))
         if batch_size * 3 * network.flops < 2 * TASK_FLOPS:
@@ -81,7 +81,7 @@ def choose_reading(
     return Reading(
         batch_size=batch_size,
         lanes=min(int(tasks), batch_size),
-        buffer_rows=max(batch_size, buffer // max(1, table.row_bytes)),
+        buffer_rows=max(batch_size, buffer // max(1, table.mixed_bytes)),
         seed=seed,
     )
 
@@ -90,7 +90,7 @@ def most_batch_rows(table: Table, network: Network, memory: int | None) -> int:
     """Return the most rows that "auto" gives a step: those of a 16th of the memory there may be."""
     if memory is None:
         return table.n_rows
-    return max(1, memory // 16 // (table.row_bytes + 16 * sum(network.widths)))
+    return max(1, memory // 16 // (table.mixed_bytes + 16 * sum(network.widths)))
 
 
 def all_blocks(table: Table) -> np.ndarray:
@@ -131,29 +131,40 @@ def hold_out(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the bounds of the rows to train on and of those held out.
 
-    In memory single rows are drawn, the same share of every label if there are ``labels``; from
-    storage whole blocks are, so that none is read for both.
+    Few rows are drawn one by one, the same share of every label if there are ``labels``. Of many,
+    whole blocks are drawn, so that none is read for both, and of the last of them the rows that
+    are wanting.
     """
     rng = np.random.default_rng((seed, 2))
-    if table.in_memory:
-        held = np.zeros(table.n_rows, bool)
-        groups = [np.arange(table.n_rows)]
-        if labels is not None:
-            groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-        for rows in groups:
-            held[rng.choice(rows, round(fraction * len(rows)), replace=False)] = True
-        if not held.any():
-            held[rng.integers(table.n_rows)] = True
-        bounds = np.arange(table.n_rows)[:, None] + [0, 1]
-    else:
-        bounds = all_blocks(table)
-        held = np.zeros(len(bounds), bool)
-        count = int(np.clip(round(fraction * len(bounds)), 1, max(1, len(bounds) - 1)))
-        held[rng.choice(len(bounds), count, replace=False)] = True
-        if len(bounds) == 1:  # one block: its last rows are held out
-            cut = min(int(np.ceil((1 - fraction) * table.n_rows)), table.n_rows - 1)
-            return np.array([[0, cut]])[: min(cut, 1)], np.array([[cut, table.n_rows]])
+    if not table.single:
+        return _hold_out_blocks(all_blocks(table), fraction, rng)
+    held = np.zeros(table.n_rows, bool)
+    groups = [np.arange(table.n_rows)]
+    if labels is not None:
+        groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    for rows in groups:
+        held[rng.choice(rows, round(fraction * len(rows)), replace=False)] = True
+    if not held.any():
+        held[rng.integers(table.n_rows)] = True
+    bounds = np.arange(table.n_rows)[:, None] + [0, 1]
     return bounds[~held], bounds[held]
+
+
+def _hold_out_blocks(
+    bounds: np.ndarray, fraction: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    rows = count_rows(bounds)
+    wanted = int(np.clip(round(fraction * rows), 1, rows - 1))
+    order = rng.permutation(len(bounds))
+    ends = np.cumsum((bounds[:, 1] - bounds[:, 0])[order])
+    last = int(np.searchsorted(ends, wanted))  # the block in which there are enough
+    held, kept = np.sort(order[:last]), np.sort(order[last + 1 :])
+    start, stop = bounds[order[last]]
+    cut = stop - (wanted - (ends[last] - (stop - start)))
+    parts = bounds[held], np.array([[cut, stop]]), bounds[kept], np.array([[start, cut]])
+    held_out, trained = np.concatenate(parts[:2]), np.concatenate(parts[2:])
+    trained = trained[trained[:, 0] < trained[:, 1]]
+    return trained[np.argsort(trained[:, 0])], held_out[np.argsort(held_out[:, 0])]
 
 
 def compile_step(solver: Solver, problem: Problem, state: Any, table: Table) -> None:
@@ -176,7 +187,7 @@ def sample_rows(table: Table, bounds: np.ndarray, seed: int) -> Block:
     """Return up to SAMPLE_ROWS rows: all of them, or the first few of some random blocks."""
     rng = np.random.default_rng((seed, 1))
     if count_rows(bounds) > SAMPLE_ROWS:
-        if table.in_memory:
+        if table.single:
             lengths = bounds[:, 1] - bounds[:, 0]
             rows = np.sort(rng.choice(int(lengths.sum()), SAMPLE_ROWS, replace=False))
             block = np.searchsorted(np.cumsum(lengths), rows, side="right")
@@ -196,3 +207,4 @@ class Held:
 
     table: Table
     bounds: np.ndarray
+    given: Table  # as they were before they were laid out

@@ -19,7 +19,7 @@ ORDER = """
     statistics reduction
     data.retries data.chunks data.readers data.checks data.graphs data.table data.finite
     data.store data.buckets
-    data.staging data.sources data.files data.frames data.gaps data.ingest data.opening
+    data.staging data.arranging data.sources data.files data.frames data.gaps data.ingest data.opening
     data.passes data.zstore data.scaling data.targets data.survey data.fingerprint data
     network weights progress checkpoint
     rules.base rules.sgd rules.adaptive rules.schedules rules.line_search rules

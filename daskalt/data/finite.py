@@ -9,21 +9,27 @@ from daskalt.kernels.scale import first_bad_entry
 __all__ = ["check_block", "check_finite"]
 
 
-def check_block(block: Block, start: int, stop: int) -> None:
-    """Raise InputError if the rows ``start`` to ``stop`` hold NaN, infinity or negative weights."""
+def check_block(block: Block, start: int, stop: int, rows: np.ndarray | None = None) -> None:
+    """Raise InputError if the rows ``start`` to ``stop`` hold NaN, infinity or negative weights.
+
+    Where the block has only some of them, in another order, ``rows`` are their numbers.
+    """
     for name, values in (("X", block.X), ("y", block.y), ("sample_weight", block.weight)):
         if values is not None:
-            check_finite(values, name, start, stop)
+            check_finite(values, name, start, stop, rows)
 
 
-def check_finite(values: np.ndarray, name: str, start: int, stop: int) -> None:
+def check_finite(
+    values: np.ndarray, name: str, start: int, stop: int, rows: np.ndarray | None = None
+) -> None:
     """Raise InputError if some rows of the array called ``name`` cannot be trained on."""
     values = values.reshape(len(values), -1)
     bad = first_bad_entry(values)
     if bad is not None:
         row, column = bad
+        row = start + row if rows is None else int(rows[row])
         raise InputError(
-            f"Input {name} contains NaN or infinity: {values[bad]} at row {start + row}, "
+            f"Input {name} contains NaN or infinity: {values[bad]} at row {row}, "
             f"column {column} (block of rows {start} to {stop}). Leave such rows out or impute "
             "them first, with sklearn.impute for example."
         )

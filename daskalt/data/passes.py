@@ -106,7 +106,7 @@ def plan_pass(
     rows = bounds[:, 1] - bounds[:, 0]
     order = np.arange(len(bounds))
     if seed is not None:
-        if table.in_memory:  # single rows are the blocks
+        if table.single:  # these are the blocks
             singles = _ranges(bounds[:, 0], bounds[:, 1])
             bounds = np.stack([singles, singles + 1], axis=1)
             rows, order = np.ones(len(bounds), int), np.arange(len(bounds))
@@ -124,13 +124,12 @@ def plan_pass(
 
 def _deal(bounds: np.ndarray, lanes: int, table: Table) -> list[np.ndarray]:
     """Blocks divided among lanes, as evenly as whole chunks allow."""
-    chunk = table.X.chunk_rows or 1
-    if not table.in_memory:
-        bounds = _cut(bounds, chunk, table.X.offset)
-        if len(bounds) < lanes:  # fewer chunks than tasks: each is read in parts
-            bounds = _cut(bounds, -(-int(np.ptp(bounds, axis=1).max()) // lanes), 0)
+    if not table.single:
+        bounds = _cut(bounds, table.chunk_rows, table.X.offset)
+    if len(bounds) < lanes:  # fewer chunks than tasks: each is read in parts
+        bounds = _cut(bounds, -(-int(np.ptp(bounds, axis=1).max()) // lanes), 0)
     parts = [part for part in np.array_split(bounds, lanes) if len(part)]
-    return parts if table.in_memory else [_joined(part) for part in parts]
+    return parts if table.single else [_joined(part) for part in parts]
 
 
 def _cut(bounds: np.ndarray, size: int, offset: int) -> np.ndarray:
@@ -176,15 +175,20 @@ def in_order(bounds: np.ndarray) -> list[Lane]:
 
 
 def read_lane(
-    table: Table, lane: Lane, check: Callable[[Block, int, int], None] | None = None
+    table: Table, lane: Lane, check: Callable[..., None] | None = None
 ) -> Block:
     """Return the rows of a lane, read block by block and mixed.
 
-    ``check`` is called with every block read from storage, and its bounds.
+    ``check`` is called with every block read from storage, its bounds and, where these are not all
+    rows between them, its rows.
     """
-    if table.in_memory:
+    if table.single:
         rows = _ranges(lane.starts, lane.stops)
-        return table.read_rows(rows if lane.seed is None else _mixed(rows, lane.seed))
+        rows = rows if lane.seed is None else _mixed(rows, lane.seed)
+        block = table.read_rows(rows)
+        if check is not None and not table.in_memory and len(rows):
+            check(block, int(rows.min()), int(rows.max()) + 1, rows)
+        return block
     places = np.arange(lane.rows)
     if lane.seed is not None:
         places = _mixed(places, lane.seed)

@@ -64,12 +64,22 @@ class Source(ABC):
 
     @property
     def in_memory(self) -> bool:
-        """Whether single rows are as cheap as ranges, so that ``read_rows`` may be used."""
+        """Whether the rows are in the memory of this process."""
         return False
 
     def read_rows(self, rows: np.ndarray) -> np.ndarray:
-        """The rows at the indices ``rows``, in that order; for sources in memory."""
-        raise TypeError(f"{self!r} is not in memory; read ranges of it.")
+        """The rows at the indices ``rows``, in that order; each chunk is read once."""
+        rows = rows.astype(np.int64)
+        owner = (rows + self.offset) // (self.chunk_rows or max(1, len(self)))
+        order = np.argsort(owner, kind="stable")
+        parts = []
+        for members in np.split(rows[order], np.flatnonzero(np.diff(owner[order])) + 1):
+            first, last = (int(members.min()), int(members.max())) if len(members) else (0, -1)
+            parts.append(self.read(first, last + 1)[members - first])
+        read = np.concatenate(parts)
+        result = np.empty_like(read)
+        result[order] = read
+        return result
 
     @property
     def kept(self) -> bool:
@@ -205,12 +215,15 @@ class ZarrSource(Source):
 
     @property
     def kept(self) -> bool:
-        return self.dtype.kind != "T" and self.nbytes <= KEPT_BYTES
+        return self.nbytes <= KEPT_BYTES
 
     def read(self, start: int, stop: int) -> np.ndarray:
         if self.kept:
-            return _KEPT.get(self._token, lambda: _Decoded(self)).read(start, stop)
+            return _decoded(self).read(start, stop)
         return self.decode(start, stop)
+
+    def read_rows(self, rows: np.ndarray) -> np.ndarray:
+        return _decoded(self).read_rows(rows) if self.kept else super().read_rows(rows)
 
     def decode(self, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop`` from the store itself."""
@@ -253,25 +266,39 @@ def _names(array: zarr.Array) -> list[str] | None:
 
 
 class _Decoded:
-    """The rows of a small Zarr array, decoded chunk by chunk as they are asked for."""
+    """Few rows of a Zarr array, decoded chunk by chunk as they are asked for."""
 
-    def __init__(self, source: ZarrSource) -> None:
+    def __init__(self, source: Any) -> None:
         self.source = source
         self.size = source.nbytes
         self.rows = np.empty(source.shape, source.dtype)
         self.chunk = source.chunk_rows or max(1, len(source))
+        self.piece = max(1, PIECE_BYTES // max(1, self.chunk * source.row_bytes))
         self.there = np.zeros(-(-len(source) // self.chunk), bool)
+        self.lock = threading.Lock()
 
     def read(self, start: int, stop: int) -> np.ndarray:
         first, last = start // self.chunk, -(-stop // self.chunk)
+        if not self.there[first:last].all():
+            with self.lock:
+                self._decode(first, last)
+        return _contiguous(self.rows[start:stop], self.source.dtype)
+
+    def read_rows(self, rows: np.ndarray) -> np.ndarray:
+        if len(rows):
+            self.read(int(rows.min()), int(rows.max()) + 1)
+        return _contiguous(self.rows[rows], self.source.dtype)
+
+    def _decode(self, first: int, last: int) -> None:
+        """Decode those of some chunks that are not there, a piece at a time."""
         missing = np.flatnonzero(~self.there[first:last]) + first
-        # Two threads that miss the same chunk both decode it, to the same values.
+        if not len(missing):  # another thread was first
+            return
         for run in np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1):
-            if len(run):
-                a, b = run[0] * self.chunk, min((run[-1] + 1) * self.chunk, len(self.rows))
+            for piece in np.array_split(run, -(-len(run) // self.piece)):
+                a, b = piece[0] * self.chunk, min((piece[-1] + 1) * self.chunk, len(self.rows))
                 self.rows[a:b] = self.source.decode(int(a), int(b))
-                self.there[run] = True
-        return self.rows[start:stop]
+                self.there[piece] = True
 
 
 class _Recent:
@@ -303,7 +330,13 @@ class _Recent:
 _OPEN_ARRAYS = _Recent(256, lambda array: 1)
 # An array that fits in what a pass mixes in memory anyway is decoded once, not in every pass.
 KEPT_BYTES = 64 << 20
+PIECE_BYTES = 16 << 20  # of it that is decoded at once
 _KEPT = _Recent(KEPT_BYTES, lambda decoded: decoded.size)
+
+
+def _decoded(source: Any) -> _Decoded:
+    """The rows of a source as this process keeps them."""
+    return _KEPT.get(source._token, lambda: _Decoded(source))
 
 
 def _address(store: Any) -> Any:
@@ -333,18 +366,35 @@ class SlicedSource(Source):
         self.chunk_rows = source.chunk_rows
         self.columns = source.columns
         self.offset = 0 if self.chunk_rows is None else source.offset + start
+        self._token = uuid.uuid4().hex
 
     @property
     def in_memory(self) -> bool:
         return self.source.in_memory
 
+    @property
+    def kept(self) -> bool:
+        return self.source.kept or self._few
+
+    @property
+    def _few(self) -> bool:
+        """Whether these rows can be kept, but not all of the source."""
+        stored = isinstance(self.source, ZarrSource)
+        return stored and not self.source.kept and self.nbytes <= KEPT_BYTES
+
     def read(self, start: int, stop: int) -> np.ndarray:
         # Clipped: a reader must not wander into the rows that the slice leaves out.
         start, stop = (min(row, len(self)) for row in (start, stop))
+        return _decoded(self).read(start, stop) if self._few else self.decode(start, stop)
+
+    def decode(self, start: int, stop: int) -> np.ndarray:
+        """Rows ``start`` to ``stop`` from the source."""
         return self.source.read(self.start + start, self.start + stop)
 
     def read_rows(self, rows: np.ndarray) -> np.ndarray:
-        return self.source.read_rows(np.asarray(rows) + self.start)
+        if self._few:
+            return _decoded(self).read_rows(rows)
+        return self.source.read_rows(rows.astype(np.int64) + self.start)
 
 
 class StackedSource(Source):
@@ -373,7 +423,12 @@ class StackedSource(Source):
     def in_memory(self) -> bool:
         return all(source.in_memory for source in self.sources)
 
+    @property
+    def kept(self) -> bool:
+        return all(source.in_memory or source.kept for source in self.sources)
+
     def read_rows(self, rows: np.ndarray) -> np.ndarray:
+        rows = rows.astype(np.int64)
         owner = np.searchsorted(self.starts, rows, side="right") - 1
         order = np.argsort(owner, kind="stable")
         edges = np.searchsorted(owner[order], np.arange(len(self.sources) + 1)).tolist()

@@ -117,7 +117,7 @@ def promise(arrays: Mapping[str, Any], columns: list[str] | None = None) -> dict
 def promised_copy(table: Table) -> Table:
     """Return the table that `copy_to_scratch` would make, without its rows."""
     promised = promise(table.present, table.X.columns)
-    return Table(**{_FIELDS[name]: source for name, source in promised.items()})
+    return _table(promised)
 
 
 def _dask_row_bytes(array: Any) -> int:
@@ -292,8 +292,11 @@ def write_blocks(
                 writer.append(block)
                 bar.update(len(block.X))
             writer.finish()
-    members = (ZarrSource(str(destination), name, name) for name in layout.arrays)
-    return Table(**{_FIELDS[source.name]: source for source in members})
+    return _table({name: ZarrSource(str(destination), name, name) for name in layout.arrays})
+
+
+def _table(sources: Mapping[str, Source]) -> Table:
+    return Table(sources["X"], sources.get("y"), sources.get("sample_weight"))
 
 
 def _check_numbers(seed: int | None, chunk_rows: int | None) -> None:

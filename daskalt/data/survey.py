@@ -100,7 +100,7 @@ def survey_labels(table: Table) -> Labels:
         If the targets are numbers that cannot be labels.
     """
     assert table.y is not None
-    return _survey(table.y, None, _labels_of, None)
+    return _survey(table, table.y, None, _labels_of, None)
 
 
 def survey_numbers(table: Table) -> Numbers:
@@ -114,7 +114,7 @@ def survey_numbers(table: Table) -> Numbers:
     assert table.y is not None
     first = table.y.read(0, 1).astype(np.float64).ravel()
     centre = np.where(np.isfinite(first), first, 0.0)
-    numbers = _survey(table.y, table.weight, _numbers_of, centre)
+    numbers = _survey(table, table.y, table.weight, _numbers_of, centre)
     if table.weight is not None:
         _check_total(numbers.count)
     return numbers
@@ -130,7 +130,7 @@ def total_weight(table: Table) -> float:
     """
     if table.weight is None:
         return float(table.n_rows)
-    total = _survey(table.weight, None, _weight_of, None)
+    total = _survey(table, table.weight, None, _weight_of, None)
     _check_total(total)
     return total
 
@@ -139,7 +139,7 @@ def check_weights(table: Table, bounds: np.ndarray, which: str) -> None:
     """Raise InputError if all rows of some blocks have weight zero; ``which`` names them."""
     if table.weight is None:
         return
-    weights = Table(table.weight)
+    weights = Table(table.weight, single=table.single)
     for lane in in_order(bounds):
         if call(read_lane, weights, lane, None).X.any():
             return
@@ -163,11 +163,13 @@ def _check_total(total: float) -> None:
         )
 
 
-def _survey(values: Source, weight: Source | None, function: Callable, extra: Any) -> Any:
+def _survey(
+    table: Table, values: Source, weight: Source | None, function: Callable, extra: Any
+) -> Any:
     """Map ``function`` over blocks of one array and its weights, and combine the results."""
     graph = Graph()
     shared = graph.constant((values, weight))
-    bounds = Table(values).block_bounds()
+    bounds = Table(values, single=table.single).block_bounds()
     parts = [graph.add(_survey_block, shared, function, extra, *b) for b in bounds]
     return graph.compute(graph.reduce(combine, parts))
 

@@ -27,6 +27,14 @@ class Block(NamedTuple):
 class Table:
     """Features, targets and row weights, row by row.
 
+    Attributes
+    ----------
+    X, y, weight : Source
+        The arrays.
+    single : bool
+        Whether rows are dealt one by one, not in blocks: all of them fit in what a pass mixes in
+        memory, so no plan depends on chunks, or on whether the rows are stored at all.
+
     Raises
     ------
     InputError
@@ -36,6 +44,7 @@ class Table:
     X: Source
     y: Source | None = None
     weight: Source | None = None
+    single: bool = False
 
     def __post_init__(self) -> None:
         check_rows(self.present)
@@ -56,6 +65,24 @@ class Table:
         """Bytes of one row over all arrays."""
         return sum(source.row_bytes for source in self.present.values())
 
+    @property
+    def mixed_bytes(self) -> int:
+        """Bytes that a row counts for where rows are mixed, the same wherever they lie.
+
+        Of text, for one, the type in memory differs from that in a store.
+        """
+        values = sum(int(np.prod(s.shape[1:], dtype=np.int64)) for s in self._beside_features)
+        return self.X.row_bytes + 8 * values
+
+    @property
+    def _beside_features(self) -> list[Source]:
+        return [source for source in (self.y, self.weight) if source is not None]
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows that a plan keeps together."""
+        return 1 if self.single else self.X.chunk_rows or 1
+
     def pass_bytes(self, again: bool) -> int:
         """Bytes of one row that a pass reads, the first or ``again``."""
         sources = self.present.values()
@@ -73,7 +100,7 @@ class Table:
 
     @property
     def in_memory(self) -> bool:
-        """Whether single rows are as cheap as ranges, so that ``read_rows`` may be used."""
+        """Whether all rows are in the memory of this process."""
         return all(source.in_memory for source in self.present.values())
 
     def read(self, start: int, stop: int) -> Block:
@@ -81,18 +108,23 @@ class Table:
         return Block(*self._each(lambda source: source.read(start, stop)))
 
     def read_rows(self, rows: np.ndarray) -> Block:
-        """The rows at the indices ``rows``, in that order; for tables in memory."""
+        """The rows at the indices ``rows``, in that order."""
         return Block(*self._each(lambda source: source.read_rows(rows)))
 
     def rows_slice(self, start: int, stop: int) -> "Table":
         """Rows ``start`` to ``stop`` as a table of their own, without reading them."""
-        return Table(*self._each(lambda source: SlicedSource(source, start, stop)))
+        return self.each(lambda source: SlicedSource(source, start, stop))
+
+    def each(self, change: Callable[[Source], Source]) -> "Table":
+        """The table of what ``change`` makes of each array."""
+        X, y, weight = self._each(change)
+        return Table(X, y, weight, self.single)
 
     def block_bounds(self, rows: int | None = None) -> list[tuple[int, int]]:
         """First and one past the last row of each block.
 
-        Blocks end where chunks of ``X`` end, so that no chunk is read twice. They depend on the
-        data and on ``rows`` alone.
+        Unless rows are single, blocks end where chunks of ``X`` end, so that no chunk is read
+        twice. They depend on the data and on ``rows`` alone.
 
         Parameters
         ----------
@@ -102,9 +134,9 @@ class Table:
         """
         if rows is None:
             rows = good_rows(self.n_rows, self.X.row_bytes)
-        chunk = self.X.chunk_rows or 1
+        chunk = self.chunk_rows
         size = max(1, rows // chunk) * chunk
-        first = size - self.X.offset % size
+        first = size - (0 if self.single else self.X.offset % size)
         edges = [0, *range(first, self.n_rows, size), self.n_rows]
         return [(a, b) for a, b in pairwise(edges) if a < b]
 
