@@ -110,6 +110,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     cost_ : dict
         Passes, bytes, seconds and GFLOP/s that the fit took.
     n_iter_, n_layers_, n_outputs_, n_features_in_ : int
+    stop_reason_ : str
+        Why the fit ended, and where its weights are from if these are not the last.
     out_activation_ : str
     feature_names_in_ : ndarray of str
         Where X has string column names.
@@ -199,7 +201,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                     f"classes={classes.tolist()} is not the same as on the last call to "
                     f"partial_fit: {self.classes_.tolist()}."
                 )
-            self.classes_ = classes
         return self._partial_fit(X, y, sample_weight, classes)
 
     def _learn_targets(self, table: Table, classes: Any = None) -> Goal:
@@ -325,7 +326,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     Attributes
     ----------
-    coefs_, intercepts_, history_, cost_, n_iter_
+    coefs_, intercepts_, history_, cost_, n_iter_, stop_reason_
         As in :class:`MLPClassifier`.
     loss_, best_loss_, loss_curve_
         Mean training loss, in units of the standardised targets.

@@ -14,6 +14,8 @@ from daskalt.data.staging import staged_bytes
 from daskalt.data.table import Table
 from daskalt.errors import InputError
 from daskalt.export import to_sklearn
+from daskalt.kernels.threads import blas_threads
+from daskalt.monitor import Monitor
 from daskalt.network import Weights
 from daskalt.predicting import Predictor, predict_stored
 from daskalt.preparing import all_blocks, count_rows
@@ -39,10 +41,10 @@ def _finite(weights: Iterable[np.ndarray]) -> bool:
 class FittedMLP(BaseEstimator):
     """The half of an estimator that there is after a fit."""
 
-    def _finish(self, problem: Problem, state: Any, history: list[dict[str, Any]]) -> None:
+    def _finish(self, problem: Problem, state: Any, monitor: Monitor) -> None:
         """Set the fitted attributes, in the user's own units."""
-        weights = list(state.weights)
-        with np.errstate(over="ignore", invalid="ignore"):
+        weights, history = list(state.weights), monitor.history
+        with np.errstate(over="ignore", invalid="ignore"), blas_threads():
             weights[0] = problem.scaling.fold(weights[0])
             weights[-1] = problem.targets.fold(weights[-1])
             weights = [w.astype(problem.dtype, copy=False) for w in weights]
@@ -61,6 +63,7 @@ class FittedMLP(BaseEstimator):
         self.loss_ = self.loss_curve_[-1]
         self.best_loss_ = min(self.loss_curve_)
         self.n_iter_ = len(history)
+        self.stop_reason_ = monitor.reason or "all passes were made"
         self._fitted = Fitted(problem, state, len(history))
 
     @property

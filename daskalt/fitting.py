@@ -22,19 +22,18 @@ from daskalt.monitor import Monitor
 from daskalt.preparing import Held, count_rows
 from daskalt.progress import listen
 from daskalt.reduction import call, fetch
-from daskalt.scoring import score_rows, score_table
-from daskalt.solvers.base import Problem, Solver
+from daskalt.scoring import sample_loss, score_table
+from daskalt.solvers.base import Problem, Rows, Solver
 from daskalt.solvers.loop import Halt, Pass, Reading, WholeBlocks, run_passes
 from daskalt.solvers.pass_graph import Position
 from daskalt.statistics import Score
 
 __all__ = [
     "Training",
+    "begin",
     "identify",
     "train",
 ]
-
-SOUND_ROWS = 256  # that the final weights are tried on
 
 
 def identify(
@@ -73,13 +72,17 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained, on what, and how the rows are read."""
+    """What is trained, on what, and how the rows are read.
+
+    The ``sample`` is of the training rows, and tells weights that are ruined from others.
+    """
 
     solver: Solver
     problem: Problem
     table: Table
     bounds: np.ndarray
     reading: Reading | WholeBlocks
+    sample: Rows
     held: Held | None = None
     verbose: bool = False
     keeper: Keeper | None = None
@@ -88,16 +91,16 @@ class Training:
 def train(
     job: Training, state: Any, passes: range, monitor: Monitor, position: Position | None = None
 ) -> Any:
-    """Return the trained state: the last, or under early stopping the best.
+    """Return the trained state: the last, or under early stopping the best; never a ruined one.
 
     Parameters
     ----------
     state : Any
-        Where training starts.
+        Where training goes on; its start is known to the monitor.
     passes : range
         Numbers of the passes to make.
     monitor : Monitor
-        Watches them.
+        Watches them, and has begun.
     position : Position, optional
         Where in the first pass to go on from.
     """
@@ -112,7 +115,7 @@ def train(
         unit="step",
         disable=not job.verbose,
     )
-    monitor.before = state
+    monitor.state = state
     with bar, _ended_by_divergence(monitor), stoppable(job.keeper), listen(bar.update) as topic:
         for result in run_passes(
             job.solver,
@@ -125,6 +128,7 @@ def train(
             topic if job.verbose else None,
             position,
             None if job.keeper is None else job.keeper.pace,
+            job.sample,
         ):
             if isinstance(result, Halt):
                 if job.keeper is not None:
@@ -142,39 +146,40 @@ def train(
             if job.keeper is not None and result.number + 1 < passes.stop:
                 job.keeper.save(monitor.met(result.state))
     release()
-    kept_best = monitor.early_stopping or monitor.diverged
-    best = monitor.best_state if kept_best else None
-    state = _sound(job, monitor, fetch(monitor.before if best is None else best))
+    state = _best_of(job, monitor)
     if job.keeper is not None:
         job.keeper.save(monitor.met(state), finished=True)
     return state
 
 
-def _sound(job: Training, monitor: Monitor, state: Any) -> Any:
-    """The state whose weights the last step led to, if no number overflows under them.
+def begin(job: Training, monitor: Monitor, start: Any) -> None:
+    """Have a monitor know the state before the first pass."""
+    nothing = tuple(np.zeros_like(w) for w in start.weights)
+    losses = [call(sample_loss, job.problem, w, job.sample) for w in (start.weights, nothing)]
+    monitor.begin(start, *losses)
 
-    No later step has looked at these weights.
-    """
-    if call(_finite_loss, job.problem, state.weights, job.table, job.bounds[:1]):
+
+def _best_of(job: Training, monitor: Monitor) -> Any:
+    """The state that the fit ends with, on whose weights no later step has looked."""
+    kept_best = monitor.early_stopping or monitor.diverged
+    state = fetch(monitor.best_state if kept_best else monitor.state)
+    if not _is_ruined(job, monitor, state.weights):
         return state
     before = getattr(getattr(state, "caution", None), "before", None)
     others = [] if before is None else [state._replace(weights=before)]
-    others += [] if monitor.best_state is None else [fetch(monitor.best_state)]
-    for other in others:
-        if call(_finite_loss, job.problem, other.weights, job.table, job.bounds[:1]):
-            monitor.fall_back("numbers overflow under the weights of the last step")
-            return other
+    for other in (*others, monitor.best_state, monitor.start):
+        value = fetch(other)
+        if not _is_ruined(job, monitor, value.weights):
+            monitor.fall_back("the last steps raised the loss far above what it had been", other)
+            return value
     raise DivergenceError(
         "Numbers overflow under the weights that the fit led to: let the solver take smaller "
         "steps, lower alpha, and look for extreme values in X."
     )
 
 
-def _finite_loss(problem: Problem, weights: Any, table: Table, bounds: np.ndarray) -> bool:
-    """Whether the first rows of a block have a finite loss."""
-    start, stop = bounds[0].tolist()
-    rows = problem.rows(table.read(start, min(stop, start + SOUND_ROWS)))
-    return bool(np.isfinite(score_rows(problem, weights, rows).loss))
+def _is_ruined(job: Training, monitor: Monitor, weights: Any) -> bool:
+    return monitor.is_ruin(call(sample_loss, job.problem, weights, job.sample))
 
 
 def _record(job: Training, result: Pass) -> dict[str, Any]:
@@ -200,7 +205,7 @@ def _ended_by_divergence(monitor: Monitor) -> Iterator[None]:
     try:
         yield
     except DivergenceError as error:
-        if monitor.best_state is None:
+        if not monitor.history:
             raise
         monitor.fall_back(str(error).split(":")[0].lower())
 

@@ -19,6 +19,9 @@ __all__ = [
 ]
 
 PARTED_PASSES, PARTED_RISE = 5, 1.1  # passes and rise of the loss that are no chance
+# A loss is far above another where it is more than so many times that, and this share of the loss
+# of a network that says nothing.
+FAR, FAR_OF_TRIVIAL = 2.0, 0.05
 
 
 @dataclass
@@ -27,29 +30,40 @@ class Monitor:
 
     What is watched is the loss of the forward pass: of the held-out rows if `early_stopping`,
     else of the training rows as the passes met them. Where that is `divergence` times its best or
-    more, or where the solver gives up, the fit has come apart: it ends, with the weights of the
-    best pass.
+    more, or where the solver gives up, the fit diverges: it ends, with the best weights that it has
+    had. Which these are is told by the held-out rows under early stopping; else by a sample of the
+    training rows that is scored at the start and after every pass.
     """
 
     tol: float
     patience: int
     early_stopping: bool
     divergence: float = np.inf
-    scores_start: bool = False  # whether the loss of a pass is of the weights before it
-    before: Any = None  # the state that the next pass starts from
+    state: Any = None  # the last
     diverged: bool = False
+    reason: str | None = None  # why the fit ended before its last pass
     history: list[dict[str, Any]] = field(default_factory=list)
-    best_loss: float = np.inf
+    best_loss: float = np.inf  # of what is watched
+    start: Any = None  # the state before the first pass
+    start_loss: float = np.nan  # of the sample
+    trivial_loss: float = 0.0  # of the sample, where all outputs are zero
     best_state: Any = None
+    least: float = np.inf  # loss that chose it
     stale: int = 0
     warned: bool = False  # of steps that were refused
     parted: bool = False  # whether the objective has fallen without the loss
+
+    def begin(self, state: Any, loss: float, trivial_loss: float) -> None:
+        """Take in the state before the first pass, and what it and nothing lose on the sample."""
+        self.state, self.start = state, state
+        self.start_loss, self.trivial_loss = loss, trivial_loss
+        self._choose(state, np.inf if self.early_stopping else loss)
 
     def recall(self, history: list[dict[str, Any]], best_state: Any) -> None:
         """Take in the passes of the fit that this one goes on from, and its best state."""
         for record in history:
             self._judge(record)
-        self.best_state = best_state
+            self._choose(best_state, self._choice(record))
 
     def met(self, state: Any) -> Standing:
         """Return what of the fit has to be kept, with the state that it is in now."""
@@ -57,15 +71,15 @@ class Monitor:
 
     def see(self, result: Pass, record: dict[str, Any]) -> str | None:
         """Take in a pass; return the reason to stop, or None."""
-        best = self._judge(record)
+        self._judge(record)
         self._compare_objective()
+        self._choose(result.state, self._choice(record))
+        self.state = result.state
+        self.reason = self._stop(record)
+        return self.reason
+
+    def _stop(self, record: dict[str, Any]) -> str | None:
         given_up = record.get("given_up")
-        if best and not given_up:  # nor is what is left of such a pass comparable
-            # The mean loss of several steps vouches for the weights that they led to.
-            of_start = self.scores_start or result.steps == 1
-            earlier = of_start and not self.early_stopping
-            self.best_state = self.before if earlier else result.state
-        self.before = result.state
         if given_up:
             return self.fall_back(given_up.rstrip("."))
         self._tell_of_refusals(record)
@@ -79,13 +93,43 @@ class Monitor:
             return f"{where} loss fell by less than tol={self.tol} for {self.stale} passes"
         return None
 
-    def fall_back(self, reason: str) -> str:
-        """Return why the fit ends with its best weights, and warn of it."""
+    def fall_back(self, reason: str, state: Any = None) -> str:
+        """Return why the fit ends with its best weights or others, and warn of it."""
         self.diverged = True
-        left = "before the last sound step" if self.best_state is None else "of the best pass"
-        reason = f"the method diverged: {reason}; the weights are those {left}"
-        warnings.warn(reason[0].upper() + reason[1:] + ".", DivergenceWarning, stacklevel=4)
-        return reason
+        left = self._words_of(self.best_state if state is None else state)
+        self.reason = f"the method diverged: {reason}; the weights are those {left}"
+        words = self.reason[0].upper() + self.reason[1:]
+        warnings.warn(f"{words}.", DivergenceWarning, stacklevel=4)
+        return self.reason
+
+    def _words_of(self, state: Any) -> str:
+        if state is self.start:
+            return "that the fit started from"
+        if state is not self.best_state:
+            return "before the last sound step"
+        losses = [self._choice(record) for record in self.history]
+        number = "" if np.isnan(losses).all() else f", {1 + int(np.nanargmin(losses))}"
+        return f"of the best pass{number}"
+
+    def is_ruin(self, loss: float) -> bool:
+        """Say whether a loss of the sample is far above one that the fit has had.
+
+        Weights that held-out rows have chosen may well fit the sample worse than others.
+        """
+        losses = [self.start_loss]
+        if not self.early_stopping:
+            losses += [self._choice(record) for record in self.history]
+        least = min((each for each in losses if np.isfinite(each)), default=np.inf)
+        return not (np.isfinite(loss) and loss <= FAR * least + FAR_OF_TRIVIAL * self.trivial_loss)
+
+    def _choice(self, record: dict[str, Any]) -> float:
+        """The loss of a pass that says how good the weights are that it led to."""
+        return record.get("validation_loss" if self.early_stopping else "sample_loss", np.nan)
+
+    def _choose(self, state: Any, loss: float) -> None:
+        if self.best_state is None or loss < self.least:
+            self.best_state = state
+            self.least = loss if np.isfinite(loss) else np.inf
 
     def _tell_of_refusals(self, record: dict[str, Any]) -> None:
         """Warn, once, of steps that left no trace in the weights."""
@@ -117,15 +161,12 @@ class Monitor:
                 stacklevel=4,
             )
 
-    def _judge(self, record: dict[str, Any]) -> bool:
-        """Add a pass to the history; say whether it is the best so far."""
+    def _judge(self, record: dict[str, Any]) -> None:
+        """Add a pass to the history, and to the passes without progress if it made none."""
         self.history.append(record)
         loss = record["validation_loss" if self.early_stopping else "loss"]
         self.stale = self.stale + 1 if loss > self.best_loss - self.tol else 0
-        best = loss < self.best_loss
-        if best:
-            self.best_loss = loss
-        return best
+        self.best_loss = min(loss, self.best_loss)
 
 
 def _unscored(record: dict[str, Any]) -> bool:

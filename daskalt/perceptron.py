@@ -1,6 +1,7 @@
 """What the estimators share: fitting and continuing, whatever the targets are."""
 
 import contextlib
+import copy
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,8 +18,9 @@ from daskalt.data.survey import check_weights
 from daskalt.data.table import Table
 from daskalt.data.targets import Targets
 from daskalt.errors import InputError
-from daskalt.fitting import Training, identify, train
+from daskalt.fitting import Training, begin, identify, train
 from daskalt.keeping import Keeper
+from daskalt.kernels.threads import blas_threads
 from daskalt.monitor import Monitor
 from daskalt.planning import current_machine
 from daskalt.prepared import PreparedMLP
@@ -26,6 +28,8 @@ from daskalt.preparing import (
     all_blocks,
     compile_step,
     count_rows,
+    sample_rows,
+    thin_out,
     warn_if_sorted,
 )
 from daskalt.reduction import in_this_process, on
@@ -87,68 +91,71 @@ class BaseMLP(PreparedMLP):
         """
         self._check_parameters()
         with on(client):
-            began = time.perf_counter()
-            solver = get_solver(self.solver)
-            checkpoints = self._checkpoints(solver, resume)
-            given = open_table(self, X, y, sample_weight, reset=True)
-            seed = self._seed(checkpoints) if resume else self._seed()
-            arrangement = self._arrangement(
-                solver, seed, shared=not in_this_process(), held_out=eval_set is None
-            )
-            table = arrangement.arrange(given)
-            bounds, held = self._split(table, given, eval_set, arrangement)
-            before = getattr(self, "_fitted", None) if self.warm_start else None
-            goal = self._learn_targets(table)
-            if before is not None:
-                _check_same_labels(before.problem.targets, goal.targets)
-            project = self._project(
-                solver, table, bounds, held, goal, seed, current_machine(), checkpoints is not None
-            )
-            solver.validate(project.problem)
-            project.check(project.plan())
-            problem, weights = self._prepare(table, bounds, goal, seed, before)
-            reading = self._reading(table, bounds, problem, solver, seed)
-            if self.shuffle and isinstance(reading, Reading):
-                warn_if_sorted(goal.clustering, goal.targets.width, reading, table)
-            passes = self.max_iter or solver.passes(count_rows(bounds))
-            steps = reading.plan(table, bounds, 0).steps
-            budget = Budget(steps * passes, steps, steps)
-            if not in_this_process():
-                compile_step(solver, problem, solver.start(problem, weights, budget), table)
-            keeper = None
-            if checkpoints is not None:
-                facts = {
-                    **_fingerprints(given),
-                    "held_out": None if held is None else _fingerprints(held.given),
-                    "shuffle": self.shuffle,
-                    **{name: getattr(self, name) for name in _STOPPING},
-                }
-                identity = identify(
-                    facts,
-                    solver,
-                    problem,
-                    reading,
-                    steps=budget.steps,
-                    seed=seed,
-                    class_factors=checksum(goal.class_factors),
-                    blocks=checksum(bounds),
-                    held_blocks=None if held is None else checksum(held.bounds),
-                    initial_weights=checksum(*weights),
-                )
-                keeper = Keeper(checkpoints, solver, identity)
-            job = Training(solver, problem, table, bounds, reading, held, self.verbose, keeper)
-            monitor = Monitor(
-                self.tol,
-                self.n_iter_no_change,
-                self.early_stopping,
-                solver.divergence,
-                solver.scores_start,
-            )
-            start = solver.start(problem, weights, budget)
-            state = self._train(job, start, passes, monitor, bool(resume))
-            self._finish(problem, state, monitor.history)
-            self._charge(began, table, bounds, solver, problem)
+            # Whatever goes wrong, this estimator stays as it is.
+            fitted = copy.copy(self)
+            fitted._fit(X, y, sample_weight, eval_set, resume)
+        self.__dict__ = fitted.__dict__
         return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, eval_set: Any, resume: bool | None) -> None:
+        began = time.perf_counter()
+        solver = get_solver(self.solver)
+        checkpoints = self._checkpoints(solver, resume)
+        given = open_table(self, X, y, sample_weight, reset=True)
+        seed = self._seed(checkpoints) if resume else self._seed()
+        arrangement = self._arrangement(
+            solver, seed, shared=not in_this_process(), held_out=eval_set is None
+        )
+        table = arrangement.arrange(given)
+        bounds, held = self._split(table, given, eval_set, arrangement)
+        before = getattr(self, "_fitted", None) if self.warm_start else None
+        goal = self._learn_targets(table)
+        if before is not None:
+            _check_same_labels(before.problem.targets, goal.targets)
+        project = self._project(
+            solver, table, bounds, held, goal, seed, current_machine(), checkpoints is not None
+        )
+        solver.validate(project.problem)
+        project.check(project.plan())
+        sample = sample_rows(table, bounds, seed)
+        with blas_threads():
+            problem, weights = self._pose(table, bounds, goal, sample, seed)
+        reading = self._reading(table, bounds, problem, solver, seed)
+        if self.shuffle and isinstance(reading, Reading):
+            warn_if_sorted(goal.clustering, goal.targets.width, reading, table)
+        passes = self.max_iter or solver.passes(count_rows(bounds))
+        steps = reading.plan(table, bounds, 0).steps
+        budget = Budget(steps * passes, steps, steps)
+        if not in_this_process():
+            compile_step(solver, problem, solver.start(problem, weights, budget), table)
+        keeper = None
+        if checkpoints is not None:
+            facts = {
+                **_fingerprints(given),
+                "held_out": None if held is None else _fingerprints(held.given),
+                "shuffle": self.shuffle,
+                **{name: getattr(self, name) for name in _STOPPING},
+            }
+            identity = identify(
+                facts,
+                solver,
+                problem,
+                reading,
+                steps=budget.steps,
+                seed=seed,
+                class_factors=checksum(goal.class_factors),
+                blocks=checksum(bounds),
+                held_blocks=None if held is None else checksum(held.bounds),
+                initial_weights=checksum(*weights),
+            )
+            keeper = Keeper(checkpoints, solver, identity)
+        watched = problem.rows(thin_out(sample, count_rows(bounds)))
+        job = Training(solver, problem, table, bounds, reading, watched, held, self.verbose, keeper)
+        monitor = Monitor(self.tol, self.n_iter_no_change, self.early_stopping, solver.divergence)
+        start = solver.start(problem, weights, budget)
+        state = self._train(job, start, passes, monitor, bool(resume))
+        self._finish(problem, state, monitor)
+        self._charge(began, table, bounds, solver, problem)
 
     def _checkpoints(self, solver: Solver, resume: bool | None) -> Checkpoints | None:
         """Where the fit's checkpoints are kept, if they are."""
@@ -181,6 +188,7 @@ class BaseMLP(PreparedMLP):
     def _train(self, job: Training, state: Any, passes: int, monitor: Monitor, resume: bool) -> Any:
         """The state after all passes, those included that an earlier fit has made."""
         solver, keeper, position = job.solver, job.keeper, None
+        begin(job, monitor, state)
         saved = keeper.resume() if keeper is not None and resume else None
         with self._storage(job, saved is not None) as storage:
             if saved is not None:
@@ -226,6 +234,13 @@ class BaseMLP(PreparedMLP):
         self, X: Any, y: Any, sample_weight: Any, classes: np.ndarray | None = None
     ) -> Any:
         self._check_parameters()
+        fitted = copy.copy(self)
+        fitted._continue(X, y, sample_weight, classes)
+        self.__dict__ = fitted.__dict__
+        return self
+
+    def _continue(self, X: Any, y: Any, sample_weight: Any, classes: np.ndarray | None) -> None:
+        """Make one more pass, over these rows."""
         before = getattr(self, "_fitted", None)
         table = open_table(self, X, y, sample_weight, reset=before is None)
         passes = 0 if before is None else before.passes
@@ -233,9 +248,11 @@ class BaseMLP(PreparedMLP):
         table = self._arrangement(solver, seed, shared=not in_this_process()).arrange(table)
         bounds = all_blocks(table)
         check_weights(table, bounds, "of this call")
+        sample = sample_rows(table, bounds, seed)
         if before is None:
             goal = self._learn_targets(table, classes)
-            problem, weights = self._prepare(table, bounds, goal, seed, None)
+            with blas_threads():
+                problem, weights = self._pose(table, bounds, goal, sample, seed)
             solver.validate(problem)
         else:
             problem = before.problem
@@ -247,12 +264,14 @@ class BaseMLP(PreparedMLP):
         else:
             # What a full batch keeps for each row is of the rows of that fit.
             state = solver.attach(before.state, None)._replace(budget=budget)
+        watched = problem.rows(thin_out(sample, table.n_rows))
+        job = Training(solver, problem, table, bounds, reading, watched, verbose=self.verbose)
         monitor = Monitor(0.0, 1 << 30, False)
-        job = Training(solver, problem, table, bounds, reading, verbose=self.verbose)
+        begin(job, monitor, state)
         state = train(job, state, range(passes, passes + 1), monitor)
-        history = [*getattr(self, "history_", []), *monitor.history] if before else monitor.history
-        self._finish(problem, state, history)
-        return self
+        if before is not None:
+            monitor.history = [*getattr(self, "history_", []), *monitor.history]
+        self._finish(problem, state, monitor)
 
 
 def _fingerprints(table: Table) -> dict[str, Any]:

@@ -11,11 +11,10 @@ from daskalt.data.arranging import Arrangement
 from daskalt.data.opening import open_table
 from daskalt.data.scaling import Scaling, choose_scaling
 from daskalt.data.survey import check_weights, total_weight
-from daskalt.data.table import Table
+from daskalt.data.table import Block, Table
 from daskalt.data.targets import Targets
 from daskalt.errors import InputError
-from daskalt.fitted import Fitted, FittedMLP
-from daskalt.kernels.threads import blas_threads
+from daskalt.fitted import FittedMLP
 from daskalt.limits import parse_limit
 from daskalt.losses import Loss
 from daskalt.network import SPREAD, Network, Weights
@@ -31,7 +30,6 @@ from daskalt.preparing import (
     count_rows,
     hold_out,
     most_batch_rows,
-    sample_rows,
 )
 from daskalt.reduction import on
 from daskalt.solvers import get_solver
@@ -282,17 +280,10 @@ class PreparedMLP(FittedMLP):
         """What has to be held out in equal shares, of all rows."""
         return None
 
-    def _prepare(
-        self, table: Table, bounds: np.ndarray, goal: Goal, seed: int, before: Fitted | None
+    def _pose(
+        self, table: Table, bounds: np.ndarray, goal: Goal, sample: Block, seed: int
     ) -> tuple[Problem, Weights]:
         """The problem that the table poses, and the weights to start from."""
-        with blas_threads():
-            return self._pose(table, bounds, goal, seed, before)
-
-    def _pose(
-        self, table: Table, bounds: np.ndarray, goal: Goal, seed: int, before: Fitted | None
-    ) -> tuple[Problem, Weights]:
-        sample = sample_rows(table, bounds, seed)
         weight = None if sample.weight is None else sample.weight.ravel()
         if weight is not None and not weight.any():
             weight = None
@@ -300,6 +291,7 @@ class PreparedMLP(FittedMLP):
         penalty = float(self.alpha) * table.n_rows / count_rows(bounds) / total_weight(table)
         problem = self._problem(table, goal, scaling, penalty)
         network = problem.network
+        before = getattr(self, "_fitted", None) if self.warm_start else None
         if before is not None and before.problem.network.widths == network.widths:
             return problem, self._unfolded(problem)
         # Spreads need fewer rows than scaling does, whose extremes matter.

@@ -33,11 +33,13 @@ __all__ = [
     "hold_out",
     "most_batch_rows",
     "sample_rows",
+    "thin_out",
     "warn_if_sorted",
 ]
 
 SAMPLE_ROWS = 4096  # rows that the scaling and the initial weights are found on
 SAMPLE_BLOCKS = 16
+WATCHED_ROWS, LEAST_WATCHED, WATCHED_BYTES = 1024, 64, 1 << 20  # of it, scored after every pass
 INITIAL_ROWS = 1024  # of the sample, on which the initial weights are set
 BLOCK_BYTES = 16 << 20  # rows and z of a block of a full-batch method
 _compiled: set[tuple] = set()  # what this process has compiled, or loaded, already
@@ -199,6 +201,16 @@ def sample_rows(table: Table, bounds: np.ndarray, seed: int) -> Block:
             stops = np.minimum(bounds[chosen, 1], starts + SAMPLE_ROWS // len(chosen))
             bounds = np.stack([starts, stops], axis=1)
     return call(read_lane, table, Lane(bounds[:, 0], bounds[:, 1], None), check_block)
+
+
+def thin_out(sample: Block, n_rows: int) -> Block:
+    """Return some rows of a sample, whose loss takes little beside a pass over ``n_rows``."""
+    row_bytes = sum(part[:1].nbytes for part in sample if part is not None)
+    most = min(n_rows // 50, WATCHED_ROWS, WATCHED_BYTES // max(1, row_bytes))
+    every = -(-len(sample.X) // max(most, LEAST_WATCHED))
+    X, y, weight = (None if part is None else part[::every].copy() for part in sample)
+    assert X is not None
+    return Block(X, y, weight)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from daskalt.reduction import Graph
 from daskalt.solvers.base import Problem, Rows
 from daskalt.statistics import Score, combine
 
-__all__ = ["score_rows", "score_table"]
+__all__ = ["sample_loss", "score_rows", "score_table"]
 
 
 def score_rows(problem: Problem, weights: Weights, rows: Rows) -> Score:
@@ -37,6 +37,11 @@ def score_rows(problem: Problem, weights: Weights, rows: Rows) -> Score:
     return score._replace(
         squared_error=weight @ error, target=weight @ y, target_squared=weight @ y**2
     )
+
+
+def sample_loss(problem: Problem, weights: Weights, rows: Rows) -> float:
+    """Return the mean forward loss of some rows."""
+    return score_rows(problem, weights, rows).mean_loss
 
 
 def score_table(problem: Problem, state: Any, table: Table, bounds: np.ndarray) -> Score:

@@ -19,15 +19,15 @@ ORDER = """
     statistics reduction
     data.retries data.chunks data.readers data.checks data.graphs data.table data.finite
     data.store data.buckets
-    data.staging data.arranging data.sources data.files data.frames data.gaps data.ingest data.opening
-    data.passes data.zstore data.scaling data.targets data.survey data.fingerprint data
+    data.staging data.arranging data.sources data.files data.frames data.gaps data.ingest
+    data.opening data.passes data.zstore data.scaling data.targets data.survey data.fingerprint data
     network weights progress checkpoint
     rules.base rules.sgd rules.adaptive rules.schedules rules.line_search rules
     solvers.base solvers.caution solvers.descent solvers.altmin_map solvers.altmin
     solvers.full_batch solvers.batch_map solvers.batch solvers.admm
     solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
-    solvers.tasks solvers.pass_graph solvers.loop solvers
-    scoring preparing keeping monitor fitting rehearsal peaks planning
+    scoring solvers.tasks solvers.pass_graph solvers.loop solvers
+    preparing keeping monitor fitting rehearsal peaks planning
     export predicting fitted prepared perceptron estimators
     folders model output examples config report running cli
 """

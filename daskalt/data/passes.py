@@ -174,9 +174,7 @@ def in_order(bounds: np.ndarray) -> list[Lane]:
     return [Lane(part[:, 0], part[:, 1], None) for part in parts]
 
 
-def read_lane(
-    table: Table, lane: Lane, check: Callable[..., None] | None = None
-) -> Block:
+def read_lane(table: Table, lane: Lane, check: Callable[..., None] | None = None) -> Block:
     """Return the rows of a lane, read block by block and mixed.
 
     ``check`` is called with every block read from storage, its bounds and, where these are not all

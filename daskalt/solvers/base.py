@@ -123,11 +123,6 @@ class Solver(BaseEstimator, ABC):
     blas_threads = 1  # of a task
     divergence = np.inf  # a fit ends when the forward loss is this many times its best
 
-    @property
-    def scores_start(self) -> bool:
-        """Whether a pass scores the weights that it starts from, and no others."""
-        return self.full_batch
-
     @abstractmethod
     def check(self) -> None:
         """Raise InputError if a parameter is out of its range; called before any data is read."""

@@ -46,7 +46,6 @@ class LineSearchSolver(Solver):
     """A method that steps from line to line; what it adds is `direction`."""
 
     full_batch = True
-    scores_start = False  # the weights of a state are the best that have been scored
     state_types: tuple[type, ...] = (SearchState, Search, Point, Step, Score, Budget)
     line_search: str | LineSearch
 
