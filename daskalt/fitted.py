@@ -114,11 +114,10 @@ class FittedMLP(BaseEstimator):
 
     def _apply(self, X: Any, method: str) -> Any:
         check_is_fitted(self, "coefs_")
-        function = getattr(self._predictor, method)
         if is_stored(X):
-            return predict_stored(self, X, function, method)
+            return predict_stored(self, X, self._predictor, method)
         X = validate_data(self, X, reset=False)
-        return function(X)
+        return getattr(self._predictor, method)(X)
 
     def predict(self, X: Any) -> Any:
         """Return the prediction for every row.

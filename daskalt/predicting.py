@@ -1,49 +1,81 @@
 """Predictions of a fitted network: for arrays in memory, and lazily for stored ones."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dask.array as da
 import numpy as np
 from dask.delayed import delayed
+from dask.system import CPU_COUNT
 
 from daskalt.activations import ACTIVATIONS
 from daskalt.data.finite import check_finite
 from daskalt.data.opening import open_features
+from daskalt.data.table import Table
 from daskalt.data.targets import MultilabelTargets, Targets
 from daskalt.errors import InputError
+from daskalt.kernels.threads import blas_threads
 from daskalt.losses import Loss
+from daskalt.reduction import holds_a_worker
 
 __all__ = ["Predictor", "predict_stored"]
 
-BLOCK_ROWS = 4096  # rows whose activations are in memory at a time
+BLOCK_ROWS = 4096  # rows whose activations are in memory at a time, at most
+CACHE_BYTES = 1 << 20  # of a layer's
+SHARED_FLOPS = 50e6  # less work than this takes one thread no longer than starting others
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A fitted network in the user's own units, small enough to send anywhere."""
+    """A fitted network in the user's own units, small enough to send anywhere.
+
+    It shares its work out over the cores, unless it does a part of what is shared out already.
+    """
 
     coefs: tuple[np.ndarray, ...]
     intercepts: tuple[np.ndarray, ...]
     activation: str
     loss: Loss
     targets: Targets
+    shares: bool = True
 
     def outputs(self, X: np.ndarray) -> np.ndarray:
-        """Return the network's outputs, through the link of the loss, block by block."""
-        phi = ACTIVATIONS[self.activation]
+        """Return the network's outputs, through the link of the loss.
+
+        Rows are taken in blocks whose activations stay in cache, by one thread of this process for
+        each core, with one BLAS thread each: no bit depends on their number.
+        """
         results = np.empty((len(X), len(self.intercepts[-1])), self.coefs[0].dtype)
-        for start in range(0, len(X), BLOCK_ROWS):
-            a = np.ascontiguousarray(X[start : start + BLOCK_ROWS], dtype=results.dtype)
-            for coef, intercept in zip(self.coefs[:-1], self.intercepts[:-1], strict=True):
-                a = a @ coef
-                a += intercept
-                phi.apply(a)
-            z = a @ self.coefs[-1]
-            z += self.intercepts[-1]
-            results[start : start + BLOCK_ROWS] = self.loss.link(z)
+        widest = max(len(b) for b in self.intercepts)
+        size = int(np.clip(CACHE_BYTES // (widest * results.itemsize), 128, BLOCK_ROWS))
+
+        def fill(start: int) -> None:
+            part = X[start : start + size]
+            a = np.ascontiguousarray(part, dtype=results.dtype)
+            results[start : start + size] = self.loss.link(self._outputs_of(a))
+
+        starts = range(0, len(X), size)
+        work = 2 * len(X) * sum(coef.size for coef in self.coefs)
+        with blas_threads():
+            if self.shares and work > SHARED_FLOPS and len(starts) > 1 and not holds_a_worker():
+                with ThreadPoolExecutor(min(CPU_COUNT, len(starts))) as pool:
+                    list(pool.map(fill, starts))
+            else:
+                for start in starts:
+                    fill(start)
         return results
+
+    def _outputs_of(self, a: np.ndarray) -> np.ndarray:
+        phi = ACTIVATIONS[self.activation]
+        for coef, intercept in zip(self.coefs[:-1], self.intercepts[:-1], strict=True):
+            a = a @ coef
+            a += intercept
+            phi.apply(a)
+        z = a @ self.coefs[-1]
+        z += self.intercepts[-1]
+        return z
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return labels or numbers."""
@@ -63,8 +95,9 @@ class Predictor:
         return p
 
 
-def predict_stored(estimator: Any, X: Any, function: Callable, method: str) -> Any:
+def predict_stored(estimator: Any, X: Any, predictor: Predictor, method: str) -> Any:
     """Return predictions for rows that are not in memory: lazy for Dask, else an array."""
+    function = getattr(predictor, method)
     if isinstance(getattr(X, "data", None), da.Array):  # an xarray.DataArray
         X = X.data
     if hasattr(X, "to_dask_array"):  # a Dask DataFrame, its lengths perhaps unknown
@@ -82,6 +115,7 @@ def predict_stored(estimator: Any, X: Any, function: Callable, method: str) -> A
                 "X.rechunk({1: -1})."
             )
         columns = example.shape[1:]
+        function = getattr(replace(predictor, shares=False), method)
         return da.map_blocks(
             _call,
             X,
@@ -93,8 +127,7 @@ def predict_stored(estimator: Any, X: Any, function: Callable, method: str) -> A
         )
     source = open_features(estimator, X)
     result = np.empty((len(source), *example.shape[1:]), example.dtype)
-    for start in range(0, len(source), BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, len(source))
+    for start, stop in Table(source).block_bounds():
         rows = source.read(start, stop)
         check_finite(rows, "X", start, stop)
         result[start:stop] = function(rows)

@@ -30,6 +30,7 @@ __all__ = [
     "connected",
     "fetch",
     "fold",
+    "holds_a_worker",
     "in_this_process",
     "on",
     "on_cluster",
@@ -180,11 +181,11 @@ def scheduler_of_here() -> str | None:
     A task of a worker that waited for others might keep the very thread that they need, so what it
     calls is computed in its own thread; unless it has seceded, as in a `worker_client`.
     """
-    return "sync" if _holds_a_worker() else None
+    return "sync" if holds_a_worker() else None
 
 
-def _holds_a_worker() -> bool:
-    """Whether this thread is one that a worker runs its tasks on."""
+def holds_a_worker() -> bool:
+    """Say whether this thread is one that a worker runs its tasks on."""
     return getattr(thread_state, "proceed", False)
 
 
@@ -197,7 +198,7 @@ def on(client: distributed.Client | None) -> Iterator[None]:
     with ExitStack() as stack:
         if client is not None:
             stack.enter_context(client.as_current())
-            if _holds_a_worker():
+            if holds_a_worker():
                 distributed.secede()
                 stack.callback(distributed.rejoin)
         yield
