@@ -22,8 +22,8 @@ from daskalt.monitor import Monitor
 from daskalt.preparing import Held, count_rows
 from daskalt.progress import listen
 from daskalt.reduction import call, fetch
-from daskalt.scoring import sample_loss, score_table
-from daskalt.solvers.base import Problem, Rows, Solver
+from daskalt.scoring import Sample, sample_loss, score_table
+from daskalt.solvers.base import Problem, Solver
 from daskalt.solvers.loop import Halt, Pass, Reading, WholeBlocks, run_passes
 from daskalt.solvers.pass_graph import Position
 from daskalt.statistics import Score
@@ -82,7 +82,7 @@ class Training:
     table: Table
     bounds: np.ndarray
     reading: Reading | WholeBlocks
-    sample: Rows
+    sample: Sample
     held: Held | None = None
     verbose: bool = False
     keeper: Keeper | None = None
@@ -154,9 +154,7 @@ def train(
 
 def begin(job: Training, monitor: Monitor, start: Any) -> None:
     """Have a monitor know the state before the first pass."""
-    nothing = tuple(np.zeros_like(w) for w in start.weights)
-    losses = [call(sample_loss, job.problem, w, job.sample) for w in (start.weights, nothing)]
-    monitor.begin(start, *losses)
+    monitor.begin(start, call(sample_loss, job.problem, start.weights, job.sample), job.sample)
 
 
 def _best_of(job: Training, monitor: Monitor) -> Any:

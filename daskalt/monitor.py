@@ -12,6 +12,7 @@ from daskalt.errors import (
     RefusalWarning,
 )
 from daskalt.keeping import Standing
+from daskalt.scoring import Sample
 from daskalt.solvers.loop import Pass
 
 __all__ = [
@@ -47,16 +48,17 @@ class Monitor:
     start: Any = None  # the state before the first pass
     start_loss: float = np.nan  # of the sample
     trivial_loss: float = 0.0  # of the sample, where all outputs are zero
+    most: float = np.inf  # that the sample can lose
     best_state: Any = None
     least: float = np.inf  # loss that chose it
     stale: int = 0
     warned: bool = False  # of steps that were refused
     parted: bool = False  # whether the objective has fallen without the loss
 
-    def begin(self, state: Any, loss: float, trivial_loss: float) -> None:
-        """Take in the state before the first pass, and what it and nothing lose on the sample."""
-        self.state, self.start = state, state
-        self.start_loss, self.trivial_loss = loss, trivial_loss
+    def begin(self, state: Any, loss: float, sample: Sample) -> None:
+        """Take in the state before the first pass, and its loss on a sample of the rows."""
+        self.state, self.start, self.start_loss = state, state, loss
+        self.trivial_loss, self.most = sample.trivial, sample.most
         self._choose(state, np.inf if self.early_stopping else loss)
 
     def recall(self, history: list[dict[str, Any]], best_state: Any) -> None:
@@ -120,7 +122,7 @@ class Monitor:
         if not self.early_stopping:
             losses += [self._choice(record) for record in self.history]
         least = min((each for each in losses if np.isfinite(each)), default=np.inf)
-        return not (np.isfinite(loss) and loss <= FAR * least + FAR_OF_TRIVIAL * self.trivial_loss)
+        return loss > min(FAR * least + FAR_OF_TRIVIAL * self.trivial_loss, 0.99 * self.most)
 
     def _choice(self, record: dict[str, Any]) -> float:
         """The loss of a pass that says how good the weights are that it led to."""

@@ -33,6 +33,7 @@ from daskalt.preparing import (
     warn_if_sorted,
 )
 from daskalt.reduction import in_this_process, on
+from daskalt.scoring import take_sample
 from daskalt.solvers import get_solver
 from daskalt.solvers.base import Budget, Solver
 from daskalt.solvers.loop import Reading, WholeBlocks
@@ -149,7 +150,7 @@ class BaseMLP(PreparedMLP):
                 initial_weights=checksum(*weights),
             )
             keeper = Keeper(checkpoints, solver, identity)
-        watched = problem.rows(thin_out(sample, count_rows(bounds)))
+        watched = take_sample(problem, problem.rows(thin_out(sample, count_rows(bounds))))
         job = Training(solver, problem, table, bounds, reading, watched, held, self.verbose, keeper)
         monitor = Monitor(self.tol, self.n_iter_no_change, self.early_stopping, solver.divergence)
         start = solver.start(problem, weights, budget)
@@ -264,7 +265,7 @@ class BaseMLP(PreparedMLP):
         else:
             # What a full batch keeps for each row is of the rows of that fit.
             state = solver.attach(before.state, None)._replace(budget=budget)
-        watched = problem.rows(thin_out(sample, table.n_rows))
+        watched = take_sample(problem, problem.rows(thin_out(sample, table.n_rows)))
         job = Training(solver, problem, table, bounds, reading, watched, verbose=self.verbose)
         monitor = Monitor(0.0, 1 << 30, False)
         begin(job, monitor, state)

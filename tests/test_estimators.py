@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import daskalt
-from daskalt import MLPClassifier, MLPRegressor, StochasticAltMin, fitting, preparing
+from daskalt import MLPClassifier, MLPRegressor, StochasticAltMin, fitting
 from daskalt.data.table import Block
 from daskalt.errors import InputError, StorageError, UnshuffledWarning
 
@@ -730,7 +730,7 @@ def sorted_path(store):
 @pytest.fixture
 def small_buffer(monkeypatch):
     """Rows are mixed a few hundred at a time, and surveyed in blocks of as many."""
-    monkeypatch.setattr(preparing, "BUFFER_BYTES", 300 * 32)
+    monkeypatch.setattr("daskalt.data.arranging.MIXING_BYTES", 300 * 32)
     monkeypatch.setattr("daskalt.data.table.good_rows", lambda *_: 200)
 
 
@@ -768,6 +768,7 @@ def test_a_regressor_warns_too(sorted_path):
         regressor(batch_size=200).fit(sorted_path)
 
 
+@pytest.mark.usefixtures("small_buffer")
 def test_a_global_shuffle_leaves_nothing_behind(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.iterdir())

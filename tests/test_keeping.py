@@ -62,7 +62,7 @@ def small_graphs(monkeypatch):
     """Passes of several graphs each, groups of several steps, and steps of several blocks."""
     monkeypatch.setattr(loop, "FIRST_TASKS", 5)
     monkeypatch.setattr(loop, "GRAPH_TASKS", 5)
-    monkeypatch.setattr("daskalt.preparing.BUFFER_BYTES", 10_000)
+    monkeypatch.setattr("daskalt.data.arranging.MIXING_BYTES", 10_000)
     monkeypatch.setattr("daskalt.preparing.BLOCK_BYTES", 3_000)
 
 

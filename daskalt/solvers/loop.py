@@ -16,7 +16,8 @@ from daskalt.data.passes import PassPlan, plan_blocks, plan_pass
 from daskalt.data.table import Table
 from daskalt.errors import ClusterError
 from daskalt.reduction import ATTEMPTS, Handle, connected, fetch, on_cluster
-from daskalt.solvers.base import Problem, Rows, Solver
+from daskalt.scoring import Sample
+from daskalt.solvers.base import Problem, Solver
 from daskalt.solvers.pass_graph import Branch, Job, Position, run_graph, spans_of, tasks_of
 from daskalt.statistics import Score
 
@@ -126,7 +127,7 @@ def run_passes(
     progress: str | None = None,
     position: Position | None = None,
     pace: Pace | None = None,
-    sample: Rows | None = None,
+    sample: Sample | None = None,
 ) -> Iterator[Pass | Halt]:
     """Yield the result of each pass, and where the fit stands within one; the caller may stop.
 
@@ -141,7 +142,7 @@ def run_passes(
         Where to go on from, with values in it rather than handles.
     pace : Pace, optional
         How often to yield within a pass. By default only where a graph has to end.
-    sample : Rows, optional
+    sample : Sample, optional
         Rows that the weights after every pass are scored on.
 
     Raises

@@ -8,8 +8,9 @@ from dask._task_spec import TaskRef
 from daskalt.data.passes import Group, Lane, PassPlan
 from daskalt.data.table import Table
 from daskalt.reduction import FAN_IN, Graph, Handle, fold, on_cluster, parallelism
+from daskalt.scoring import Sample
 from daskalt.solvers import tasks
-from daskalt.solvers.base import Problem, Rows, Solver
+from daskalt.solvers.base import Problem, Solver
 
 __all__ = [
     "Branch",
@@ -66,7 +67,7 @@ class Job(NamedTuple):
     table: Table
     surveys: bool
     progress: str | None
-    sample: Rows | None = None  # that is scored after every pass
+    sample: Sample | None = None  # that is scored after every pass
 
 
 class End(NamedTuple):

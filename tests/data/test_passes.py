@@ -39,11 +39,10 @@ def stored(n, chunk_rows=None, offset=0):
     return Table(Stored(n, chunk_rows, offset), Stored(n, chunk_rows, offset, "y"))
 
 
-def in_memory(n):
+def single(n):
     rows = np.arange(n)
-    return Table(
-        MemorySource(np.column_stack([rows, rows]).astype(np.float32)), MemorySource(rows, "y")
-    )
+    X = MemorySource(np.column_stack([rows, rows]).astype(np.float32))
+    return Table(X, MemorySource(rows, "y"), single=True)
 
 
 def bounds_of(table, rows=None):
@@ -70,7 +69,7 @@ def steps_of(plan, table):
 
 
 tables = st.one_of(
-    st.builds(in_memory, st.integers(1, 200)),
+    st.builds(single, st.integers(1, 200)),
     st.builds(
         lambda n, chunk, offset: stored(n, chunk, offset % chunk if chunk else 0),
         st.integers(1, 200),
@@ -137,13 +136,13 @@ def test_lanes_of_a_group_differ_by_a_chunk_at_most(table, options):
         unit = table.X.chunk_rows or 1
         assert len(rows) <= options["lanes"]
         assert min(rows) > 0
-        if table.in_memory and options["seed"] is not None:
+        if table.single and options["seed"] is not None:
             assert max(rows) - min(rows) <= 1
         elif unit > 1 and sum(rows) >= options["lanes"] * unit:
             assert max(rows) - min(rows) <= 2 * unit
 
 
-@pytest.mark.parametrize("table", [in_memory(240), stored(240, 4)], ids=["memory", "stored"])
+@pytest.mark.parametrize("table", [single(240), stored(240, 4)], ids=["memory", "stored"])
 def test_steps_are_even_to_a_row_a_lane(table):
     plan = plan_of(table, batch_size=20, lanes=3, buffer_rows=60)
     assert plan.steps == 12
@@ -175,8 +174,8 @@ def test_the_seed_decides_order_and_mixing():
     assert not np.array_equal(rows((1, 0)), rows((2, 0)))
 
 
-def test_single_rows_in_memory_are_drawn_uniformly():
-    table = in_memory(5000)
+def test_single_rows_are_drawn_uniformly():
+    table = single(5000)
     plan = plan_of(table, batch_size=100, lanes=2, buffer_rows=1000)
     means = [step.mean() for step in steps_of(plan, table)]
     # The mean of 100 of 0..4999 has a standard deviation of 144; of 50 steps none is 5 of it out.

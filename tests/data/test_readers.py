@@ -47,8 +47,26 @@ def test_a_zarr_source_reads_whole_rows_over_column_chunks(stored):
     assert block.flags.c_contiguous
     assert (stored.chunk_rows, stored.row_bytes, stored.nbytes) == (6, 12, 240)
     assert not stored.in_memory
-    with pytest.raises(TypeError, match="not in memory"):
-        stored.read_rows(np.arange(2))
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "read anew"])
+@pytest.mark.parametrize("bounds", [(0, 20), (5, 17)], ids=["all", "a slice"])
+def test_single_rows_of_a_store_come_in_any_order(stored, monkeypatch, kept, bounds):
+    monkeypatch.setattr("daskalt.data.readers.KEPT_BYTES", 1 << 20 if kept else 0)
+    source = SlicedSource(stored, *bounds)
+    rows = np.random.default_rng(0).integers(0, len(source), 30)
+    assert source.kept == kept
+    for wanted in (rows, rows[:1], rows[:0], rows.astype(np.uint32)):
+        np.testing.assert_array_equal(source.read_rows(wanted), ROWS[slice(*bounds)][wanted])
+
+
+def test_few_rows_of_a_large_store_are_kept(stored, monkeypatch):
+    monkeypatch.setattr("daskalt.data.readers.KEPT_BYTES", stored.nbytes - 1)
+    part = SlicedSource(stored, 5, 17)
+    assert part.kept
+    assert not stored.kept
+    np.testing.assert_array_equal(part.read(2, 9), ROWS[7:14])
+    np.testing.assert_array_equal(part.read_rows(np.array([11, 0])), ROWS[[16, 5]])
 
 
 def test_shards_are_what_is_cheap_to_read(tmp_path):

@@ -209,12 +209,18 @@ def test_the_absolute_loss_reaches_the_median_regression():
 @pytest.mark.parametrize("solver", ["lbfgs", "cg"])
 @pytest.mark.parametrize("activation", ["tanh", "logistic", "softplus"])
 def test_networks_reach_what_scipy_reaches(solver, activation):
-    """From the same weights: no lower value is near where the method ends."""
+    """From the same weights: no lower value is near where the method says that it has converged.
+
+    How many trials that takes in a flat valley depends on rounding, and so on the processor.
+    """
     case = make_problem(activation=activation, hidden=(3,), n=40, penalty=0.02)
     method = SOLVERS[solver]()
     state = method.start(case.problem, case.weights, Budget(None, None))
-    for _ in range(600):
+    for _ in range(20_000):
         state = method.update(case.problem, state, method.map(case.problem, state, case.rows))
+        if state.converged:
+            break
+    assert state.converged
     assert state.value == pytest.approx(total_loss(case, state.weights), rel=1e-12)
 
     def objective(v):
