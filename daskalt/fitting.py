@@ -13,6 +13,7 @@ from tqdm import tqdm
 from daskalt import __version__
 from daskalt.checkpoint import checksum
 from daskalt.data.table import Table
+from daskalt.data.watch import Watch
 from daskalt.errors import (
     DivergenceError,
 )
@@ -113,7 +114,11 @@ def train(
         disable=not job.verbose,
     )
     monitor.before = state
-    with bar, _ended_by_divergence(monitor), stoppable(job.keeper), listen(bar.update) as topic:
+    watch = Watch(job.table, *([] if job.held is None else [job.held.table]))
+    if job.keeper is not None:
+        job.keeper.watch = watch
+    ended = _ended_by_divergence(monitor)
+    with bar, ended, watch.explaining(), stoppable(job.keeper), listen(bar.update) as topic:
         for result in run_passes(
             job.solver,
             job.problem,
@@ -131,6 +136,7 @@ def train(
                     job.keeper.halt(monitor.met(result.state), result.position)
                 continue
             record = _record(job, result)
+            watch.check()
             record["total_seconds"] = time.perf_counter() - began
             bar.set_postfix({k: f"{v:.4g}" for k, v in record.items() if "loss" in k or "acc" in k})
             reason = monitor.see(result, record)
@@ -142,6 +148,7 @@ def train(
             if job.keeper is not None and result.number + 1 < passes.stop:
                 job.keeper.save(monitor.met(result.state))
     release()
+    watch.check()
     kept_best = monitor.early_stopping or monitor.diverged
     best = monitor.best_state if kept_best else None
     state = _sound(job, monitor, fetch(monitor.before if best is None else best))

@@ -32,6 +32,7 @@ __all__ = [
     "named",
     "refuse_code",
     "seal",
+    "stored_document",
     "stored_keys",
 ]
 
@@ -49,26 +50,28 @@ def is_whole(array: zarr.Array) -> bool:
 
 def seal(array: zarr.Array) -> zarr.Array:
     """Return a new array marked as one whose chunks will all be written, its metadata digested."""
-    return array.update_attributes({WHOLE: _digest(_document(array))})
+    return array.update_attributes({WHOLE: _digest(stored_document(array) or {})})
 
 
 def check_seal(array: zarr.Array) -> None:
     """Raise ValueError if the metadata of an array that was sealed are not those written then."""
     mark = array.metadata.attributes.get(WHOLE)
-    if mark is not None and mark != _digest(_document(array)):
+    if mark is not None and mark != _digest(stored_document(array) or {}):
         raise ValueError("its metadata are damaged: they are not those that were written")
 
 
-def _document(array: zarr.Array) -> dict[str, Any]:
-    """The stored metadata, as they are and not as this version of Zarr would write them."""
-    get = array.store.get(full_key(array, "zarr.json"), default_buffer_prototype())
-    content = sync(get)
-    assert content is not None
-    return json.loads(content.to_bytes())
+def stored_document(array: zarr.Array) -> dict[str, Any] | None:
+    """Return the metadata as stored, not as this version of Zarr would write them; None if gone.
+
+    In format 2 the attributes lie elsewhere.
+    """
+    name = "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
+    content = sync(array.store.get(full_key(array, name), default_buffer_prototype()))
+    return None if content is None else json.loads(content.to_bytes())
 
 
 def _digest(document: dict[str, Any]) -> str:
-    attributes = {k: v for k, v in document["attributes"].items() if k != WHOLE}
+    attributes = {k: v for k, v in document.get("attributes", {}).items() if k != WHOLE}
     text = json.dumps(document | {"attributes": attributes}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
