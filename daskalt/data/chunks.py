@@ -27,6 +27,7 @@ __all__ = [
     "chunks_of_rows",
     "full_key",
     "is_whole",
+    "keys_of_rows",
     "local_folder",
     "missing_chunks",
     "named",
@@ -79,17 +80,28 @@ def _digest(document: dict[str, Any]) -> str:
 def chunks_of_rows(array: zarr.Array, start: int, stop: int) -> Iterator[tuple[str, Region]]:
     """Yield the key of each chunk that holds some of the rows, and the region that it covers."""
     size = array.shards or array.chunks
-    stop = min(stop, array.shape[0])
-    grid = [range(start // size[0], -(-stop // size[0]))] if stop > start else [range(0)]
-    grid += [range(-(-n // k)) for n, k in zip(array.shape[1:], size[1:], strict=True)]
-    for place in product(*grid):
+    for place in _places(array, start, stop):
         region = tuple(slice(i * k, (i + 1) * k) for i, k in zip(place, size, strict=True))
         yield array.metadata.encode_chunk_key(place), region
 
 
+def keys_of_rows(array: zarr.Array, start: int, stop: int) -> Iterator[str]:
+    """Yield the key of each chunk that holds some of the rows."""
+    return map(array.metadata.encode_chunk_key, _places(array, start, stop))
+
+
+def _places(array: zarr.Array, start: int, stop: int) -> Iterator[tuple[int, ...]]:
+    """Where in the grid the chunks lie that hold some of the rows."""
+    size = array.shards or array.chunks
+    stop = min(stop, array.shape[0])
+    grid = [range(start // size[0], -(-stop // size[0]))] if stop > start else [range(0)]
+    grid += [range(-(-n // k)) for n, k in zip(array.shape[1:], size[1:], strict=True)]
+    return product(*grid)
+
+
 def missing_chunks(array: zarr.Array, start: int, stop: int) -> list[str]:
     """Return the keys of the chunks of some rows that are not in the store."""
-    keys = [key for key, _ in chunks_of_rows(array, start, stop)]
+    keys = list(keys_of_rows(array, start, stop))
     folder = local_folder(array)
     if folder is not None:
         return [key for key in keys if not os.path.exists(f"{folder}/{key}")]

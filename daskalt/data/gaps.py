@@ -3,9 +3,8 @@
 import warnings
 from collections.abc import Iterator
 
-from daskalt.data.chunks import named
+from daskalt.data.chunks import keys_of_rows, named
 from daskalt.data.readers import SlicedSource, Source, StackedSource, ZarrSource
-from daskalt.data.traces import keys_of_rows
 from daskalt.errors import MissingChunksWarning
 
 __all__ = ["learn_chunks", "stored_arrays"]

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
+from zarr.abc.store import Store
 from zarr.storage import WrapperStore
 
-from daskalt.data.chunks import chunks_of_rows, full_key
+from daskalt.data.chunks import full_key, keys_of_rows
 
 __all__ = ["ChunkGone", "Gaps", "GuardedStore"]
 
@@ -42,9 +43,9 @@ class Gaps(NamedTuple):
         if not self.bits:
             return frozenset()
         bits = np.unpackbits(np.frombuffer(zlib.decompress(self.bits), np.uint8))
-        chunks = chunks_of_rows(array, self.start, self.stop)
-        found = zip(chunks, bits.tolist(), strict=False)  # bits come in eights
-        return frozenset(full_key(array, key) for (key, _), missing in found if missing)
+        keys = keys_of_rows(array, self.start, self.stop)
+        found = zip(keys, bits.tolist(), strict=False)  # bits come in eights
+        return frozenset(full_key(array, key) for key, missing in found if missing)
 
 
 class GuardedStore(WrapperStore):
@@ -58,10 +59,15 @@ class GuardedStore(WrapperStore):
         When a chunk is read that is not there and is no gap.
     """
 
-    def __init__(self, array: zarr.Array, gaps: Gaps) -> None:
-        super().__init__(array.store)
+    def __init__(self, array: zarr.Array, gaps: Gaps, store: Store | None = None) -> None:
+        super().__init__(array.store if store is None else store)
         self._array = array
         self._gaps = gaps
+
+    def with_read_only(self, read_only: bool = False) -> "GuardedStore":
+        """Return the same over a store that may, or may not, be written to."""
+        store = self._array.store.with_read_only(read_only)
+        return GuardedStore(self._array, self._gaps, store)
 
     @cached_property
     def _known(self) -> frozenset[str]:

@@ -15,9 +15,9 @@ from daskalt.data.chunks import (
     WHOLE,
     broken_chunks,
     check_seal,
-    chunks_of_rows,
     full_key,
     is_whole,
+    keys_of_rows,
     missing_chunks,
     named,
     refuse_code,
@@ -188,13 +188,13 @@ class ZarrSource(Source):
     def _reading(self, start: int, stop: int) -> zarr.Array:
         """The array to read some rows of: where gaps are known, one that notices others."""
         gaps = self.gaps
-        if gaps is None or self._kept is not None or start < gaps.start or stop > gaps.stop:
+        if gaps is None or start < gaps.start or stop > gaps.stop:
             return self.array
         return _OPEN_ARRAYS.get(f"{self._token} guarded", self._open_guarded)
 
     def _culprits(self, start: int, stop: int) -> str:
         keys = broken_chunks(self.array, start, stop)
-        return named(keys or [key for key, _ in chunks_of_rows(self.array, start, stop)])
+        return named(keys or list(keys_of_rows(self.array, start, stop)))
 
     def _lost(self, key: str, start: int, stop: int) -> str:
         """What to say of missing chunks, of which reading met one."""
@@ -206,6 +206,7 @@ class ZarrSource(Source):
                 k for k in missing_chunks(array, start, stop) if full_key(array, k) not in known
             ]
         keys = lost or [key.removeprefix(full_key(array, ""))]
+        one = len(keys) == 1
         cure = "The store is damaged; write it again or restore it."
         if self.whole:
             cure += (
@@ -213,10 +214,10 @@ class ZarrSource(Source):
                 f"{WHOLE!r} from the array.)"
             )
         else:
-            cure = f"{'It was' if len(keys) == 1 else 'They were'} there at the start. {cure}"
+            cure = f"{'It was' if one else 'They were'} there at the start. {cure}"
         return (
-            f"{self.name}: {named(keys)} of {self.location} is missing, which holds some of rows "
-            f"{start} to {stop}. {cure}"
+            f"{self.name}: {named(keys)} of {self.location} {'is' if one else 'are'} missing, "
+            f"{'which holds' if one else 'which hold'} some of rows {start} to {stop}. {cure}"
         )
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import zarr
 from zarr.core.sync import sync
 
-from daskalt.data.chunks import chunks_of_rows, full_key, local_folder, stored_document, stored_keys
+from daskalt.data.chunks import full_key, keys_of_rows, local_folder, stored_document, stored_keys
 
-__all__ = ["Trace", "difference", "found_objects", "keys_of_rows", "take_trace", "trace_of_file"]
+__all__ = ["Trace", "difference", "found_objects", "take_trace", "trace_of_file"]
 
 # What file systems call a tag of the content; and, where they have none, the time of a change.
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "crc32c", "checksum")
@@ -53,11 +53,6 @@ def take_trace(array: zarr.Array, start: int, stop: int) -> Trace:
     if document is not None:
         document = {key: value for key, value in document.items() if key != "attributes"}
     return Trace(document, _archive(array), _marks(array, start, stop))
-
-
-def keys_of_rows(array: zarr.Array, start: int, stop: int) -> Iterator[str]:
-    """Yield the key of each chunk that holds some of the rows."""
-    return (key for key, _ in chunks_of_rows(array, start, stop))
 
 
 def _archive(array: zarr.Array) -> tuple[int, int] | None:
