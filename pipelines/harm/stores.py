@@ -21,7 +21,7 @@ from pipelines.benchmark.tables import Table, Target
 
 # More than the 64 MiB that a process keeps decoded: every pass reads the store.
 ROWS, FEATURES, CHUNK_ROWS = 180_000, 100, 2_000
-AWAY = 1.0  # seconds that a moved store is away
+AWAY = 3  # passes for which a moved store is away
 
 
 def check_stores(options):
@@ -74,7 +74,8 @@ def one_trial(folder, maker, harm, client, quick, rng):
     passes = 6 if quick else 15
     seconds = undisturbed(original, client, passes)
     moment = float(rng.uniform(0.15, 0.8) * seconds)
-    with harmed(lambda: HARMS[harm](store, rng), moment) as done:
+    away = AWAY * seconds / passes
+    with harmed(lambda: HARMS[harm](store, rng, away), moment) as done:
         error = error_of(store, client, passes)
         in_time = done.is_set()
     return {
@@ -163,28 +164,28 @@ MAKERS = {
 # --------------------------------------------------------------------------------- harm
 
 
-def _delete(store, rng):
+def _delete(store, rng, away):
     shutil.rmtree(store)
 
 
-def _truncate(store, rng):
+def _truncate(store, rng, away):
     files = [path for path in (store / "X").rglob("*") if path.is_file()]
     chunks = [path for path in files if path.name not in ("zarr.json", ".zarray", ".zattrs")]
     chunk = chunks[int(rng.integers(len(chunks)))]
     chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
 
 
-def _overwrite(store, rng):
+def _overwrite(store, rng, away):
     values = rng.standard_normal((ROWS // 2, FEATURES), dtype=np.float32)
     zarr.open_array(store / "X", mode="r+")[: ROWS // 2] = values
 
 
-def _overwrite_with_nan(store, rng):
+def _overwrite_with_nan(store, rng, away):
     row = int(rng.integers(ROWS))
     zarr.open_array(store / "X", mode="r+")[row : row + 1] = np.nan
 
 
-def _reshape(store, rng):
+def _reshape(store, rng, away):
     version = 3 if (store / "zarr.json").exists() else 2
     rows = np.zeros((2 * ROWS, FEATURES // 2), np.float32)
     zarr.create_array(
@@ -197,13 +198,13 @@ def _reshape(store, rng):
     )
 
 
-def _move_away_and_back(store, rng):
+def _move_away_and_back(store, rng, away):
     store.rename(store.with_name("elsewhere"))
-    time.sleep(AWAY)
+    time.sleep(away)
     store.with_name("elsewhere").rename(store)
 
 
-def _replace_by_an_empty_folder(store, rng):
+def _replace_by_an_empty_folder(store, rng, away):
     store.rename(store.with_name("elsewhere"))
     store.mkdir()
 
