@@ -75,7 +75,31 @@ class GuardedStore(WrapperStore):
 
     async def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
         """Return the content under a key; None only for a gap, or metadata that are not there."""
-        content = await super().get(key, *args, **kwargs)
+        return self._checked(key, await super().get(key, *args, **kwargs))
+
+    # Newer versions of Zarr forward these to the store inside, past `get`.
+
+    if hasattr(WrapperStore, "get_sync"):
+
+        def get_sync(self, key: str, *args: Any, **kwargs: Any) -> Any:
+            """Return the same as `get` does."""
+            inner: Any = super()
+            return self._checked(key, inner.get_sync(key, *args, **kwargs))
+
+    if hasattr(WrapperStore, "get_ranges"):
+
+        async def get_ranges(self, key: str, *args: Any, **kwargs: Any) -> Any:
+            """Yield parts of what is under a key, of which Zarr takes an absent one for a gap."""
+            inner: Any = super()
+            try:
+                async for group in inner.get_ranges(key, *args, **kwargs):
+                    yield group
+            except (FileNotFoundError, BaseExceptionGroup) as error:
+                if isinstance(error, FileNotFoundError) or error.subgroup(FileNotFoundError):
+                    self._checked(key, None)
+                raise
+
+    def _checked(self, key: str, content: Any) -> Any:
         if content is None and key.rpartition("/")[2] not in _DOCUMENTS and key not in self._known:
             raise ChunkGone(key)
         return content

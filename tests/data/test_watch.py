@@ -394,6 +394,23 @@ def test_a_lost_shard_is_named(tmp_path, never_kept):
         source.read(60, 70)
 
 
+def test_a_shard_lost_once_its_index_is_read_is_named(tmp_path, never_kept, monkeypatch):
+    zarr.create_array(str(tmp_path / "a"), data=X, chunks=(10, 3), shards=(50, 3))
+    source = ZarrSource(tmp_path / "a")
+    learn_chunks(source, warn=True)
+    np.testing.assert_array_equal(source.read(60, 70), X[60:70])
+    get, count = zarr.storage.LocalStore.get, iter(range(10_000))
+
+    async def index_only(self, key, *args, **kwargs):
+        if chunk_name(key) and next(count):
+            return None
+        return await get(self, key, *args, **kwargs)
+
+    monkeypatch.setattr(zarr.storage.LocalStore, "get", index_only)
+    with pytest.raises(StorageError, match=r"chunk c/1/0 of .* is missing"):
+        source.read(60, 70)
+
+
 def test_a_chunk_lost_from_an_object_store_is_named(never_kept):
     zarr.create_array("memory://watch-lost", data=X, chunks=(20, 3), overwrite=True)
     source = ZarrSource("memory://watch-lost")
