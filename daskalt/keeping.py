@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from daskalt.checkpoint import Checkpoint, Checkpoints
+from daskalt.data.watch import Watch
 from daskalt.errors import CheckpointWarning, ClusterError
 from daskalt.reduction import fetch
 from daskalt.signals import terminable
@@ -44,6 +45,7 @@ class Keeper:
         self.solver = solver
         self.identity = identity
         self.storage: Any = None  # what the solver keeps for each row
+        self.watch: Watch | None = None  # over the rows
         self._saved = time.monotonic()
         self._unsaved: tuple[Standing, Position | None] | None = None
 
@@ -81,6 +83,8 @@ class Keeper:
     ) -> None:
         """Put the fit down; without a position it stands between two passes."""
         self._unsaved = (fit, position)
+        if self.watch is not None:  # what changed rows led to must not be gone on from
+            self.watch.check()
         state = fetch(fit.state)
         best = state if fit.best is fit.state else fetch(fit.best)
         passed = position is None and self.storage is not None

@@ -1,7 +1,8 @@
 """Do harm to fits on purpose, and see whether anything is lost.
 
 `python -m pipelines.torture` kills workers and clients at random moments, fills a disk, flips bits,
-and holds fits to their memory; every check prints a table with what came of it.
+takes stores away and changes them under fits, and holds fits to their memory; every check prints a
+table with what came of it.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pipelines.harm.disk import check_disk
 from pipelines.harm.flips import check_flips
 from pipelines.harm.limits import check_limits
 from pipelines.harm.plans import check_plans
+from pipelines.harm.stores import check_stores
 from pipelines.harm.workers import check_workers
 
 CHECKS = {
@@ -22,6 +24,7 @@ CHECKS = {
     "clients": check_clients,
     "disk": check_disk,
     "flips": check_flips,
+    "stores": check_stores,
     "limits": check_limits,
     "plans": check_plans,
 }

@@ -18,7 +18,6 @@ from daskalt.data.readers import Source
 from daskalt.data.table import Table
 from daskalt.data.zstore import ZStore
 from daskalt.errors import InputError, PlanError
-from daskalt.perceptron import BaseMLP
 from daskalt.planning import current_machine
 from daskalt.preparing import all_blocks
 from daskalt.rehearsal import held_bytes

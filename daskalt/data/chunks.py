@@ -27,11 +27,13 @@ __all__ = [
     "chunks_of_rows",
     "full_key",
     "is_whole",
+    "keys_of_rows",
     "local_folder",
     "missing_chunks",
     "named",
     "refuse_code",
     "seal",
+    "stored_document",
     "stored_keys",
 ]
 
@@ -49,26 +51,40 @@ def is_whole(array: zarr.Array) -> bool:
 
 def seal(array: zarr.Array) -> zarr.Array:
     """Return a new array marked as one whose chunks will all be written, its metadata digested."""
-    return array.update_attributes({WHOLE: _digest(_document(array))})
+    return array.update_attributes({WHOLE: _digest(stored_document(array) or {})})
 
 
 def check_seal(array: zarr.Array) -> None:
     """Raise ValueError if the metadata of an array that was sealed are not those written then."""
     mark = array.metadata.attributes.get(WHOLE)
-    if mark is not None and mark != _digest(_document(array)):
+    if mark is not None and mark != _digest(stored_document(array) or {}):
         raise ValueError("its metadata are damaged: they are not those that were written")
 
 
-def _document(array: zarr.Array) -> dict[str, Any]:
-    """The stored metadata, as they are and not as this version of Zarr would write them."""
-    get = array.store.get(full_key(array, "zarr.json"), default_buffer_prototype())
-    content = sync(get)
-    assert content is not None
-    return json.loads(content.to_bytes())
+def stored_document(array: zarr.Array) -> dict[str, Any] | None:
+    """Return the metadata as stored, not as this version of Zarr would write them; None if gone.
+
+    In format 2 the attributes lie elsewhere.
+    """
+    name = "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
+    folder = local_folder(array)
+    if folder is not None:  # many times faster than by way of Zarr's own thread
+        content = _content_of_file(f"{folder}/{name}")
+    else:
+        stored = sync(array.store.get(full_key(array, name), default_buffer_prototype()))
+        content = None if stored is None else stored.to_bytes()
+    return None if content is None else json.loads(content)
+
+
+def _content_of_file(path: str) -> bytes | None:
+    try:
+        return Path(path).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _digest(document: dict[str, Any]) -> str:
-    attributes = {k: v for k, v in document["attributes"].items() if k != WHOLE}
+    attributes = {k: v for k, v in document.get("attributes", {}).items() if k != WHOLE}
     text = json.dumps(document | {"attributes": attributes}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -76,17 +92,28 @@ def _digest(document: dict[str, Any]) -> str:
 def chunks_of_rows(array: zarr.Array, start: int, stop: int) -> Iterator[tuple[str, Region]]:
     """Yield the key of each chunk that holds some of the rows, and the region that it covers."""
     size = array.shards or array.chunks
-    stop = min(stop, array.shape[0])
-    grid = [range(start // size[0], -(-stop // size[0]))] if stop > start else [range(0)]
-    grid += [range(-(-n // k)) for n, k in zip(array.shape[1:], size[1:], strict=True)]
-    for place in product(*grid):
+    for place in _places(array, start, stop):
         region = tuple(slice(i * k, (i + 1) * k) for i, k in zip(place, size, strict=True))
         yield array.metadata.encode_chunk_key(place), region
 
 
+def keys_of_rows(array: zarr.Array, start: int, stop: int) -> Iterator[str]:
+    """Yield the key of each chunk that holds some of the rows."""
+    return map(array.metadata.encode_chunk_key, _places(array, start, stop))
+
+
+def _places(array: zarr.Array, start: int, stop: int) -> Iterator[tuple[int, ...]]:
+    """Where in the grid the chunks lie that hold some of the rows."""
+    size = array.shards or array.chunks
+    stop = min(stop, array.shape[0])
+    grid = [range(start // size[0], -(-stop // size[0]))] if stop > start else [range(0)]
+    grid += [range(-(-n // k)) for n, k in zip(array.shape[1:], size[1:], strict=True)]
+    return product(*grid)
+
+
 def missing_chunks(array: zarr.Array, start: int, stop: int) -> list[str]:
     """Return the keys of the chunks of some rows that are not in the store."""
-    keys = [key for key, _ in chunks_of_rows(array, start, stop)]
+    keys = list(keys_of_rows(array, start, stop))
     folder = local_folder(array)
     if folder is not None:
         return [key for key in keys if not os.path.exists(f"{folder}/{key}")]

@@ -15,9 +15,10 @@ from zarr.codecs import Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from daskalt.data.chunks import chunks_of_rows, full_key, local_folder
+from daskalt.data.chunks import full_key, keys_of_rows, local_folder, stored_document
 from daskalt.data.readers import SlicedSource, Source, StackedSource, ZarrSource
 from daskalt.data.retries import patiently
+from daskalt.data.traces import found_objects, trace_of_file
 from daskalt.errors import DaskaltError, StorageError
 
 __all__ = ["checksum", "fingerprint"]
@@ -25,9 +26,6 @@ __all__ = ["checksum", "fingerprint"]
 _CHECKSUM_BYTES = 4
 _AT_ONCE = 64  # requests to an object store
 _BLOCK_BYTES = 64 << 20
-# What file systems call a tag of the content; and, where they have none, the time of a change.
-_TAGS = ("ETag", "etag", "md5Hash", "content_md5", "crc32c", "checksum")
-_TIMES = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
 
 
 def fingerprint(source: Source) -> dict[str, Any]:
@@ -124,14 +122,12 @@ def _joined(parts: Iterable[Any]) -> int:
 
 
 def _keys(array: zarr.Array) -> list[str]:
-    return [key for key, _ in chunks_of_rows(array, 0, array.shape[0])]
+    return list(keys_of_rows(array, 0, array.shape[0]))
 
 
 def _document(array: zarr.Array) -> dict[str, Any]:
-    """The metadata as stored, which unlike Zarr's own view of it no new version changes."""
-    name = "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
-    content = sync(array.store.get(full_key(array, name), default_buffer_prototype()))
-    document = json.loads(content.to_bytes()) if content is not None else {}
+    """The metadata as stored, without the attributes."""
+    document = stored_document(array) or {}
     return {key: value for key, value in document.items() if key != "attributes"}
 
 
@@ -186,30 +182,6 @@ def _traces(array: zarr.Array) -> list[tuple[str, Any]]:
     keys = _keys(array)
     folder = local_folder(array)
     if folder is not None:
-        return [(key, _trace_of_file(f"{folder}/{key}")) for key in keys]
-    known = sync(_found(array))
+        return [(key, trace_of_file(f"{folder}/{key}")) for key in keys]
+    known = found_objects(array)
     return [(key, known.get(key)) for key in keys]
-
-
-def _trace_of_file(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return status.st_size, status.st_mtime_ns
-
-
-async def _found(array: Any) -> dict[str, Any]:
-    root = full_key(array, "").strip("/")
-    root = f"{array.store.path}/{root}".strip("/")
-    found = await array.store.fs._find(root, detail=True)
-    return {
-        name.strip("/").removeprefix(f"{root}/"): _trace_of_object(detail)
-        for name, detail in found.items()
-    }
-
-
-def _trace_of_object(detail: dict[str, Any]) -> list[str]:
-    tags = [str(detail[name]) for name in _TAGS if detail.get(name) is not None]
-    times = [str(detail[name]) for name in _TIMES if detail.get(name) is not None]
-    return [str(detail.get("size")), *(tags or times)]

@@ -1,52 +1,64 @@
-"""Chunks that are not in a store, where that may be meant: they are warned of, not refused."""
+"""Which chunks of stored rows are there when a fit begins: what is not is warned of, once."""
 
 import warnings
 from collections.abc import Iterator
 
-from daskalt.data.chunks import chunks_of_rows, named, stored_keys
+from daskalt.data.chunks import keys_of_rows, named
 from daskalt.data.readers import SlicedSource, Source, StackedSource, ZarrSource
-from daskalt.data.retries import patiently
 from daskalt.errors import MissingChunksWarning
 
-__all__ = ["warn_of_gaps"]
+__all__ = ["learn_chunks", "stored_arrays"]
 
 
-def warn_of_gaps(source: Source) -> None:
-    """Warn of chunks of stored rows that are read as the fill value because they are missing.
+def learn_chunks(source: Source, *, warn: bool) -> None:
+    """Learn which chunks of stored rows are there; from now on any other that is not is an error.
 
-    Zarr leaves out chunks that hold nothing else unless told otherwise, so this need not be
-    damage. Arrays that daskalt wrote are left out: there it is an error, when the chunk is read.
+    Zarr leaves out chunks that hold nothing but the fill value unless told otherwise, so that one
+    is missing need not be damage: such rows are read as the fill value. In arrays that daskalt
+    wrote it is an error in any case, when the chunk is read.
+
+    Parameters
+    ----------
+    source : Source
+        Remembers what is known of its chunks. Temporary copies are left out.
+    warn : bool
+        Whether to warn of missing chunks.
 
     Warns
     -----
     MissingChunksWarning
         Once for each array.
     """
-    for array, start, stop in _stored(source):
-        missing = [] if array.whole else _missing(array, start, stop)
-        if missing:
+    for array, start, stop in stored_arrays(source):
+        missing = _learn(array, start, stop)
+        if warn and missing:
             warnings.warn(_message(array, missing), MissingChunksWarning, stacklevel=2)
 
 
-def _stored(source: Source) -> Iterator[tuple[ZarrSource, int, int]]:
-    """The arrays in Zarr that a source reads, and which of their rows."""
+def stored_arrays(source: Source) -> Iterator[tuple[ZarrSource, int, int]]:
+    """Yield the lasting arrays in Zarr that a source reads, and which of their rows."""
     if isinstance(source, ZarrSource):
-        yield source, 0, len(source)
+        if source.keeper is None and source.lasting:
+            yield source, 0, len(source)
     elif isinstance(source, SlicedSource) and isinstance(source.source, ZarrSource):
-        yield source.source, source.start, source.start + len(source)
+        for array, _, _ in stored_arrays(source.source):
+            yield array, source.start, source.start + len(source)
     elif isinstance(source, SlicedSource):  # its bounds are not rows of one array: all of it counts
-        yield from _stored(source.source)
+        yield from stored_arrays(source.source)
     elif isinstance(source, StackedSource):
         for part in source.sources:
-            yield from _stored(part)
+            yield from stored_arrays(part)
 
 
-def _missing(source: ZarrSource, start: int, stop: int) -> list[str]:
-    array = source.array
-    there = patiently(f"Listing the chunks of {source.location}", stored_keys, array)
-    if there is None:
+def _learn(source: ZarrSource, start: int, stop: int) -> list[str]:
+    """The keys of the chunks of some rows that are missing where that may be meant."""
+    missing = source.learn(start, stop).missing
+    if source.whole or missing is None or not missing.any():
         return []
-    return [key for key, _ in chunks_of_rows(array, start, stop) if key not in there]
+    first, last, array = *source.learnt, source.array
+    own = set(keys_of_rows(array, start, stop))
+    pairs = zip(keys_of_rows(array, first, last), missing.tolist(), strict=True)
+    return [key for key, gone in pairs if gone and key in own]
 
 
 def _message(source: ZarrSource, missing: list[str]) -> str:

@@ -13,7 +13,7 @@ import zarr
 from daskalt.data.checks import check_array
 from daskalt.data.files import find_files, kind_of_files
 from daskalt.data.frames import FrameFiles
-from daskalt.data.gaps import warn_of_gaps
+from daskalt.data.gaps import learn_chunks
 from daskalt.data.readers import MemorySource, Source, StackedSource, ZarrSource
 from daskalt.data.staging import MEMORY_BYTES, Layout, table_layout, write_blocks
 from daskalt.data.store import refuse_existing
@@ -224,7 +224,7 @@ def _open_zarr(files: list[str], names: dict[str, str | None], folder: Path) -> 
     for role, member in members.items():
         source = ZarrSource(files[0], member, role)
         check_array(source, role)
-        warn_of_gaps(source)  # the copy will be whole, and tell nobody
+        learn_chunks(source, warn=True)  # the copy will be whole, and tell nobody
         sources[role] = source
     return _table(sources)
 

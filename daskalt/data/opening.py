@@ -12,7 +12,7 @@ from sklearn.utils.validation import (
 )
 
 from daskalt.data.finite import check_block
-from daskalt.data.gaps import warn_of_gaps
+from daskalt.data.gaps import learn_chunks
 from daskalt.data.readers import MemorySource, Source
 from daskalt.data.sources import as_source, as_table
 from daskalt.data.table import Table
@@ -72,9 +72,8 @@ def open_table(
         weight = None if sample_weight is None else MemorySource(sample_weight, "sample_weight")
         return Table(MemorySource(X, "X"), MemorySource(y, "y"), weight)
     _check_features(estimator, X, table.X, reset)
-    if reset:
-        for source in table.present.values():
-            warn_of_gaps(source)
+    for source in table.present.values():
+        learn_chunks(source, warn=reset)
     return table
 
 
@@ -82,6 +81,7 @@ def open_features(estimator: Any, X: Any) -> Source:
     """Return the features to predict for, with as many columns as the fit had."""
     source = as_source(X, "X", scratch=estimator.scratch)
     _check_features(estimator, X, source, reset=False)
+    learn_chunks(source, warn=False)
     return source
 
 

@@ -1,11 +1,10 @@
-"""Rows of one array, wherever it lies: in memory, in a Zarr store, or in several pieces."""
+"""Rows of one array that lies in a Zarr store, or in several pieces."""
 
 import threading
 import uuid
-from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,127 +16,21 @@ from daskalt.data.chunks import (
     WHOLE,
     broken_chunks,
     check_seal,
-    chunks_of_rows,
+    full_key,
     is_whole,
+    keys_of_rows,
     missing_chunks,
     named,
     refuse_code,
 )
+from daskalt.data.guard import ChunkGone, Gaps, GuardedStore
+from daskalt.data.recent import Recent
 from daskalt.data.retries import patiently
+from daskalt.data.rows import MemorySource, Source, contiguous, native
+from daskalt.data.traces import Trace, take_trace
 from daskalt.errors import DaskaltError, InputError, StorageError
 
 __all__ = ["MemorySource", "SlicedSource", "Source", "StackedSource", "ZarrSource"]
-
-
-class Source(ABC):
-    """Rows of a one- or two-dimensional array, read a range at a time.
-
-    Attributes
-    ----------
-    name : str
-        What messages call the array: ``"X"``, ``"y"``.
-    shape : tuple of int
-        Rows, then columns where there are any.
-    dtype : numpy.dtype
-        Type of the rows as stored, in native byte order. Text of varying width is
-        ``numpy.dtypes.StringDType`` here, and is read as fixed-width text.
-    chunk_rows : int or None
-        Rows that are cheap to read together; None when any range is.
-    offset : int
-        Rows of the store that lie before row 0: chunk boundaries are where
-        ``(row + offset) % chunk_rows == 0``.
-    columns : list of str or None
-        Names of the columns, where the data has them.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    chunk_rows: int | None = None
-    offset: int = 0
-    keeper: Any = None  # holds a temporary copy in place while this source is in use
-    columns: list[str] | None = None
-
-    @abstractmethod
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Rows ``start`` to ``stop`` as a C-contiguous array of the stored type."""
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether the rows are in the memory of this process."""
-        return False
-
-    def read_rows(self, rows: np.ndarray) -> np.ndarray:
-        """The rows at the indices ``rows``, in that order; each chunk is read once."""
-        rows = rows.astype(np.int64)
-        owner = (rows + self.offset) // (self.chunk_rows or max(1, len(self)))
-        order = np.argsort(owner, kind="stable")
-        parts = []
-        for members in np.split(rows[order], np.flatnonzero(np.diff(owner[order])) + 1):
-            first, last = (int(members.min()), int(members.max())) if len(members) else (0, -1)
-            parts.append(self.read(first, last + 1)[members - first])
-        read = np.concatenate(parts)
-        result = np.empty_like(read)
-        result[order] = read
-        return result
-
-    @property
-    def kept(self) -> bool:
-        """Whether rows once read from storage stay in the memory of the process."""
-        return False
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one row (16 a value for text of varying width, the size of its handle)."""
-        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all rows."""
-        return len(self) * self.row_bytes
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r}, shape={self.shape}, dtype={self.dtype})"
-
-
-def native(dtype: Any) -> np.dtype:
-    """``dtype`` in the byte order of this machine."""
-    dtype = np.dtype(dtype)
-    return dtype if dtype.kind == "T" else dtype.newbyteorder("=")
-
-
-def _contiguous(rows: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    if dtype.kind == "T":
-        # Fixed-width text sorts and compares faster than StringDType, and scikit-learn knows it.
-        width = int(np.strings.str_len(rows).max()) if rows.size else 1
-        dtype = np.dtype(f"U{max(width, 1)}")
-    return np.ascontiguousarray(rows, dtype=dtype)
-
-
-class MemorySource(Source):
-    """Rows of a NumPy array."""
-
-    def __init__(
-        self, array: np.ndarray, name: str = "X", columns: list[str] | None = None
-    ) -> None:
-        self.array = array
-        self.name = name
-        self.columns = columns
-        self.shape = array.shape
-        self.dtype = native(array.dtype)
-
-    @property
-    def in_memory(self) -> bool:
-        return True
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        return _contiguous(self.array[start:stop], self.dtype)
-
-    def read_rows(self, rows: np.ndarray) -> np.ndarray:
-        return _contiguous(self.array[rows], self.dtype)
 
 
 class ZarrSource(Source):
@@ -157,8 +50,9 @@ class ZarrSource(Source):
     ------
     StorageError
         When the store or the array cannot be opened, or rows cannot be read. Damaged chunks are
-        named. So are missing ones in arrays that daskalt wrote; in others, where empty chunks may
-        have been left out, Zarr reads them as the fill value.
+        named. So are missing ones in arrays that daskalt wrote, and after `learn` all that were
+        there then; before, Zarr reads those of others, where empty chunks may have been left out,
+        as the fill value.
     InputError
         When reading the array could run code.
     """
@@ -174,16 +68,22 @@ class ZarrSource(Source):
         self._kept = array if isinstance(self.store, zarr.storage.MemoryStore) else None
         self._token = uuid.uuid4().hex
         self.keeper: Any = None  # lives as long as a temporary store is needed
+        self._layout: tuple | None = None
         array = self.array
+        self._layout = _layout(array)
         self.shape = tuple(array.shape)
         self.dtype = native(array.dtype)
         rows = (array.shards or array.chunks)[:1]
         self.chunk_rows = int(rows[0]) if rows else None
         self.columns = _names(array)
         self.whole = is_whole(array)
+        # What is known of the chunks since `learn`: all of it in this process, gaps everywhere.
+        self.trace: Trace | None = None
+        self.learnt = (0, 0)  # the rows
+        self.gaps = Gaps(0, len(self)) if self.whole else None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"keeper": None}
+        return self.__dict__ | {"keeper": None, "trace": None}
 
     @property
     def location(self) -> str:
@@ -198,10 +98,50 @@ class ZarrSource(Source):
             return self._kept
         return _OPEN_ARRAYS.get(self._token, self._open)
 
+    @property
+    def lasting(self) -> bool:
+        """Whether the rows lie in a store that others can reach, and neither copy nor memory."""
+        return self._kept is None and self.keeper is None
+
+    def learn(self, start: int, stop: int) -> Trace:
+        """Return which chunks of some rows are there; from now on a lack of these is an error.
+
+        Nothing that was opened or decoded before is used again. Rows learnt earlier are looked at
+        again too.
+        """
+        if self.trace is not None:
+            start, stop = min(start, self.learnt[0]), max(stop, self.learnt[1])
+        size = self.chunk_rows or 1
+        start, stop = start // size * size, min(-(-stop // size) * size, len(self))
+        self._token = uuid.uuid4().hex
+        trace = self.look(start, stop)
+        if not self.whole:
+            missing = trace.missing
+            self.gaps = None if missing is None else Gaps.of(start, stop, missing)
+        self.learnt, self.trace = (start, stop), trace
+        return trace
+
+    def look(self, start: int, stop: int) -> Trace:
+        """Return what is known now of the chunks of some rows, of which none is read."""
+        what = f"{self.name}: looking through the chunks of {self.location}"
+        try:
+            return patiently(what, take_trace, self.array, start, stop)
+        except DaskaltError:
+            raise
+        except Exception as error:
+            raise StorageError(f"{what} failed: {type(error).__name__}: {error}.") from error
+
     def _open(self) -> zarr.Array:
+        return self._opened(self.store)
+
+    def _open_guarded(self) -> zarr.Array:
+        assert self.gaps is not None
+        return self._opened(GuardedStore(self.array, self.gaps))
+
+    def _opened(self, store: Any) -> zarr.Array:
         what = f"{self.name}: opening the Zarr array at {self.location}"
         try:
-            array = patiently(what, zarr.open_array, self.store, path=self.path, mode="r")
+            array = patiently(what, zarr.open_array, store, path=self.path, mode="r")
             check_seal(array)
         except DaskaltError:
             raise
@@ -211,6 +151,12 @@ class ZarrSource(Source):
                 "Check the path, and that every machine that trains can reach it."
             ) from error
         refuse_code(array, self.name)
+        if self._layout not in (None, _layout(array)):
+            raise StorageError(
+                f"{self.name}: the Zarr array at {self.location} was replaced while it was in use: "
+                f"shape, type or chunks were {self._layout} and are {_layout(array)}. Train on a "
+                "store that nothing writes to."
+            )
         return array
 
     @property
@@ -228,9 +174,11 @@ class ZarrSource(Source):
     def decode(self, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop`` from the store itself."""
         what = f"{self.name}: reading rows {start} to {stop} of {self.location}"
-        array = self.array
+        array = self._reading(start, stop)
         try:
             rows = np.asarray(patiently(what, array.__getitem__, slice(start, stop)))
+        except ChunkGone as gone:
+            raise StorageError(self._lost(gone.key, start, stop)) from None
         except (MemoryError, DaskaltError):
             raise
         except Exception as error:
@@ -239,25 +187,47 @@ class ZarrSource(Source):
                 f"({self._culprits(start, stop)}): {type(error).__name__}: {error}. "
                 "The store is damaged or out of reach; write it again or restore it."
             ) from error
-        if self.whole:
-            self._refuse_missing(start, stop)
-        return _contiguous(rows, self.dtype)
+        return contiguous(rows, self.dtype)
+
+    def _reading(self, start: int, stop: int) -> zarr.Array:
+        """The array to read some rows of: where gaps are known, one that notices others."""
+        gaps = self.gaps
+        if gaps is None or start < gaps.start or stop > gaps.stop:
+            return self.array
+        return _OPEN_ARRAYS.get(f"{self._token} guarded", self._open_guarded)
 
     def _culprits(self, start: int, stop: int) -> str:
         keys = broken_chunks(self.array, start, stop)
-        return named(keys or [key for key, _ in chunks_of_rows(self.array, start, stop)])
+        return named(keys or list(keys_of_rows(self.array, start, stop)))
 
-    def _refuse_missing(self, start: int, stop: int) -> None:
-        # After the read, which would otherwise have time to meet a chunk just removed.
-        what = f"{self.name}: looking for the chunks of {self.location}"
-        lost = patiently(what, missing_chunks, self.array, start, stop)
-        if lost:
-            raise StorageError(
-                f"{self.name}: {named(lost)} of {self.location} is missing, which holds some of "
-                f"rows {start} to {stop}. The store is damaged; write it again or restore it. (If "
-                f"it is a copy by a tool that leaves empty chunks out, remove the attribute "
+    def _lost(self, key: str, start: int, stop: int) -> str:
+        """What to say of missing chunks, of which reading met one."""
+        assert self.gaps is not None
+        array, known = self.array, self.gaps.keys(self.array)
+        lost: list[str] = []
+        with suppress(Exception):  # the store may be out of reach by now
+            lost = [
+                k for k in missing_chunks(array, start, stop) if full_key(array, k) not in known
+            ]
+        keys = lost or [key.removeprefix(full_key(array, ""))]
+        one = len(keys) == 1
+        cure = "The store is damaged; write it again or restore it."
+        if self.whole:
+            cure += (
+                " (If it is a copy by a tool that leaves empty chunks out, remove the attribute "
                 f"{WHOLE!r} from the array.)"
             )
+        else:
+            cure = f"{'It was' if one else 'They were'} there at the start. {cure}"
+        return (
+            f"{self.name}: {named(keys)} of {self.location} {'is' if one else 'are'} missing, "
+            f"{'which holds' if one else 'which hold'} some of rows {start} to {stop}. {cure}"
+        )
+
+
+def _layout(array: zarr.Array) -> tuple:
+    """What the stored bytes mean, as far as rows go."""
+    return tuple(array.shape), str(array.dtype), tuple(array.chunks), array.shards
 
 
 def _names(array: zarr.Array) -> list[str] | None:
@@ -282,12 +252,12 @@ class _Decoded:
         if not self.there[first:last].all():
             with self.lock:
                 self._decode(first, last)
-        return _contiguous(self.rows[start:stop], self.source.dtype)
+        return contiguous(self.rows[start:stop], self.source.dtype)
 
     def read_rows(self, rows: np.ndarray) -> np.ndarray:
         if len(rows):
             self.read(int(rows.min()), int(rows.max()) + 1)
-        return _contiguous(self.rows[rows], self.source.dtype)
+        return contiguous(self.rows[rows], self.source.dtype)
 
     def _decode(self, first: int, last: int) -> None:
         """Decode those of some chunks that are not there, a piece at a time."""
@@ -301,37 +271,12 @@ class _Decoded:
                 self.there[piece] = True
 
 
-class _Recent:
-    """Objects of this process by token, the least recently used dropped first.
-
-    A task unpickles its sources anew: what is dear to make lies here instead.
-    """
-
-    def __init__(self, limit: int, size: Callable[[Any], int]) -> None:
-        self._limit = limit
-        self._size = size
-        self._items: OrderedDict[str, Any] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, token: str, make: Callable[[], Any]) -> Any:
-        with self._lock:
-            if token in self._items:
-                self._items.move_to_end(token)
-                return self._items[token]
-        item = make()
-        with self._lock:
-            item = self._items.setdefault(token, item)
-            while len(self._items) > 1 and sum(map(self._size, self._items.values())) > self._limit:
-                self._items.popitem(last=False)
-        return item
-
-
 # Opening reads metadata, which is slow on object stores.
-_OPEN_ARRAYS = _Recent(256, lambda array: 1)
+_OPEN_ARRAYS = Recent(512, lambda array: 1)
 # An array that fits in what a pass mixes in memory anyway is decoded once, not in every pass.
 KEPT_BYTES = 64 << 20
 PIECE_BYTES = 16 << 20  # of it that is decoded at once
-_KEPT = _Recent(KEPT_BYTES, lambda decoded: decoded.size)
+_KEPT = Recent(KEPT_BYTES, lambda decoded: decoded.size)
 
 
 def _decoded(source: Any) -> _Decoded:
@@ -446,6 +391,6 @@ class StackedSource(Source):
         if not parts:
             return np.empty((0, *self.shape[1:]), self.dtype)
         if len(parts) == 1:
-            return _contiguous(parts[0], self.dtype)
+            return contiguous(parts[0], self.dtype)
         text = self.dtype.kind == "T"  # read as fixed-width text, whose common width NumPy finds
         return np.concatenate(parts, dtype=None if text else self.dtype)

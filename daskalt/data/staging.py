@@ -20,6 +20,7 @@ from daskalt.data.store import (
     storage_errors,
 )
 from daskalt.data.table import Block, Table, good_rows
+from daskalt.data.watch import Watch
 from daskalt.errors import InputError
 from daskalt.reduction import scheduler_of_here
 
@@ -240,8 +241,15 @@ def table_layout(
     _refuse_own_place(table, destination)
     arrays = {name: (a.shape[1:], _fixed_width(a)) for name, a in table.present.items()}
     rows = max(1, memory_bytes // 16 // max(1, table.row_bytes))
-    blocks = (table.read(*bounds) for bounds in table.block_bounds(rows))
-    return Layout(table.n_rows, arrays, table.X.columns), blocks
+    return Layout(table.n_rows, arrays, table.X.columns), _unchanged(table, rows)
+
+
+def _unchanged(table: Table, rows: int) -> Iterator[Block]:
+    """The blocks of a table; after the last, an error if its rows changed meanwhile."""
+    watch = Watch(table)
+    with watch.explaining():
+        yield from (table.read(*bounds) for bounds in table.block_bounds(rows))
+    watch.check()
 
 
 def _refuse_own_place(table: Table, destination: str | Path) -> None:

@@ -142,9 +142,13 @@ def load(shared: tuple, table: Table, lane: Lane, check: bool, *gate: Any) -> Ro
 
 
 def read(shared: tuple, table: Table, lane: Lane, check: bool) -> Rows:
-    """Read a lane and encode its targets; the first pass also looks for unusable numbers."""
+    """Read a lane and encode its targets.
+
+    Unusable numbers are looked for whenever rows come from storage, and in the first pass in any
+    case: stored rows can be overwritten while they are trained on.
+    """
     problem: Problem = shared[1]
-    rows = problem.rows(read_lane(table, lane, check_block if check else None))
+    rows = problem.rows(read_lane(table, lane, None if table.kept and not check else check_block))
     return rows._replace(place=lane.place)
 
 

@@ -15,7 +15,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from daskalt import MLPClassifier
 from daskalt.data.chunks import refuse_code
-from daskalt.data.gaps import warn_of_gaps
+from daskalt.data.gaps import learn_chunks
 from daskalt.data.ingest import ingest
 from daskalt.data.readers import MemorySource, SlicedSource, StackedSource, ZarrSource
 from daskalt.data.staging import copy_to_scratch, shuffle_to_zarr, stage
@@ -203,7 +203,7 @@ def test_a_missing_shard_and_missing_targets_are_warned_of(tmp_path):
         )
     assert [str(each.message).count("chunk c/1/0") for each in caught] == [1]
     with pytest.warns(MissingChunksWarning, match="4 chunks: c/0, c/1, c/2, c/3"):
-        warn_of_gaps(ZarrSource(tmp_path / "y", name="y"))
+        learn_chunks(ZarrSource(tmp_path / "y", name="y"), warn=True)
 
 
 def test_ingesting_warns_too_for_the_copy_will_be_whole(tmp_path):
@@ -212,24 +212,26 @@ def test_ingesting_warns_too_for_the_copy_will_be_whole(tmp_path):
     (tmp_path / "group" / "X" / "c" / "2" / "0").unlink()
     with pytest.warns(MissingChunksWarning, match="chunk c/2/0"):
         table = ingest(tmp_path / "group", tmp_path / "ours.zarr")
-    warn_of_gaps(table.X)
+    learn_chunks(table.X, warn=True)
 
 
 def test_only_the_rows_that_are_used_count(tmp_path):
     source = foreign(tmp_path / "a")
     (tmp_path / "a" / "c" / "2" / "0").unlink()
-    warn_of_gaps(SlicedSource(source, 0, 20))
+    learn_chunks(SlicedSource(source, 0, 20), warn=True)
     with pytest.warns(MissingChunksWarning):
-        warn_of_gaps(StackedSource([SlicedSource(source, 15, 21), MemorySource(ROWS)], "X"))
+        learn_chunks(
+            StackedSource([SlicedSource(source, 15, 21), MemorySource(ROWS)], "X"), warn=True
+        )
 
 
 def test_missing_chunks_on_an_object_store_are_warned_of():
     place = "memory://damage-foreign.zarr"
     source = foreign(place, overwrite=True)
-    warn_of_gaps(source)
+    learn_chunks(source, warn=True)
     fsspec.filesystem("memory").rm("/damage-foreign.zarr/c/3/0")
     with pytest.warns(MissingChunksWarning, match="chunk c/3/0"):
-        warn_of_gaps(source)
+        learn_chunks(source, warn=True)
 
 
 # -------------------------------------------------------------------------------------- z

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import zarr
 
-from daskalt.data.fingerprint import _trace_of_object, checksum, fingerprint
+from daskalt.data.fingerprint import checksum, fingerprint
 from daskalt.data.readers import MemorySource, SlicedSource, StackedSource, ZarrSource
 from daskalt.data.staging import shuffle_to_zarr
 from daskalt.data.table import Table
+from daskalt.data.traces import trace_of_object
 from daskalt.errors import StorageError
 
 ROWS = np.arange(120, dtype=np.float32).reshape(40, 3)
@@ -142,10 +143,10 @@ def test_foreign_arrays_on_an_object_store(tmp_path):
 
 def test_tags_of_content_count_before_times():
     tagged = {"size": 3, "ETag": "abc", "LastModified": "today"}
-    assert _trace_of_object(tagged) == _trace_of_object(tagged | {"LastModified": "tomorrow"})
-    assert _trace_of_object(tagged) != _trace_of_object(tagged | {"ETag": "abd"})
+    assert trace_of_object(tagged) == trace_of_object(tagged | {"LastModified": "tomorrow"})
+    assert trace_of_object(tagged) != trace_of_object(tagged | {"ETag": "abd"})
     untagged = {"size": 3, "LastModified": "today"}
-    assert _trace_of_object(untagged) != _trace_of_object(untagged | {"LastModified": "tomorrow"})
+    assert trace_of_object(untagged) != trace_of_object(untagged | {"LastModified": "tomorrow"})
 
 
 def test_in_other_stores_content_counts(tmp_path):

@@ -33,3 +33,9 @@ def test_flipped_bits_are_found(tmp_path):
     assert len(rows) == 10
     assert all(row["trained on"] == 0 for row in rows)
     assert sum(row["found"] for row in rows) > 15
+
+
+def test_stores_that_vanish_or_change_are_named(tmp_path):
+    rows = run(tmp_path, "stores")
+    assert len(rows) == 7
+    assert all(row["in time"] and row["named"] and not row["trained on"] for row in rows)

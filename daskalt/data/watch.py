@@ -1,0 +1,96 @@
+"""Stored rows that must stay as they are while they are in use."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from daskalt.data.gaps import stored_arrays
+from daskalt.data.readers import Source, ZarrSource
+from daskalt.data.table import Table
+from daskalt.data.traces import Trace, difference
+from daskalt.errors import DivergenceError, InputError, StorageError
+
+__all__ = ["Watch"]
+
+
+class _Watched(NamedTuple):
+    """Rows of an array, and what was known of them at first."""
+
+    source: ZarrSource
+    start: int
+    stop: int
+    trace: Trace
+
+    def change(self) -> str:
+        """What changed since, as a sentence; "" if nothing did."""
+        source, start, stop = self.source, self.start, self.stop
+        new = source.look(start, stop)
+        change = difference(source.array, start, stop, self.trace, new)
+        if not change:
+            return ""
+        return (
+            f"{source.name}: the store {source.location} changed while its rows were in use: "
+            f"{change}."
+        )
+
+
+class Watch:
+    """Says when stored rows are no longer those that were there at first.
+
+    What is compared is the metadata of each array, and of each chunk whether it is there, its size
+    and the time of its last change, or an object store's tags: no chunk is read. So a chunk that
+    was written again counts as changed even if its rows are the same. What a store does not tell,
+    a plain web server for instance, is not compared; `daskalt.data.traces` has the details. Rows in
+    memory and temporary copies are left out.
+
+    Parameters
+    ----------
+    tables : Table
+        What was known of their chunks when they were opened is what they should still be.
+    """
+
+    def __init__(self, *tables: Table) -> None:
+        sources = [source for table in tables for source in table.present.values()]
+        self._watched = [_watched(source) for source in _distinct(sources)]
+
+    def check(self) -> None:
+        """Raise StorageError, which names the store and the change, if any rows changed."""
+        change = self._change()
+        if change:
+            raise StorageError(f"{change} {_CURE}")
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Add to an error that rows led to inside that they are not what they were."""
+        try:
+            yield
+        except (InputError, DivergenceError) as error:
+            change = self._change()
+            if not change:
+                raise
+            kind = InputError if isinstance(error, InputError) else StorageError
+            raise kind(f"{error} {change} {_CURE}") from error
+
+    def _change(self) -> str:
+        return next(filter(None, (watched.change() for watched in self._watched)), "")
+
+
+_CURE = (
+    "Nothing that was learnt since is kept. Let nothing write to the store meanwhile, or use a "
+    "copy of it, and start anew."
+)
+
+
+def _distinct(sources: list[Source]) -> list[ZarrSource]:
+    """The stored arrays behind some sources, each once."""
+    found = {id(array): array for source in sources for array, _, _ in stored_arrays(source)}
+    for source in sources:
+        for array, start, stop in stored_arrays(source):
+            if array.trace is None:  # rows that no estimator opened
+                array.learn(start, stop)
+    return list(found.values())
+
+
+def _watched(source: ZarrSource) -> _Watched:
+    assert source.trace is not None
+    return _Watched(source, *source.learnt, source.trace)
