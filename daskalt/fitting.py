@@ -84,6 +84,7 @@ class Training:
     bounds: np.ndarray
     reading: Reading | WholeBlocks
     sample: Sample
+    watch: Watch
     held: Held | None = None
     verbose: bool = False
     keeper: Keeper | None = None
@@ -117,11 +118,7 @@ def train(
         disable=not job.verbose,
     )
     monitor.state = state
-    watch = Watch(job.table, *([] if job.held is None else [job.held.table]))
-    if job.keeper is not None:
-        job.keeper.watch = watch
-    ended = _ended_by_divergence(monitor)
-    with bar, ended, watch.explaining(), stoppable(job.keeper), listen(bar.update) as topic:
+    with bar, _ended_by_divergence(monitor), stoppable(job.keeper), listen(bar.update) as topic:
         for result in run_passes(
             job.solver,
             job.problem,
@@ -140,7 +137,7 @@ def train(
                     job.keeper.halt(monitor.met(result.state), result.position)
                 continue
             record = _record(job, result)
-            watch.check()
+            job.watch.check()
             record["total_seconds"] = time.perf_counter() - began
             bar.set_postfix({k: f"{v:.4g}" for k, v in record.items() if "loss" in k or "acc" in k})
             reason = monitor.see(result, record)
@@ -152,7 +149,7 @@ def train(
             if job.keeper is not None and result.number + 1 < passes.stop:
                 job.keeper.save(monitor.met(result.state))
     release()
-    watch.check()
+    job.watch.check()
     state = _best_of(job, monitor)
     if job.keeper is not None:
         job.keeper.save(monitor.met(state), finished=True)

@@ -38,14 +38,18 @@ class Keeper:
         Whose states they are.
     identity : dict
         What the fit is known by.
+    watch : Watch
+        Over the rows.
     """
 
-    def __init__(self, checkpoints: Checkpoints, solver: Solver, identity: dict[str, Any]) -> None:
+    def __init__(
+        self, checkpoints: Checkpoints, solver: Solver, identity: dict[str, Any], watch: Watch
+    ) -> None:
         self.checkpoints = checkpoints
         self.solver = solver
         self.identity = identity
         self.storage: Any = None  # what the solver keeps for each row
-        self.watch: Watch | None = None  # over the rows
+        self.watch = watch
         self._saved = time.monotonic()
         self._unsaved: tuple[Standing, Position | None] | None = None
 
@@ -83,8 +87,7 @@ class Keeper:
     ) -> None:
         """Put the fit down; without a position it stands between two passes."""
         self._unsaved = (fit, position)
-        if self.watch is not None:  # what changed rows led to must not be gone on from
-            self.watch.check()
+        self.watch.check()  # what changed rows led to must not be gone on from
         state = fetch(fit.state)
         best = state if fit.best is fit.state else fetch(fit.best)
         passed = position is None and self.storage is not None

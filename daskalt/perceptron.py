@@ -17,7 +17,9 @@ from daskalt.data.store import absolute
 from daskalt.data.survey import check_weights
 from daskalt.data.table import Table
 from daskalt.data.targets import Targets
+from daskalt.data.watch import Watch
 from daskalt.errors import InputError
+from daskalt.fitted import Fitted
 from daskalt.fitting import Training, begin, identify, train
 from daskalt.keeping import Keeper
 from daskalt.kernels.threads import blas_threads
@@ -104,13 +106,35 @@ class BaseMLP(PreparedMLP):
         checkpoints = self._checkpoints(solver, resume)
         given = open_table(self, X, y, sample_weight, reset=True)
         seed = self._seed(checkpoints) if resume else self._seed()
+        watch = Watch(given)
+        with watch.explaining():
+            job, start, passes = self._job(solver, given, eval_set, seed, watch, checkpoints)
+            monitor = Monitor(
+                self.tol, self.n_iter_no_change, self.early_stopping, solver.divergence
+            )
+            state = self._train(job, start, passes, monitor, bool(resume))
+        self._finish(job.problem, state, monitor)
+        self._charge(began, job.table, job.bounds, solver, job.problem)
+
+    def _job(
+        self,
+        solver: Solver,
+        given: Table,
+        eval_set: Any,
+        seed: int,
+        watch: Watch,
+        checkpoints: Checkpoints | None,
+    ) -> tuple[Training, Any, int]:
+        """What is trained on some rows, the state that it starts from and the passes to make."""
         arrangement = self._arrangement(
             solver, seed, shared=not in_this_process(), held_out=eval_set is None
         )
         table = arrangement.arrange(given)
         bounds, held = self._split(table, given, eval_set, arrangement)
-        before = getattr(self, "_fitted", None) if self.warm_start else None
+        if held is not None:
+            watch.add(held.given)
         goal = self._learn_targets(table)
+        before = getattr(self, "_fitted", None) if self.warm_start else None
         if before is not None:
             _check_same_labels(before.problem.targets, goal.targets)
         project = self._project(
@@ -127,8 +151,9 @@ class BaseMLP(PreparedMLP):
         passes = self.max_iter or solver.passes(count_rows(bounds))
         steps = reading.plan(table, bounds, 0).steps
         budget = Budget(steps * passes, steps, steps)
+        start = solver.start(problem, weights, budget)
         if not in_this_process():
-            compile_step(solver, problem, solver.start(problem, weights, budget), table)
+            compile_step(solver, problem, start, table)
         keeper = None
         if checkpoints is not None:
             facts = {
@@ -149,14 +174,12 @@ class BaseMLP(PreparedMLP):
                 held_blocks=None if held is None else checksum(held.bounds),
                 initial_weights=checksum(*weights),
             )
-            keeper = Keeper(checkpoints, solver, identity)
+            keeper = Keeper(checkpoints, solver, identity, watch)
         watched = take_sample(problem, problem.rows(thin_out(sample, count_rows(bounds))))
-        job = Training(solver, problem, table, bounds, reading, watched, held, self.verbose, keeper)
-        monitor = Monitor(self.tol, self.n_iter_no_change, self.early_stopping, solver.divergence)
-        start = solver.start(problem, weights, budget)
-        state = self._train(job, start, passes, monitor, bool(resume))
-        self._finish(problem, state, monitor)
-        self._charge(began, table, bounds, solver, problem)
+        job = Training(
+            solver, problem, table, bounds, reading, watched, watch, held, self.verbose, keeper
+        )
+        return job, start, passes
 
     def _checkpoints(self, solver: Solver, resume: bool | None) -> Checkpoints | None:
         """Where the fit's checkpoints are kept, if they are."""
@@ -236,17 +259,21 @@ class BaseMLP(PreparedMLP):
     ) -> Any:
         self._check_parameters()
         fitted = copy.copy(self)
-        fitted._continue(X, y, sample_weight, classes)
+        before = getattr(self, "_fitted", None)
+        given = open_table(fitted, X, y, sample_weight, reset=before is None)
+        watch = Watch(given)
+        with watch.explaining():
+            fitted._continue(given, watch, before, classes)
         self.__dict__ = fitted.__dict__
         return self
 
-    def _continue(self, X: Any, y: Any, sample_weight: Any, classes: np.ndarray | None) -> None:
+    def _continue(
+        self, given: Table, watch: Watch, before: Fitted | None, classes: np.ndarray | None
+    ) -> None:
         """Make one more pass, over these rows."""
-        before = getattr(self, "_fitted", None)
-        table = open_table(self, X, y, sample_weight, reset=before is None)
         passes = 0 if before is None else before.passes
         solver, seed = get_solver(self.solver), self._seed()
-        table = self._arrangement(solver, seed, shared=not in_this_process()).arrange(table)
+        table = self._arrangement(solver, seed, shared=not in_this_process()).arrange(given)
         bounds = all_blocks(table)
         check_weights(table, bounds, "of this call")
         sample = sample_rows(table, bounds, seed)
@@ -266,7 +293,9 @@ class BaseMLP(PreparedMLP):
             # What a full batch keeps for each row is of the rows of that fit.
             state = solver.attach(before.state, None)._replace(budget=budget)
         watched = take_sample(problem, problem.rows(thin_out(sample, table.n_rows)))
-        job = Training(solver, problem, table, bounds, reading, watched, verbose=self.verbose)
+        job = Training(
+            solver, problem, table, bounds, reading, watched, watch, verbose=self.verbose
+        )
         monitor = Monitor(0.0, 1 << 30, False)
         begin(job, monitor, state)
         state = train(job, state, range(passes, passes + 1), monitor)

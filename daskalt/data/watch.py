@@ -50,8 +50,15 @@ class Watch:
     """
 
     def __init__(self, *tables: Table) -> None:
-        sources = [source for table in tables for source in table.present.values()]
-        self._watched = [_watched(source) for source in _distinct(sources)]
+        self._watched: list[_Watched] = []
+        for table in tables:
+            self.add(table)
+
+    def add(self, table: Table) -> None:
+        """Watch the rows of another table too."""
+        known = {id(watched.source) for watched in self._watched}
+        sources = _distinct(list(table.present.values()))
+        self._watched += [_watched(source) for source in sources if id(source) not in known]
 
     def check(self) -> None:
         """Raise StorageError, which names the store and the change, if any rows changed."""

@@ -488,7 +488,7 @@ def test_rows_that_change_while_they_are_copied_are_refused(tmp_path, never_kept
 def test_a_store_lost_while_predicting_gives_no_predictions(
     tmp_path, never_kept, monkeypatch, function
 ):
-    monkeypatch.setattr("daskalt.predicting.BLOCK_ROWS", 20)
+    monkeypatch.setattr("daskalt.data.table.good_rows", lambda *_: 20)
     foreign(tmp_path / "rows")
     model = network().fit(str(tmp_path / "rows"))
     harm_at(monkeypatch, 3, lambda: function(tmp_path / "rows"))
