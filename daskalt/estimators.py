@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -11,9 +12,16 @@ from daskalt.data.opening import is_stored
 from daskalt.data.staging import Promised
 from daskalt.data.survey import Numbers, survey_labels, survey_numbers
 from daskalt.data.table import Table
-from daskalt.data.targets import BinaryTargets, ClassTargets, MultilabelTargets, RealTargets
+from daskalt.data.targets import (
+    BinaryTargets,
+    ClassTargets,
+    MultilabelTargets,
+    RealTargets,
+    check_shares,
+)
 from daskalt.errors import InputError
 from daskalt.losses import get_loss
+from daskalt.parameters import real
 from daskalt.perceptron import BaseMLP
 from daskalt.prepared import Goal
 
@@ -265,9 +273,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         unknown = sorted(map(str, set(given) - set(classes.tolist())))
         if unknown:
             raise InputError(f"class_weight names labels that y does not hold: {unknown}.")
+        _, allows = real(at_least=0)
+        if not all(map(allows, given.values())):
+            raise InputError(
+                f"class_weight must hold finite numbers of zero or more; got {given!r}."
+            )
         factors = np.array([float(given.get(label, 1.0)) for label in classes.tolist()])
-        if not (np.isfinite(factors) & (factors >= 0)).all():
-            raise InputError(f"class_weight must hold numbers of zero or more; got {given!r}.")
         if not factors.any():
             raise InputError(f"class_weight is zero for every label of y; got {given!r}.")
         return factors
@@ -293,9 +304,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Stored rows are scored block by block and never gathered.
         """
         check_is_fitted(self, "coefs_")
-        if is_stored(X):
+        if is_stored(X) or is_stored(y):
             return self._score(X, y, sample_weight).accuracy
-        return super().score(X, y, sample_weight)
+        return self._judge(accuracy_score, X, y, sample_weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -401,12 +412,16 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         numbers = survey_numbers(table)
         mean, scale = _mean_and_scale(numbers, table.X.dtype)
         name, link = self._loss_and_link
+        shares = name == "cross_entropy"
         if link == "identity":
             scale = np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1e-300), scale, 1.0)
         else:  # the link's range is in the targets' own units
             mean, scale = np.zeros_like(mean), np.ones_like(scale)
-        targets = RealTargets(mean, scale, one_dimensional=len(table.y.shape) == 1)
-        return Goal(targets, get_loss(name, link), None, numbers.clustering())
+        loss = get_loss(name, link)
+        if shares:
+            check_shares(numbers.low, numbers.high)
+        targets = RealTargets(mean, scale, len(table.y.shape) == 1, shares)
+        return Goal(targets, loss, None, numbers.clustering())
 
     @property
     def _loss_and_link(self) -> tuple[str, str]:
@@ -423,9 +438,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return R², the mean over the outputs; stored rows are scored block by block."""
         check_is_fitted(self, "coefs_")
-        if is_stored(X):
+        if is_stored(X) or is_stored(y):
             return self._score(X, y, sample_weight).r2
-        return super().score(X, y, sample_weight)
+        return self._judge(r2_score, X, y, sample_weight)
 
 
 def _mean_and_scale(numbers: Numbers, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:

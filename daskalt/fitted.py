@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from daskalt.data.opening import is_stored, open_table
+from daskalt.data.opening import features_in_memory, is_stored, open_table
 from daskalt.data.staging import staged_bytes
 from daskalt.data.table import Table
 from daskalt.errors import InputError
@@ -113,9 +113,8 @@ class FittedMLP(BaseEstimator):
         check_is_fitted(self, "coefs_")
         function = getattr(self._predictor, method)
         if is_stored(X):
-            return predict_stored(self, X, function, method)
-        X = validate_data(self, X, reset=False)
-        return function(X)
+            return predict_stored(self, X, function)
+        return function(features_in_memory(self, X))
 
     def predict(self, X: Any) -> Any:
         """Return the prediction for every row.
@@ -141,6 +140,19 @@ class FittedMLP(BaseEstimator):
         """
         check_is_fitted(self, "coefs_")
         return to_sklearn(self)
+
+    def _judge(self, quality: Any, X: Any, y: Any, sample_weight: Any) -> float:
+        """What scikit-learn's function ``quality`` says of the predictions for rows in memory."""
+        table = open_table(self, X, y, sample_weight, reset=False)
+        rows = table.read(0, table.n_rows)
+        if rows.weight is not None and not rows.weight.any():
+            raise InputError(
+                "sample_weight is zero in every row to be scored: leave it out, or give some weight."
+            )
+        try:
+            return float(quality(rows.y, self._predictor.predict(rows.X), sample_weight=rows.weight))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"y does not suit the predictions: {error}") from error
 
     def _score(self, X: Any, y: Any, sample_weight: Any) -> Score:
         """Sums over stored rows, block by block."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from daskalt.errors import InputError
 
-__all__ = ["Constraint", "check_parameters", "choice", "integer", "real"]
+__all__ = ["Constraint", "check_layers", "check_parameters", "choice", "instance", "integer", "real", "seed"]
 
 Constraint = tuple[str, Callable[[Any], bool]]
 
@@ -21,6 +21,27 @@ def check_parameters(owner: Any, **constraints: Constraint) -> None:
             raise InputError(
                 f"The parameter {name} of {type(owner).__name__} must be {words}; got {value!r}."
             )
+
+
+MOST_UNITS = 2**31 - 1  # of a layer; what fewer take is for the plan to say
+
+
+def check_layers(sizes: Any) -> None:
+    """Raise InputError unless ``sizes`` are the widths of hidden layers."""
+    try:
+        layers = np.atleast_1d(np.asarray(sizes, dtype=object))
+    except ValueError:  # nested, of unequal lengths
+        layers = np.array([None])
+    if layers.ndim != 1 or not all(map(_units, layers)):
+        raise InputError(
+            "The parameter hidden_layer_sizes must be a sequence of integers of at least 1 and at "
+            f"most {MOST_UNITS}; got {sizes!r}."
+        )
+
+
+def _units(value: Any) -> bool:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and 1 <= int(value) <= MOST_UNITS
 
 
 def real(
@@ -37,7 +58,7 @@ def real(
         return (
             isinstance(value, numbers.Real)
             and not isinstance(value, bool | np.bool_)
-            and bool(np.isfinite(float(value)))
+            and _finite(value)
             and (above is None or float(value) > above)
             and (at_least is None or float(value) >= at_least)
             and (below is None or float(value) < below)
@@ -46,7 +67,7 @@ def real(
     def allows(value: Any) -> bool:
         if value is None:
             return or_none
-        if or_sequence and np.ndim(value) == 1:
+        if or_sequence and isinstance(value, list | tuple | np.ndarray) and np.ndim(value):
             return len(value) > 0 and all(map(in_range, value))
         return in_range(value)
 
@@ -83,6 +104,34 @@ def choice(*options: Any) -> Constraint:
     """One of some values."""
     words = "one of " + ", ".join(repr(option) for option in options)
     return (words, lambda value: any(value is o or _same(value, o) for o in options))
+
+
+def seed() -> Constraint:
+    """What scikit-learn takes as random_state."""
+    most = 2**32 - 1
+
+    def allows(value: Any) -> bool:
+        if value is None or value is np.random or isinstance(value, np.random.RandomState):
+            return True
+        return (
+            isinstance(value, numbers.Integral)
+            and not isinstance(value, bool | np.bool_)
+            and 0 <= int(value) <= most
+        )
+
+    return (f"an integer from 0 to {most}, a numpy.random.RandomState or None", allows)
+
+
+def instance(words: str, *kinds: type) -> Constraint:
+    """A value of some types, or None; ``words`` names them."""
+    return (f"{words} or None", lambda value: value is None or isinstance(value, kinds))
+
+
+def _finite(value: Any) -> bool:
+    try:
+        return bool(np.isfinite(float(value)))
+    except OverflowError:  # an integer that no float can hold
+        return False
 
 
 def _same(value: Any, option: Any) -> bool:

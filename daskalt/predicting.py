@@ -9,8 +9,10 @@ import numpy as np
 from dask.delayed import delayed
 
 from daskalt.activations import ACTIVATIONS
+from daskalt.data.checks import check_array, refuse_masked, refuse_sparse
 from daskalt.data.finite import check_finite
-from daskalt.data.opening import open_features
+from daskalt.data.opening import check_names, open_features
+from daskalt.data.sources import check_columns, is_dask_frame
 from daskalt.data.targets import MultilabelTargets, Targets
 from daskalt.errors import InputError
 from daskalt.losses import Loss
@@ -63,34 +65,18 @@ class Predictor:
         return p
 
 
-def predict_stored(estimator: Any, X: Any, function: Callable, method: str) -> Any:
+def predict_stored(estimator: Any, X: Any, function: Callable) -> Any:
     """Return predictions for rows that are not in memory: lazy for Dask, else an array."""
+    example = function(np.zeros((1, estimator.n_features_in_), estimator.coefs_[0].dtype))
     if isinstance(getattr(X, "data", None), da.Array):  # an xarray.DataArray
         X = X.data
-    if hasattr(X, "to_dask_array"):  # a Dask DataFrame, its lengths perhaps unknown
-        X = X.to_dask_array()
-    example = function(np.zeros((1, estimator.n_features_in_), estimator.coefs_[0].dtype))
+    if is_dask_frame(X):
+        check_columns(X, "X")
+        check_names(estimator, list(X.columns) if X.ndim == 2 else None)
+        X = X.to_dask_array()  # its lengths perhaps unknown
     if isinstance(X, da.Array):
-        if X.ndim != 2 or X.shape[1] != estimator.n_features_in_:
-            raise InputError(
-                f"X has shape {X.shape}, but {type(estimator).__name__} is expecting 2 dimensions "
-                f"and {estimator.n_features_in_} features as input."
-            )
-        if X.numblocks[1] > 1:
-            raise InputError(
-                "X is chunked across columns: every block needs all features of its rows. Use "
-                "X.rechunk({1: -1})."
-            )
-        columns = example.shape[1:]
-        return da.map_blocks(
-            _call,
-            X,
-            delayed(function, traverse=False),
-            dtype=example.dtype,
-            meta=example[:0],
-            chunks=(X.chunks[0], *((n,) for n in columns)),
-            drop_axis=() if columns else 1,
-        )
+        _check_lazy(estimator, X)
+        return _lazy(X, function, example)
     source = open_features(estimator, X)
     result = np.empty((len(source), *example.shape[1:]), example.dtype)
     for start in range(0, len(source), BLOCK_ROWS):
@@ -101,6 +87,36 @@ def predict_stored(estimator: Any, X: Any, function: Callable, method: str) -> A
     return result
 
 
+def _check_lazy(estimator: Any, X: da.Array) -> None:
+    """Raise InputError where a Dask array, whose rows may be unknown in number, will not do."""
+    refuse_sparse(X._meta, "X")
+    check_array(X, "X")
+    if X.shape[1] != estimator.n_features_in_:
+        raise InputError(
+            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input. Give the columns that the fit had."
+        )
+    if X.numblocks[1] > 1:
+        raise InputError(
+            "X is chunked across columns: every block needs all features of its rows. Use "
+            "X.rechunk({1: -1})."
+        )
+
+
+def _lazy(X: da.Array, function: Callable, example: np.ndarray) -> da.Array:
+    columns = example.shape[1:]
+    return da.map_blocks(
+        _call,
+        X,
+        delayed(function, traverse=False),
+        dtype=example.dtype,
+        meta=example[:0],
+        chunks=(X.chunks[0], *((n,) for n in columns)),
+        drop_axis=() if columns else 1,
+    )
+
+
 def _call(X: np.ndarray, function: Callable) -> np.ndarray:
+    refuse_masked(X, "X")
     check_finite(X, "X", 0, len(X))
-    return function(X)
+    return function(np.asarray(X))

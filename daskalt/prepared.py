@@ -1,6 +1,7 @@
 """What an estimator settles before a fit: its parameters, what rows and targets ask for, a plan."""
 
 import contextlib
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,15 @@ from daskalt.fitted import Fitted, FittedMLP
 from daskalt.limits import parse_limit
 from daskalt.losses import Loss
 from daskalt.network import SPREAD, Network, Weights
-from daskalt.parameters import check_parameters, choice, integer, real
+from daskalt.parameters import (
+    check_layers,
+    check_parameters,
+    choice,
+    instance,
+    integer,
+    real,
+    seed,
+)
 from daskalt.peaks import Machine
 from daskalt.planning import Plan, Project, current_machine
 from daskalt.preparing import (
@@ -32,7 +41,7 @@ from daskalt.preparing import (
     most_batch_rows,
     sample_rows,
 )
-from daskalt.reduction import in_this_process
+from daskalt.reduction import check_client, in_this_process
 from daskalt.solvers import get_solver
 from daskalt.solvers.base import Problem, Solver
 from daskalt.solvers.loop import Reading, WholeBlocks
@@ -56,12 +65,7 @@ class PreparedMLP(FittedMLP):
 
     # Declared once for both; the subclasses list their parameters for scikit-learn to see.
     def _check_parameters(self) -> None:
-        layers = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object))
-        if any(not isinstance(h, int | np.integer) or isinstance(h, bool) or h < 1 for h in layers):
-            raise InputError(
-                "The parameter hidden_layer_sizes must be a sequence of integers of at least 1; "
-                f"got {self.hidden_layer_sizes!r}."
-            )
+        check_layers(self.hidden_layer_sizes)
         check_parameters(
             self,
             activation=choice(*SPREAD),
@@ -76,11 +80,32 @@ class PreparedMLP(FittedMLP):
             n_iter_no_change=integer(at_least=1),
             loss=choice("auto", *self._losses),
             scale=choice("auto", "standard", "none"),
+            random_state=seed(),
+            scratch=instance("a path or URL", str, Path),
+            checkpoint=instance("a path or URL, a daskalt.Checkpoints", str, Path, Checkpoints),
         )
         parse_limit(self.memory_limit)
         get_solver(self.solver).check()
         if isinstance(self.checkpoint, Checkpoints):
             self.checkpoint.check()
+
+    def set_params(self, **params: Any) -> Any:
+        """Set parameters, those of a solver object as ``solver__damping``; return the estimator.
+
+        Raises
+        ------
+        InputError
+            If a parameter of the solver is given while that is only named.
+        """
+        named = params.get("solver", self.solver)
+        own = {name.partition("__")[2]: value for name, value in params.items() if "__" in name}
+        if isinstance(named, str) and any(name.startswith("solver__") for name in params):
+            example = ", ".join(f"{name}={value!r}" for name, value in own.items())
+            raise InputError(
+                f"solver={named!r} is a name, which has no parameters of its own to set. Give an "
+                f"object: solver={type(get_solver(named)).__name__}({example})."
+            )
+        return super().set_params(**params)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -237,7 +262,7 @@ class PreparedMLP(FittedMLP):
                     )
                 (eval_set,) = eval_set
             members = eval_set if isinstance(eval_set, tuple) else (eval_set,)
-            if len(members) > 3:
+            if not 1 <= len(members) <= 3:
                 raise InputError(
                     f"eval_set must be (X, y) or (X, y, sample_weight); it has {len(members)} "
                     "members."
@@ -310,6 +335,7 @@ class PreparedMLP(FittedMLP):
 @contextlib.contextmanager
 def on(client: Any) -> Any:
     """Use a Dask client for the tasks made inside, if one is given."""
+    check_client(client)
     if client is None:
         yield
     else:

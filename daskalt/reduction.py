@@ -18,7 +18,7 @@ from dask.system import CPU_COUNT
 from distributed.client import CancelledError
 from distributed.comm import CommClosedError
 
-from daskalt.errors import ClusterError
+from daskalt.errors import ClusterError, InputError
 from daskalt.kernels.threads import blas_threads, stay_at_blas_threads
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Handle",
     "active_client",
     "call",
+    "check_client",
     "connected",
     "fetch",
     "fold",
@@ -135,6 +136,7 @@ class Graph:
     @contextmanager
     def _held(self) -> Iterator[None]:
         """Keep this process to the graph's threads, and its scheduler to as many tasks as fit."""
+        check_client()
         with ExitStack() as stack:
             stack.enter_context(blas_threads(self.threads))
             if self.threads > 1 and in_this_process():
@@ -179,6 +181,25 @@ def active_client() -> distributed.Client | None:
     """Return the client of the active scheduler; None where that is no `distributed` cluster."""
     client = getattr(get_scheduler(cls=Delayed), "__self__", None)
     return client if isinstance(client, distributed.Client) else None
+
+
+def check_client(client: Any = None) -> None:
+    """Raise InputError unless a client, by default the active one, can be waited for."""
+    if client is not None and not isinstance(client, distributed.Client):
+        raise InputError(
+            f"client must be a distributed.Client; got {type(client).__name__}. Make one of an "
+            "address: distributed.Client('tcp://host:8786')."
+        )
+    client = active_client() if client is None else client
+    if client is None:
+        return
+    if client.asynchronous:
+        raise InputError(
+            "client is asynchronous, and training waits for its results. Use a synchronous one: "
+            "distributed.Client(address), without asynchronous=True."
+        )
+    if client.status == "closed":
+        raise InputError("client is closed. Connect anew: distributed.Client(address).")
 
 
 def on_cluster() -> bool:

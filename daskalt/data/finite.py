@@ -18,6 +18,8 @@ def check_block(block: Block, start: int, stop: int) -> None:
 
 def check_finite(values: np.ndarray, name: str, start: int, stop: int) -> None:
     """Raise InputError if some rows of the array called ``name`` cannot be trained on."""
+    if not values.size:
+        return
     values = values.reshape(len(values), -1)
     bad = first_bad_entry(values)
     if bad is not None:

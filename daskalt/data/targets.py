@@ -7,7 +7,7 @@ import numpy as np
 
 from daskalt.errors import InputError
 
-__all__ = ["BinaryTargets", "ClassTargets", "MultilabelTargets", "RealTargets", "Targets"]
+__all__ = ["BinaryTargets", "ClassTargets", "MultilabelTargets", "RealTargets", "Targets", "check_shares"]
 
 
 class Targets(ABC):
@@ -122,12 +122,18 @@ class MultilabelTargets(Targets):
 
 
 class RealTargets(Targets):
-    """One or several numbers a row, centred and scaled for training."""
+    """One or several numbers a row, centred and scaled for training.
 
-    def __init__(self, mean: np.ndarray, scale: np.ndarray, one_dimensional: bool) -> None:
+    With ``shares`` they are from 0 to 1, for a cross-entropy.
+    """
+
+    def __init__(
+        self, mean: np.ndarray, scale: np.ndarray, one_dimensional: bool, shares: bool = False
+    ) -> None:
         self.mean = mean
         self.scale = scale
         self.one_dimensional = one_dimensional
+        self.shares = shares
         self.width = len(mean)
 
     def encode(self, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -135,7 +141,11 @@ class RealTargets(Targets):
         y = np.asarray(y, dtype=np.float64)
         y = y.reshape(len(y), -1)
         if y.shape[1] != self.width:
-            raise InputError(f"y must have {self.width} columns; it has {y.shape[1]}.")
+            raise InputError(
+                f"y must have {self.width} columns, as in the fit; it has {y.shape[1]}."
+            )
+        if self.shares:
+            check_shares(y.min(), y.max())
         return np.ascontiguousarray(((y - self.mean) / self.scale).astype(dtype))
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
@@ -153,6 +163,16 @@ class RealTargets(Targets):
         scaled = w.astype(np.float64)
         scaled[:, -1] -= self.mean
         return np.ascontiguousarray((scaled / self.scale[:, None]).astype(dtype))
+
+
+def check_shares(low: Any, high: Any) -> None:
+    """Raise InputError unless the least and greatest of some targets suit a cross-entropy."""
+    low, high = float(np.min(low)), float(np.max(high))
+    if low < 0 or high > 1:
+        raise InputError(
+            f"y must be from 0 to 1 for loss='cross_entropy'; it reaches from {low:g} to "
+            f"{high:g}. Scale y, or use loss='squared'."
+        )
 
 
 def _column(y: Any) -> np.ndarray:
