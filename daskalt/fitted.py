@@ -18,7 +18,8 @@ from daskalt.network import Weights
 from daskalt.predicting import Predictor, predict_stored
 from daskalt.preparing import all_blocks, count_rows
 from daskalt.scoring import score_table
-from daskalt.solvers.base import Problem
+from daskalt.solvers import get_solver
+from daskalt.solvers.base import Problem, Solver
 from daskalt.statistics import Score
 
 __all__ = ["Fitted", "FittedMLP"]
@@ -30,6 +31,17 @@ class Fitted(NamedTuple):
     problem: Problem
     state: Any
     passes: int
+    parts: tuple[str, ...]  # of the solver that made the state
+
+    def check_solver(self, solver: Solver) -> None:
+        """Raise InputError if a solver cannot go on from this state."""
+        if solver.parts != self.parts:
+            raise InputError(
+                f"solver was {'('.join(self.parts)}{')' * (len(self.parts) - 1)} in the calls "
+                f"before and is {'('.join(solver.parts)}{')' * (len(solver.parts) - 1)} now, which "
+                "cannot go on from the other's state. Keep the solver, or continue from the "
+                "weights by warm_start=True and fit."
+            )
 
 
 def _finite(weights: Iterable[np.ndarray]) -> bool:
@@ -61,7 +73,7 @@ class FittedMLP(BaseEstimator):
         self.loss_ = self.loss_curve_[-1]
         self.best_loss_ = min(self.loss_curve_)
         self.n_iter_ = len(history)
-        self._fitted = Fitted(problem, state, len(history))
+        self._fitted = Fitted(problem, state, len(history), get_solver(self.solver).parts)
 
     @property
     def solver_state_(self) -> Any:
@@ -147,10 +159,13 @@ class FittedMLP(BaseEstimator):
         rows = table.read(0, table.n_rows)
         if rows.weight is not None and not rows.weight.any():
             raise InputError(
-                "sample_weight is zero in every row to be scored: leave it out, or give some weight."
+                "sample_weight is zero in every row to be scored: leave it out, or give some "
+                "weight."
             )
         try:
-            return float(quality(rows.y, self._predictor.predict(rows.X), sample_weight=rows.weight))
+            return float(
+                quality(rows.y, self._predictor.predict(rows.X), sample_weight=rows.weight)
+            )
         except (ValueError, TypeError) as error:
             raise InputError(f"y does not suit the predictions: {error}") from error
 

@@ -184,8 +184,9 @@ def _revived(facts: dict[str, Any], estimator: Any) -> Fitted:
         dtype=np.dtype(facts["dtype"]),
         class_factors=facts["class_factors"],
     )
-    state = get_solver(estimator.solver).start(problem, facts["weights"], Budget(None, None))
-    return Fitted(problem, state, facts["passes"])
+    solver = get_solver(estimator.solver)
+    state = solver.start(problem, facts["weights"], Budget(None, None))
+    return Fitted(problem, state, facts["passes"], solver.parts)
 
 
 @contextmanager

@@ -8,7 +8,16 @@ import numpy as np
 
 from daskalt.errors import InputError
 
-__all__ = ["Constraint", "check_layers", "check_parameters", "choice", "instance", "integer", "real", "seed"]
+__all__ = [
+    "Constraint",
+    "check_layers",
+    "check_parameters",
+    "choice",
+    "instance",
+    "integer",
+    "real",
+    "seed",
+]
 
 Constraint = tuple[str, Callable[[Any], bool]]
 

@@ -29,7 +29,7 @@ from daskalt.preparing import (
     count_rows,
     warn_if_sorted,
 )
-from daskalt.reduction import in_this_process
+from daskalt.reduction import check_client, in_this_process
 from daskalt.solvers import get_solver
 from daskalt.solvers.base import Budget, Solver
 from daskalt.solvers.loop import Reading, WholeBlocks
@@ -224,6 +224,9 @@ class BaseMLP(PreparedMLP):
     ) -> Any:
         self._check_parameters()
         before = getattr(self, "_fitted", None)
+        if before is not None:
+            before.check_solver(get_solver(self.solver))
+        check_client()
         table = open_table(self, X, y, sample_weight, reset=before is None)
         if table.in_memory and not in_this_process():
             table = copy_to_scratch(table, self.scratch, None)

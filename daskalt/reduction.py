@@ -190,16 +190,14 @@ def check_client(client: Any = None) -> None:
             f"client must be a distributed.Client; got {type(client).__name__}. Make one of an "
             "address: distributed.Client('tcp://host:8786')."
         )
+    if client is not None and client.status == "closed":
+        raise InputError("client is closed. Connect anew: distributed.Client(address).")
     client = active_client() if client is None else client
-    if client is None:
-        return
-    if client.asynchronous:
+    if client is not None and client.asynchronous:
         raise InputError(
             "client is asynchronous, and training waits for its results. Use a synchronous one: "
             "distributed.Client(address), without asynchronous=True."
         )
-    if client.status == "closed":
-        raise InputError("client is closed. Connect anew: distributed.Client(address).")
 
 
 def on_cluster() -> bool:

@@ -20,7 +20,7 @@ from daskalt.data.store import refuse_existing
 from daskalt.data.table import Table
 from daskalt.errors import InputError, StorageError
 
-__all__ = ["ingest"]
+__all__ = ["ingest", "is_shuffled"]
 
 
 def ingest(
@@ -41,7 +41,10 @@ def ingest(
     """Write files to a Zarr group with arrays X, y and sample_weight, and return its table.
 
     Memory stays bounded whatever the size of the files. The rows are put in a uniformly random
-    order unless ``shuffle`` is False: data that lies sorted by label spoils stochastic steps.
+    order unless ``shuffle`` is False: data that lies sorted by label spoils stochastic steps. Rows
+    without a target always keep their order, as they are there to be predicted for. The attribute
+    ``shuffled`` of the group says whether its rows are in another order than their source, or
+    than the source of that.
 
     Parameters
     ----------
@@ -66,7 +69,7 @@ def ingest(
         Type of the features of CSV and Parquet files. By default that of Parquet, and for CSV the
         smallest that holds integers exactly or floats to a millionth of their column's range.
     shuffle : bool
-        Whether to put the rows in random order.
+        Whether to put the rows in random order. Those without a target never are.
     seed : int
         Seed of the order.
     chunk_rows : int, optional
@@ -98,9 +101,11 @@ def ingest(
             names = {"X": features, "y": target, "sample_weight": weight}
             table = _OPENERS[kind](files, _single_names(names), Path(folder))
             layout, blocks = table_layout(table, destination, memory_bytes)
+        shuffle = shuffle and "y" in layout.arrays
+        before = kind == "zarr" and is_shuffled(zarr.open_group(files[0], mode="r"))
         return write_blocks(
             blocks,
-            _described(layout, files, target),
+            _described(layout, files, target, shuffled=shuffle or before),
             destination,
             seed=seed if shuffle else None,
             chunk_rows=chunk_rows,
@@ -110,10 +115,22 @@ def ingest(
         )
 
 
-def _described(layout: Layout, files: list[str], target: Any) -> Layout:
+def is_shuffled(group: zarr.Group) -> bool:
+    """Say whether the rows of a group that `ingest` wrote are in another order than their source.
+
+    Groups of other origin are not known to be.
+    """
+    attributes = group.attrs.asdict()
+    if "daskalt_format" not in attributes:
+        return False
+    return bool(attributes.get("shuffled", attributes.get("seed") is not None))
+
+
+def _described(layout: Layout, files: list[str], target: Any, *, shuffled: bool) -> Layout:
     shown = files[:10] + ([f"and {len(files) - 10} more"] if len(files) > 10 else [])
     named = target if target is None or isinstance(target, str) else list(target)
-    return replace(layout, attributes={"source": shown, "target": named})
+    attributes = {"source": shown, "target": named, "shuffled": shuffled}
+    return replace(layout, attributes=attributes)
 
 
 def _single_names(names: dict[str, Any]) -> dict[str, str | None]:

@@ -173,9 +173,11 @@ def _open(location: str | Path, name: str) -> zarr.Array | zarr.Group:
     except DaskaltError:
         raise
     except Exception as error:
+        cure = "Check the path; a store whose writing was interrupted must be written again."
+        if str(location).endswith(".zip") and "::" not in str(location):
+            cure = f"A Zarr store in a zip file is read as zip::{location}."
         raise StorageError(
-            f"{name}: no readable Zarr array or group at {location} ({error}). Check the path; "
-            "a store whose writing was interrupted must be written again."
+            f"{name}: no readable Zarr array or group at {location} ({error}). {cure}"
         ) from error
 
 
@@ -216,7 +218,8 @@ def _from_dask(array: da.Array, name: str) -> Source | da.Array:
         )
     check_array(array, name)
     if isinstance(array._meta, np.ma.MaskedArray):
-        array = array.map_blocks(_unmasked, name, dtype=array.dtype, meta=_plain_meta(array))
+        plain = np.empty((0,) * array.ndim, array.dtype)
+        array = da.map_blocks(_unmasked, array, name, dtype=array.dtype, meta=plain)
     if array.ndim == 2 and array.numblocks[1] > 1:
         raise InputError(
             f"{name} has chunks across columns ({array.numblocks[1]} blocks), and a block must "
@@ -228,10 +231,6 @@ def _from_dask(array: da.Array, name: str) -> Source | da.Array:
     if source is None or array.dtype.kind == "O":  # staging holds objects to be text
         return array
     return source
-
-
-def _plain_meta(array: da.Array) -> np.ndarray:
-    return np.empty((0,) * array.ndim, array.dtype)
 
 
 def _unmasked(block: np.ndarray, name: str) -> np.ndarray:

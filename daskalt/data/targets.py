@@ -7,7 +7,14 @@ import numpy as np
 
 from daskalt.errors import InputError
 
-__all__ = ["BinaryTargets", "ClassTargets", "MultilabelTargets", "RealTargets", "Targets", "check_shares"]
+__all__ = [
+    "BinaryTargets",
+    "ClassTargets",
+    "MultilabelTargets",
+    "RealTargets",
+    "Targets",
+    "check_shares",
+]
 
 
 class Targets(ABC):

@@ -124,6 +124,11 @@ class Solver(BaseEstimator, ABC):
     divergence = np.inf  # a fit ends when the forward loss is this many times its best
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the classes whose memory a state holds: another's cannot go on from it."""
+        return (type(self).__name__,)
+
+    @property
     def scores_start(self) -> bool:
         """Whether a pass scores the weights that it starts from, and no others."""
         return self.full_batch
