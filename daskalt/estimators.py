@@ -9,6 +9,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from daskalt.data.opening import is_stored
+from daskalt.data.sources import as_classes
 from daskalt.data.staging import Promised
 from daskalt.data.survey import Numbers, survey_labels, survey_numbers
 from daskalt.data.table import Table
@@ -201,7 +202,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if first and classes is None:
             raise InputError("classes must be passed on the first call to partial_fit.")
         if classes is not None:
-            classes = np.unique(classes)
+            classes = as_classes(classes)
             if not first and not np.array_equal(classes, self.classes_):
                 raise InputError(
                     f"classes={classes.tolist()} is not the same as on the last call to "
@@ -222,7 +223,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             self.classes_ = np.arange(table.y.shape[1])
             matched = "margin" if name == "hinge" else "logistic"
             loss = get_loss(name, matched if link == "auto" else link)
-            return Goal(MultilabelTargets(table.y.shape[1]), loss)
+            indicators = MultilabelTargets(table.y.shape[1])
+            if table.y.in_memory:  # stored ones are met block by block
+                indicators.check(table.y.read(0, table.n_rows))
+            return Goal(indicators, loss)
         clustering, counts = 1.0, None
         if classes is None:
             labels = survey_labels(table)

@@ -167,7 +167,9 @@ class FittedMLP(BaseEstimator):
                 quality(rows.y, self._predictor.predict(rows.X), sample_weight=rows.weight)
             )
         except (ValueError, TypeError) as error:
-            raise InputError(f"y does not suit the predictions: {error}") from error
+            raise InputError(
+                f"y does not suit the predictions: {error}. Give targets as those of the fit."
+            ) from error
 
     def _score(self, X: Any, y: Any, sample_weight: Any) -> Score:
         """Sums over stored rows, block by block."""

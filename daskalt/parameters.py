@@ -91,7 +91,10 @@ def real(
 
 
 def integer(*, at_least: int, or_word: str | None = None, or_none: bool = False) -> Constraint:
-    """An integer from a lower limit, or a word or None that stands for a choice of ours."""
+    """An integer from a lower limit, or a word or None that stands for a choice of ours.
+
+    It is of 64 bits at most, as what counts with it is.
+    """
 
     def allows(value: Any) -> bool:
         if value is None:
@@ -101,10 +104,10 @@ def integer(*, at_least: int, or_word: str | None = None, or_none: bool = False)
         return (
             isinstance(value, numbers.Integral)
             and not isinstance(value, bool | np.bool_)
-            and int(value) >= at_least
+            and at_least <= int(value) < 2**63
         )
 
-    words = f"an integer of at least {at_least}"
+    words = f"an integer of at least {at_least} and below 2**63"
     words += f", or {or_word!r}" if or_word else ""
     return (words + (", or None" if or_none else ""), allows)
 
@@ -132,8 +135,8 @@ def seed() -> Constraint:
 
 
 def instance(words: str, *kinds: type) -> Constraint:
-    """A value of some types, or None; ``words`` names them."""
-    return (f"{words} or None", lambda value: value is None or isinstance(value, kinds))
+    """A value of some types, which ``words`` names."""
+    return (words, lambda value: isinstance(value, kinds))
 
 
 def _finite(value: Any) -> bool:

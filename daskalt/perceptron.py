@@ -149,6 +149,8 @@ class BaseMLP(PreparedMLP):
 
     def _checkpoints(self, solver: Solver, resume: bool | None) -> Checkpoints | None:
         """Where the fit's checkpoints are kept, if they are."""
+        if resume is not None and not isinstance(resume, bool | np.bool_):
+            raise InputError(f"resume must be True, False or None; got {resume!r}.")
         checkpoints = self.checkpoint
         if checkpoints is None and solver.kept_at is not None:
             checkpoints = solver.kept_at
@@ -237,6 +239,7 @@ class BaseMLP(PreparedMLP):
         solver = get_solver(self.solver)
         if before is None:
             goal = self._learn_targets(table, classes)
+            self._refuse_size(solver, table, goal)
             problem, weights = self._prepare(table, bounds, goal, seed, None)
             solver.validate(problem)
         else:

@@ -12,7 +12,7 @@ from daskalt.activations import ACTIVATIONS
 from daskalt.data.checks import check_array, refuse_masked, refuse_sparse
 from daskalt.data.finite import check_finite
 from daskalt.data.opening import check_names, open_features
-from daskalt.data.sources import check_columns, is_dask_frame
+from daskalt.data.sources import check_columns, first_row, is_dask_frame
 from daskalt.data.targets import MultilabelTargets, Targets
 from daskalt.errors import InputError
 from daskalt.losses import Loss
@@ -116,7 +116,8 @@ def _lazy(X: da.Array, function: Callable, example: np.ndarray) -> da.Array:
     )
 
 
-def _call(X: np.ndarray, function: Callable) -> np.ndarray:
-    refuse_masked(X, "X")
-    check_finite(X, "X", 0, len(X))
+def _call(X: np.ndarray, function: Callable, block_info: Any = None) -> np.ndarray:
+    start = first_row(block_info)
+    refuse_masked(X, "X", start)
+    check_finite(X, "X", start, start + len(X))
     return function(np.asarray(X))

@@ -2,6 +2,7 @@
 
 import contextlib
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,11 +11,12 @@ from sklearn.base import clone
 from daskalt.checkpoint import Checkpoints
 from daskalt.data.opening import open_table
 from daskalt.data.scaling import Scaling, choose_scaling
+from daskalt.data.sources import as_classes
 from daskalt.data.staging import copy_to_scratch, promised_copy
 from daskalt.data.survey import check_weights, total_weight
 from daskalt.data.table import Table
 from daskalt.data.targets import Targets
-from daskalt.errors import InputError
+from daskalt.errors import InputError, about
 from daskalt.fitted import Fitted, FittedMLP
 from daskalt.limits import parse_limit
 from daskalt.losses import Loss
@@ -81,8 +83,12 @@ class PreparedMLP(FittedMLP):
             loss=choice("auto", *self._losses),
             scale=choice("auto", "standard", "none"),
             random_state=seed(),
-            scratch=instance("a path or URL", str, Path),
-            checkpoint=instance("a path or URL, a daskalt.Checkpoints", str, Path, Checkpoints),
+            verbose=instance("True, False or an integer", bool, int, np.bool_, np.integer),
+            output_activation=instance("text", str),
+            scratch=instance("a path, a URL or None", str, Path, NoneType),
+            checkpoint=instance(
+                "a path, a URL, a daskalt.Checkpoints or None", str, Path, Checkpoints, NoneType
+            ),
         )
         parse_limit(self.memory_limit)
         get_solver(self.solver).check()
@@ -164,7 +170,7 @@ class PreparedMLP(FittedMLP):
         probe = clone(self)
         solver, seed = get_solver(probe.solver), probe._seed()
         table = open_table(probe, X, y, sample_weight, reset=True, lazy=True)
-        goal = probe._expect_targets(table, None if classes is None else np.unique(classes))
+        goal = probe._expect_targets(table, None if classes is None else as_classes(classes))
         shuffled = 0
         if self.shuffle == "global" and not (table.in_memory and machine.workers is None):
             shuffled = table.nbytes  # it lies on disk twice while it is shuffled
@@ -268,7 +274,8 @@ class PreparedMLP(FittedMLP):
                     "members."
                 )
             lazy = planned is not None
-            other = open_table(self, *(*members, None, None)[:3], reset=False, lazy=lazy)
+            with about("eval_set"):
+                other = open_table(self, *(*members, None, None)[:3], reset=False, lazy=lazy)
             if planned is not None:
                 if other.in_memory and planned.workers is not None:
                     other = promised_copy(other)
@@ -290,6 +297,11 @@ class PreparedMLP(FittedMLP):
 
     def _labels_in_memory(self, table: Table) -> np.ndarray | None:
         return None
+
+    def _refuse_size(self, solver: Solver, table: Table, goal: Goal) -> None:
+        """Raise PlanError where the weights alone are too large for this process."""
+        machine, bounds = Machine(1), all_blocks(table)
+        self._project(solver, table, bounds, None, goal, 0, machine, False).refuse_weights()
 
     def _prepare(
         self, table: Table, bounds: np.ndarray, goal: Goal, seed: int, before: Fitted | None

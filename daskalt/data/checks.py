@@ -22,6 +22,8 @@ MINIMUM = "while a minimum of 1 is required"
 
 def kind_of(name: str) -> str:
     """``"y"``, ``"sample_weight"`` or ``"X"``: what an argument called ``name`` holds."""
+    if name == "classes":
+        return "y"
     for kind in ("y", "sample_weight"):
         if name == kind or name.startswith((f"{kind} ", f"{kind}_")):
             return kind
@@ -100,13 +102,16 @@ def refuse_sparse(value: Any, name: str) -> None:
         )
 
 
-def refuse_masked(value: Any, name: str) -> None:
-    """Raise InputError where entries are masked, whose hidden values would be taken for real."""
+def refuse_masked(value: Any, name: str, start: int = 0) -> None:
+    """Raise InputError where entries are masked, whose hidden values would be taken for real.
+
+    ``start`` is the number of the first row.
+    """
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        place = np.argwhere(np.ma.getmaskarray(value))[0].tolist()
+        row, *columns = np.argwhere(np.ma.getmaskarray(value))[0].tolist()
         raise InputError(
-            f"{name} is masked, first at {_place(place)}. Fill or drop the masked entries, e.g. "
-            f"{name}.filled(0)."
+            f"{name} is masked, first at {_place([start + row, *columns])}. Fill or drop the "
+            f"masked entries, e.g. {name}.filled(0)."
         )
 
 

@@ -124,7 +124,10 @@ def _check_features_in_memory(estimator: Any, X: Any, reset: bool) -> None:
     except TypeError as error:  # names of several types
         raise InputTypeError(f"X: {error}") from error
     except ValueError as error:
-        raise InputError(f"{error} Give the columns that the fit had, in that order.") from error
+        if reset:
+            raise InputError(f"X: {error}. Rename them.") from error
+        cure = "Give the columns that the fit had, in that order."
+        raise InputError(f"{error} {cure}") from error
 
 
 def check_names(estimator: Any, names: list[str] | None) -> None:

@@ -17,6 +17,7 @@ from daskalt.data.checks import (
     refuse_sparse,
     text_of_objects,
 )
+from daskalt.data.finite import check_finite
 from daskalt.data.graphs import read_through
 from daskalt.data.readers import MemorySource, Source, ZarrSource
 from daskalt.data.retries import patiently
@@ -28,9 +29,11 @@ __all__ = [
     "MemorySource",
     "Source",
     "ZarrSource",
+    "as_classes",
     "as_source",
     "as_table",
     "check_columns",
+    "first_row",
     "is_dask_frame",
 ]
 
@@ -68,6 +71,22 @@ def as_source(
     if rows is not None:
         check_rows({name: ready, "the rest of the data": np.empty((rows, 0))})
     return _staged({name: ready}, _columns(value), scratch)[name]
+
+
+def as_classes(values: Any) -> np.ndarray:
+    """The labels that a user lists as ``classes``, sorted and each once.
+
+    Raises
+    ------
+    InputError
+        When they are not one row of labels, all numbers or all text.
+    """
+    shape = _as_numpy(values, "classes").shape
+    if len(shape) != 1:
+        raise InputError(f"classes must be a list of labels; its shape is {shape}.")
+    labels = _from_memory(values, "classes").array
+    check_finite(labels, "classes", 0, len(labels))
+    return np.unique(labels)
 
 
 def as_table(
@@ -233,9 +252,15 @@ def _from_dask(array: da.Array, name: str) -> Source | da.Array:
     return source
 
 
-def _unmasked(block: np.ndarray, name: str) -> np.ndarray:
-    refuse_masked(block, name)
+def _unmasked(block: np.ndarray, name: str, block_info: Any = None) -> np.ndarray:
+    refuse_masked(block, name, first_row(block_info))
     return np.ma.getdata(block)
+
+
+def first_row(block_info: Any) -> int:
+    """Where a block of ``map_blocks`` begins in its array; 0 where that is not known."""
+    start = block_info[0]["array-location"][0][0] if block_info else 0
+    return 0 if np.isnan(start) else int(start)
 
 
 def is_dask_frame(value: Any) -> bool:
@@ -266,6 +291,11 @@ def _unwrap_xarray(value: Any, name: str) -> Any:
 def _from_memory(value: Any, name: str) -> MemorySource:
     check_columns(value, name)
     array = _as_numpy(value, name)
+    if array.dtype.kind == "O" and not array.ndim:
+        raise InputError(
+            f"{name} is of type {type(value).__name__}, which is no array. Give one row for each "
+            "sample, as an array or a list."
+        )
     check_shape(array.shape, name)
     if array.dtype.kind == "T" or (array.dtype.kind in "US" and isinstance(value, list | tuple)):
         array = _as_objects(array, value)

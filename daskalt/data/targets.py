@@ -54,6 +54,11 @@ class ClassTargets(Targets):
     def codes(self, y: np.ndarray) -> np.ndarray:
         """Return the positions of the labels in ``classes``."""
         y = _column(y)
+        if y.ndim != 1:
+            raise InputError(
+                f"y must be one label a row, as in the fit; it has {y.shape[1]} columns. Give the "
+                "column of the labels."
+            )
         position = np.minimum(np.searchsorted(self.classes, y), len(self.classes) - 1)
         known = self.classes[position] == y
         if not np.all(known):
@@ -113,11 +118,16 @@ class MultilabelTargets(Targets):
     def encode(self, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Return the indicators of shape (rows, width)."""
         y = np.asarray(y)
+        self.check(y)
+        return np.ascontiguousarray(y.astype(dtype))
+
+    def check(self, y: np.ndarray) -> None:
+        """Raise InputError if these are no such indicators."""
         if y.ndim != 2 or y.shape[1] != self.width or not np.isin(y, (0, 1)).all():
             raise InputError(
-                f"y must be a matrix of 0 and 1 with {self.width} columns, one for each label."
+                f"y must be a matrix of 0 and 1 with {self.width} columns, one for each label: "
+                "convert it, with sklearn.preprocessing.MultiLabelBinarizer for example."
             )
-        return np.ascontiguousarray(y.astype(dtype))
 
     def hits(self, outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return where all labels of a row are right."""
@@ -145,11 +155,18 @@ class RealTargets(Targets):
 
     def encode(self, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Return standardised targets of shape (rows, width)."""
-        y = np.asarray(y, dtype=np.float64)
+        y = np.asarray(y)
+        if y.dtype.kind not in "fiub":
+            raise InputError(
+                f"y must be numbers for a regressor; it is of type {y.dtype}. Convert it, or use "
+                "MLPClassifier for labels."
+            )
+        y = y.astype(np.float64, copy=False)
         y = y.reshape(len(y), -1)
         if y.shape[1] != self.width:
             raise InputError(
-                f"y must have {self.width} columns, as in the fit; it has {y.shape[1]}."
+                f"y must have {self.width} columns, as in the fit; it has {y.shape[1]}. Give a "
+                "column for each target."
             )
         if self.shares:
             check_shares(y.min(), y.max())
