@@ -67,7 +67,7 @@ def real(
         return (
             isinstance(value, numbers.Real)
             and not isinstance(value, bool | np.bool_)
-            and _finite(value)
+            and _computable(value)
             and (above is None or float(value) > above)
             and (at_least is None or float(value) >= at_least)
             and (below is None or float(value) < below)
@@ -76,7 +76,7 @@ def real(
     def allows(value: Any) -> bool:
         if value is None:
             return or_none
-        if or_sequence and isinstance(value, list | tuple | np.ndarray) and np.ndim(value):
+        if or_sequence and _is_sequence(value):
             return len(value) > 0 and all(map(in_range, value))
         return in_range(value)
 
@@ -139,11 +139,15 @@ def instance(words: str, *kinds: type) -> Constraint:
     return (words, lambda value: isinstance(value, kinds))
 
 
-def _finite(value: Any) -> bool:
-    try:
-        return bool(np.isfinite(float(value)))
-    except OverflowError:  # an integer that no float can hold
-        return False
+def _computable(value: Any) -> bool:
+    """Whether compiled code takes a real number: a finite one, and no integer of over 64 bits."""
+    if isinstance(value, numbers.Integral):
+        return abs(int(value)) < 2**63
+    return bool(np.isfinite(float(value)))
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1)
 
 
 def _same(value: Any, option: Any) -> bool:

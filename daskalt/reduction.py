@@ -192,10 +192,16 @@ def check_client(client: Any = None) -> None:
         )
     if client is not None and client.status == "closed":
         raise InputError("client is closed. Connect anew: distributed.Client(address).")
-    client = active_client() if client is None else client
+    try:
+        client = active_client() if client is None else client
+    except RuntimeError as error:  # so Dask has it of an asynchronous one, and of one that is gone
+        raise InputError(
+            f"client cannot be waited for: {error}. Use a synchronous one that is open: "
+            "distributed.Client(address), without asynchronous=True."
+        ) from error
     if client is not None and client.asynchronous:
         raise InputError(
-            "client is asynchronous, and training waits for its results. Use a synchronous one: "
+            "client is asynchronous, and its results cannot be waited for. Use a synchronous one: "
             "distributed.Client(address), without asynchronous=True."
         )
 

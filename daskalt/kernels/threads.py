@@ -34,7 +34,7 @@ def stay_at_blas_threads(threads: int) -> None:
     """
     global _for_good
     if _inside == 0 and _for_good != threads:
-        _controller().limit(limits=threads, user_api="blas")
+        _controller().limit(limits=int(threads), user_api="blas")
         _for_good = threads
 
 
@@ -48,7 +48,7 @@ def blas_threads(threads: int = 1) -> Iterator[None]:
     global _inside, _limit
     with _lock:
         if _inside == 0:
-            _limit = _controller().limit(limits=threads, user_api="blas")
+            _limit = _controller().limit(limits=int(threads), user_api="blas")
         _inside += 1
     try:
         yield
