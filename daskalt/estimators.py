@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from daskalt.data.opening import is_stored
 from daskalt.data.sources import as_classes
 from daskalt.data.staging import Promised
-from daskalt.data.survey import Numbers, survey_labels, survey_numbers
+from daskalt.data.survey import survey_labels, survey_numbers
 from daskalt.data.table import Table
 from daskalt.data.targets import (
     BinaryTargets,
@@ -19,18 +19,15 @@ from daskalt.data.targets import (
     MultilabelTargets,
     RealTargets,
     check_shares,
+    class_factors,
+    mean_and_scale,
 )
 from daskalt.errors import InputError
 from daskalt.losses import get_loss
-from daskalt.parameters import real
 from daskalt.perceptron import BaseMLP
 from daskalt.prepared import Goal
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
-
-
-# Numbers up to here can be standardised, and the weights in their units are finite.
-LARGEST_TARGET = {"float32": 1e30, "float64": 1e100}
 
 
 def _has_probabilities(classifier: "MLPClassifier") -> bool:
@@ -242,7 +239,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         matched = {"squared": "logistic", "hinge": "margin"}.get(name, matched)
         loss = get_loss(name, matched if link == "auto" else link)
         targets = BinaryTargets(classes) if binary else ClassTargets(classes, not loss.coded)
-        return Goal(targets, loss, self._class_factors(classes, counts), clustering)
+        return Goal(targets, loss, class_factors(self.class_weight, classes, counts), clustering)
 
     def _expect_targets(self, table: Table, classes: np.ndarray | None) -> Goal:
         assert table.y is not None
@@ -258,34 +255,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         weighted, self.class_weight = self.class_weight is not None, None
         goal = self._learn_targets(table, classes)
         return goal._replace(class_factors=np.ones(len(classes)) if weighted else None)
-
-    def _class_factors(self, classes: np.ndarray, counts: np.ndarray | None) -> np.ndarray | None:
-        given = self.class_weight
-        if given is None:
-            return None
-        if isinstance(given, str) and given == "balanced":
-            if counts is None:
-                raise InputError(
-                    "class_weight='balanced' needs all rows at once: in partial_fit give a dict."
-                )
-            return counts.sum() / (len(classes) * counts)
-        if not isinstance(given, dict):
-            raise InputError(
-                f"class_weight must be None, 'balanced' or a dict of labels to weights; "
-                f"got {given!r}."
-            )
-        unknown = sorted(map(str, set(given) - set(classes.tolist())))
-        if unknown:
-            raise InputError(f"class_weight names labels that y does not hold: {unknown}.")
-        _, allows = real(at_least=0)
-        if not all(map(allows, given.values())):
-            raise InputError(
-                f"class_weight must hold finite numbers of zero or more; got {given!r}."
-            )
-        factors = np.array([float(given.get(label, 1.0)) for label in classes.tolist()])
-        if not factors.any():
-            raise InputError(f"class_weight is zero for every label of y; got {given!r}.")
-        return factors
 
     def _labels_in_memory(self, table: Table) -> np.ndarray | None:
         if not table.in_memory or table.y is None or len(table.y.shape) > 1:
@@ -414,7 +383,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
                 "or use MLPClassifier for labels."
             )
         numbers = survey_numbers(table)
-        mean, scale = _mean_and_scale(numbers, table.X.dtype)
+        mean, scale = mean_and_scale(numbers, table.X.dtype)
         name, link = self._loss_and_link
         shares = name == "cross_entropy"
         if link == "identity":
@@ -445,18 +414,3 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         if is_stored(X) or is_stored(y):
             return self._score(X, y, sample_weight).r2
         return self._judge(r2_score, X, y, sample_weight)
-
-
-def _mean_and_scale(numbers: Numbers, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of targets; InputError where they are too large to train on."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, scale = numbers.mean, np.sqrt(numbers.variance)
-        size = np.max(np.abs(mean) + scale)
-    kind = "float64" if dtype == np.float64 else "float32"  # of training
-    if not size <= LARGEST_TARGET[kind]:
-        raise InputError(
-            f"y is too large to train on in {kind}: mean and standard deviation may reach "
-            f"{LARGEST_TARGET[kind]:g}. Divide y by its scale, for example with "
-            "sklearn.compose.TransformedTargetRegressor."
-        )
-    return mean, scale

@@ -21,8 +21,10 @@ def check_finite(values: np.ndarray, name: str, start: int, stop: int) -> None:
     if not values.size:
         return
     values = values.reshape(len(values), -1)
-    bad = first_bad_entry(values)
-    if bad is not None:
+    # In the order of memory, which is ten times as fast as across it.
+    if first_bad_entry(values.T if values.flags.f_contiguous else values) is not None:
+        bad = first_bad_entry(values)
+        assert bad is not None
         row, column = bad
         raise InputError(
             f"Input {name} contains NaN or infinity: {values[bad]} at row {start + row}, "

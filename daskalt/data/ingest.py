@@ -118,10 +118,10 @@ def ingest(
 def is_shuffled(group: zarr.Group) -> bool:
     """Say whether the rows of a group that `ingest` wrote are in another order than their source.
 
-    Groups of other origin are not known to be.
+    Groups of other origin have no order but their own.
     """
     attributes = group.attrs.asdict()
-    if "daskalt_format" not in attributes:
+    if not {"daskalt_format", "source"} <= attributes.keys():
         return False
     return bool(attributes.get("shuffled", attributes.get("seed") is not None))
 

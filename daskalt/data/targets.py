@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from daskalt.errors import InputError
+from daskalt.parameters import real
 
 __all__ = [
     "BinaryTargets",
@@ -14,7 +15,12 @@ __all__ = [
     "RealTargets",
     "Targets",
     "check_shares",
+    "class_factors",
+    "mean_and_scale",
 ]
+
+# Numbers up to here can be standardised, and the weights in their units are finite.
+LARGEST_TARGET = {"float32": 1e30, "float64": 1e100}
 
 
 class Targets(ABC):
@@ -187,6 +193,53 @@ class RealTargets(Targets):
         scaled = w.astype(np.float64)
         scaled[:, -1] -= self.mean
         return np.ascontiguousarray((scaled / self.scale[:, None]).astype(dtype))
+
+
+def class_factors(given: Any, classes: np.ndarray, counts: np.ndarray | None) -> np.ndarray | None:
+    """Return what ``class_weight`` makes of the weight of each class's rows; None for nothing.
+
+    Raises
+    ------
+    InputError
+        If it is no such thing, or "balanced" where the classes' ``counts`` are not known.
+    """
+    if given is None:
+        return None
+    if isinstance(given, str) and given == "balanced":
+        if counts is None:
+            raise InputError(
+                "class_weight='balanced' needs all rows at once: in partial_fit give a dict."
+            )
+        return counts.sum() / (len(classes) * counts)
+    if not isinstance(given, dict):
+        raise InputError(
+            f"class_weight must be None, 'balanced' or a dict of labels to weights; got {given!r}."
+        )
+    unknown = sorted(map(str, set(given) - set(classes.tolist())))
+    if unknown:
+        raise InputError(f"class_weight names labels that y does not hold: {unknown}.")
+    _, allows = real(at_least=0)
+    if not all(map(allows, given.values())):
+        raise InputError(f"class_weight must hold finite numbers of zero or more; got {given!r}.")
+    factors = np.array([float(given.get(label, 1.0)) for label in classes.tolist()])
+    if not factors.any():
+        raise InputError(f"class_weight is zero for every label of y; got {given!r}.")
+    return factors
+
+
+def mean_and_scale(numbers: Any, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of surveyed targets; InputError where they are too large."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, scale = numbers.mean, np.sqrt(numbers.variance)
+        size = np.max(np.abs(mean) + scale)
+    kind = "float64" if dtype == np.float64 else "float32"  # of training
+    if not size <= LARGEST_TARGET[kind]:
+        raise InputError(
+            f"y is too large to train on in {kind}: mean and standard deviation may reach "
+            f"{LARGEST_TARGET[kind]:g}. Divide y by its scale, for example with "
+            "sklearn.compose.TransformedTargetRegressor."
+        )
+    return mean, scale
 
 
 def check_shares(low: Any, high: Any) -> None:
