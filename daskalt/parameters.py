@@ -10,11 +10,13 @@ from daskalt.errors import InputError
 
 __all__ = [
     "Constraint",
+    "check_arguments",
     "check_layers",
     "check_parameters",
     "choice",
     "instance",
     "integer",
+    "names",
     "real",
     "seed",
 ]
@@ -51,6 +53,13 @@ def check_layers(sizes: Any) -> None:
 def _units(value: Any) -> bool:
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     return whole and 1 <= int(value) <= MOST_UNITS
+
+
+def check_arguments(**given: tuple[Any, Constraint]) -> None:
+    """Raise InputError, naming argument, value and allowed values, unless all hold."""
+    for name, (value, (words, allows)) in given.items():
+        if not allows(value):
+            raise InputError(f"{name} must be {words}; got {value!r}.")
 
 
 def real(
@@ -116,6 +125,17 @@ def choice(*options: Any) -> Constraint:
     """One of some values."""
     words = "one of " + ", ".join(repr(option) for option in options)
     return (words, lambda value: any(value is o or _same(value, o) for o in options))
+
+
+def names(*kinds: type) -> Constraint:
+    """A name, several names or None; of the types ``kinds``."""
+
+    def allows(value: Any) -> bool:
+        if isinstance(value, list | tuple):
+            return len(value) > 0 and all(isinstance(each, kinds) for each in value)
+        return value is None or isinstance(value, kinds)
+
+    return ("a name, a list of names or None", allows)
 
 
 def seed() -> Constraint:

@@ -635,6 +635,40 @@ def test_groups_of_before_say_by_their_seed_that_they_are_shuffled(model_place, 
     assert "were shuffled" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("inputs", 5),
+        ("inputs", []),
+        ("destination", None),
+        ("target", 5),
+        ("target", [1]),
+        ("features", 5),
+        ("weight", ["a"]),
+        ("dtype", "text"),
+        ("dtype", "M8[s]"),
+        ("shuffle", "no"),
+        ("seed", "a"),
+        ("seed", 1.5),
+        ("chunk_rows", 1.5),
+        ("memory_bytes", None),
+        ("memory_bytes", 0),
+        ("overwrite", "no"),
+    ],
+)
+def test_what_ingest_cannot_use_is_named(name, bad):
+    with pytest.raises(InputError, match=f"{name} must be .*; got"):
+        ingest(**{"inputs": "new.csv", "destination": "new.zarr"} | {name: bad})
+
+
+@pytest.mark.parametrize("folder", [None, 5, b"model"])
+def test_the_folder_of_a_model_is_a_path(folder, fitted):
+    for use in (lambda: save(fitted, folder), lambda: load(folder)):
+        with pytest.raises(InputError, match="folder must be the path of a folder; got"):
+            use()
+
+
 # ------------------------------------------------------------------- zip files
 
 
