@@ -94,6 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--proba", action="store_true", help="class probabilities, not labels")
     predict.add_argument("--overwrite", action="store_true", help="replace what is at PATH")
+    predict.add_argument(
+        "--stored-order",
+        action="store_true",
+        help="predict in the order of a store that was shuffled when it was ingested",
+    )
 
     evaluate = _command(commands, "evaluate", _evaluate, "print loss and accuracy or R² as JSON")
     evaluate.add_argument("model", metavar="MODEL", help="run folder or saved model")
@@ -116,7 +121,12 @@ def _parser() -> argparse.ArgumentParser:
         )
     ingest.add_argument("--weight", metavar="NAME", help="column or array of the row weights")
     ingest.add_argument("--dtype", metavar="TYPE", help="type of features from CSV or Parquet")
-    ingest.add_argument("--no-shuffle", dest="shuffle", action="store_false", help="keep the order")
+    ingest.add_argument(
+        "--no-shuffle",
+        dest="shuffle",
+        action="store_false",
+        help="keep the order, as rows without a target always do",
+    )
     ingest.add_argument("--seed", type=int, default=0, help="seed of the shuffle (0)")
     ingest.add_argument("--chunk-rows", type=int, metavar="N", help="rows of a Zarr chunk")
     ingest.add_argument("--overwrite", action="store_true", help="replace DESTINATION")
@@ -153,7 +163,12 @@ def _plan(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     model = _model(options.model)
     write_predictions(
-        model, options.X, options.output, proba=options.proba, overwrite=options.overwrite
+        model,
+        options.X,
+        options.output,
+        proba=options.proba,
+        overwrite=options.overwrite,
+        stored_order=options.stored_order,
     )
 
 

@@ -3,6 +3,9 @@
 Every message names the argument or file, what is wrong with it, and the cure.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "CheckpointWarning",
     "ClusterError",
@@ -18,6 +21,7 @@ __all__ = [
     "RefusalWarning",
     "StorageError",
     "UnshuffledWarning",
+    "about",
 ]
 
 
@@ -51,6 +55,15 @@ class ClusterError(DaskaltError, RuntimeError):
 
 class DivergenceError(DaskaltError, ArithmeticError):
     """Training produced non-finite numbers and could not recover."""
+
+
+@contextmanager
+def about(argument: str) -> Iterator[None]:
+    """Have the errors inside begin with the name of the argument that they are about."""
+    try:
+        yield
+    except (InputError, StorageError) as error:
+        raise type(error)(f"{argument}: {error}") from error
 
 
 class CheckpointWarning(UserWarning):

@@ -4,24 +4,30 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from daskalt.data.opening import is_stored
+from daskalt.data.sources import as_classes
 from daskalt.data.staging import Promised
-from daskalt.data.survey import Numbers, survey_labels, survey_numbers
+from daskalt.data.survey import survey_labels, survey_numbers
 from daskalt.data.table import Table
-from daskalt.data.targets import BinaryTargets, ClassTargets, MultilabelTargets, RealTargets
+from daskalt.data.targets import (
+    BinaryTargets,
+    ClassTargets,
+    MultilabelTargets,
+    RealTargets,
+    check_shares,
+    class_factors,
+    mean_and_scale,
+)
 from daskalt.errors import InputError
 from daskalt.losses import get_loss
 from daskalt.perceptron import BaseMLP
 from daskalt.prepared import Goal
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
-
-
-# Numbers up to here can be standardised, and the weights in their units are finite.
-LARGEST_TARGET = {"float32": 1e30, "float64": 1e100}
 
 
 def _has_probabilities(classifier: "MLPClassifier") -> bool:
@@ -195,7 +201,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if first and classes is None:
             raise InputError("classes must be passed on the first call to partial_fit.")
         if classes is not None:
-            classes = np.unique(classes)
+            classes = as_classes(classes)
             if not first and not np.array_equal(classes, self.classes_):
                 raise InputError(
                     f"classes={classes.tolist()} is not the same as on the last call to "
@@ -215,7 +221,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             self.classes_ = np.arange(table.y.shape[1])
             matched = "margin" if name == "hinge" else "logistic"
             loss = get_loss(name, matched if link == "auto" else link)
-            return Goal(MultilabelTargets(table.y.shape[1]), loss)
+            indicators = MultilabelTargets(table.y.shape[1])
+            if table.y.in_memory:  # stored ones are met block by block
+                indicators.check(table.y.read(0, table.n_rows))
+            return Goal(indicators, loss)
         clustering, counts = 1.0, None
         if classes is None:
             labels = survey_labels(table)
@@ -231,7 +240,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         matched = {"squared": "logistic", "hinge": "margin"}.get(name, matched)
         loss = get_loss(name, matched if link == "auto" else link)
         targets = BinaryTargets(classes) if binary else ClassTargets(classes, not loss.coded)
-        return Goal(targets, loss, self._class_factors(classes, counts), clustering)
+        return Goal(targets, loss, class_factors(self.class_weight, classes, counts), clustering)
 
     def _expect_targets(self, table: Table, classes: np.ndarray | None) -> Goal:
         assert table.y is not None
@@ -247,31 +256,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         weighted, self.class_weight = self.class_weight is not None, None
         goal = self._learn_targets(table, classes)
         return goal._replace(class_factors=np.ones(len(classes)) if weighted else None)
-
-    def _class_factors(self, classes: np.ndarray, counts: np.ndarray | None) -> np.ndarray | None:
-        given = self.class_weight
-        if given is None:
-            return None
-        if isinstance(given, str) and given == "balanced":
-            if counts is None:
-                raise InputError(
-                    "class_weight='balanced' needs all rows at once: in partial_fit give a dict."
-                )
-            return counts.sum() / (len(classes) * counts)
-        if not isinstance(given, dict):
-            raise InputError(
-                f"class_weight must be None, 'balanced' or a dict of labels to weights; "
-                f"got {given!r}."
-            )
-        unknown = sorted(map(str, set(given) - set(classes.tolist())))
-        if unknown:
-            raise InputError(f"class_weight names labels that y does not hold: {unknown}.")
-        factors = np.array([float(given.get(label, 1.0)) for label in classes.tolist()])
-        if not (np.isfinite(factors) & (factors >= 0)).all():
-            raise InputError(f"class_weight must hold numbers of zero or more; got {given!r}.")
-        if not factors.any():
-            raise InputError(f"class_weight is zero for every label of y; got {given!r}.")
-        return factors
 
     def _labels(self, table: Table) -> np.ndarray | None:
         if table.y is None or np.prod(table.y.shape[1:]) > 1 or isinstance(table.y, Promised):
@@ -294,9 +278,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Stored rows are scored block by block and never gathered.
         """
         check_is_fitted(self, "coefs_")
-        if is_stored(X):
+        if is_stored(X) or is_stored(y):
             return self._score(X, y, sample_weight).accuracy
-        return super().score(X, y, sample_weight)
+        return self._judge(accuracy_score, X, y, sample_weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -400,14 +384,18 @@ class MLPRegressor(RegressorMixin, BaseMLP):
                 "or use MLPClassifier for labels."
             )
         numbers = survey_numbers(table)
-        mean, scale = _mean_and_scale(numbers, table.X.dtype)
+        mean, scale = mean_and_scale(numbers, table.X.dtype)
         name, link = self._loss_and_link
+        shares = name == "cross_entropy"
         if link == "identity":
             scale = np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1e-300), scale, 1.0)
         else:  # the link's range is in the targets' own units
             mean, scale = np.zeros_like(mean), np.ones_like(scale)
-        targets = RealTargets(mean, scale, one_dimensional=len(table.y.shape) == 1)
-        return Goal(targets, get_loss(name, link), None, numbers.clustering())
+        loss = get_loss(name, link)
+        if shares:
+            check_shares(numbers.low, numbers.high)
+        targets = RealTargets(mean, scale, len(table.y.shape) == 1, shares)
+        return Goal(targets, loss, None, numbers.clustering())
 
     @property
     def _loss_and_link(self) -> tuple[str, str]:
@@ -424,21 +412,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return R², the mean over the outputs; stored rows are scored block by block."""
         check_is_fitted(self, "coefs_")
-        if is_stored(X):
+        if is_stored(X) or is_stored(y):
             return self._score(X, y, sample_weight).r2
-        return super().score(X, y, sample_weight)
-
-
-def _mean_and_scale(numbers: Numbers, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of targets; InputError where they are too large to train on."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, scale = numbers.mean, np.sqrt(numbers.variance)
-        size = np.max(np.abs(mean) + scale)
-    kind = "float64" if dtype == np.float64 else "float32"  # of training
-    if not size <= LARGEST_TARGET[kind]:
-        raise InputError(
-            f"y is too large to train on in {kind}: mean and standard deviation may reach "
-            f"{LARGEST_TARGET[kind]:g}. Divide y by its scale, for example with "
-            "sklearn.compose.TransformedTargetRegressor."
-        )
-    return mean, scale
+        return self._judge(r2_score, X, y, sample_weight)

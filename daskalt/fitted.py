@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from daskalt.data.opening import is_stored, open_table
+from daskalt.data.opening import features_in_memory, is_stored, open_table
 from daskalt.data.staging import staged_bytes
 from daskalt.data.table import Table
 from daskalt.errors import InputError
@@ -20,7 +20,8 @@ from daskalt.network import Weights
 from daskalt.predicting import Predictor, predict_stored
 from daskalt.preparing import all_blocks, count_rows
 from daskalt.scoring import score_table
-from daskalt.solvers.base import Problem
+from daskalt.solvers import get_solver
+from daskalt.solvers.base import Problem, Solver
 from daskalt.statistics import Score
 
 __all__ = ["Fitted", "FittedMLP"]
@@ -32,6 +33,17 @@ class Fitted(NamedTuple):
     problem: Problem
     state: Any
     passes: int
+    parts: tuple[str, ...]  # of the solver that made the state
+
+    def check_solver(self, solver: Solver) -> None:
+        """Raise InputError if a solver cannot go on from this state."""
+        if solver.parts != self.parts:
+            raise InputError(
+                f"solver was {'('.join(self.parts)}{')' * (len(self.parts) - 1)} in the calls "
+                f"before and is {'('.join(solver.parts)}{')' * (len(solver.parts) - 1)} now, which "
+                "cannot go on from the other's state. Keep the solver, or continue from the "
+                "weights by warm_start=True and fit."
+            )
 
 
 def _finite(weights: Iterable[np.ndarray]) -> bool:
@@ -64,7 +76,7 @@ class FittedMLP(BaseEstimator):
         self.best_loss_ = min(self.loss_curve_)
         self.n_iter_ = len(history)
         self.stop_reason_ = monitor.reason or "all passes were made"
-        self._fitted = Fitted(problem, state, len(history))
+        self._fitted = Fitted(problem, state, len(history), get_solver(self.solver).parts)
 
     @property
     def solver_state_(self) -> Any:
@@ -116,8 +128,7 @@ class FittedMLP(BaseEstimator):
         check_is_fitted(self, "coefs_")
         if is_stored(X):
             return predict_stored(self, X, self._predictor, method)
-        X = validate_data(self, X, reset=False)
-        return getattr(self._predictor, method)(X)
+        return getattr(self._predictor, method)(features_in_memory(self, X))
 
     def predict(self, X: Any) -> Any:
         """Return the prediction for every row.
@@ -143,6 +154,24 @@ class FittedMLP(BaseEstimator):
         """
         check_is_fitted(self, "coefs_")
         return to_sklearn(self)
+
+    def _judge(self, quality: Any, X: Any, y: Any, sample_weight: Any) -> float:
+        """What scikit-learn's function ``quality`` says of the predictions for rows in memory."""
+        table = open_table(self, X, y, sample_weight, reset=False)
+        rows = table.read(0, table.n_rows)
+        if rows.weight is not None and not rows.weight.any():
+            raise InputError(
+                "sample_weight is zero in every row to be scored: leave it out, or give some "
+                "weight."
+            )
+        try:
+            return float(
+                quality(rows.y, self._predictor.predict(rows.X), sample_weight=rows.weight)
+            )
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"y does not suit the predictions: {error}. Give targets as those of the fit."
+            ) from error
 
     def _score(self, X: Any, y: Any, sample_weight: Any) -> Score:
         """Sums over stored rows, block by block."""

@@ -27,6 +27,7 @@ from daskalt.fitted import Fitted
 from daskalt.folders import check_replaceable, whole_folder
 from daskalt.losses import get_loss
 from daskalt.network import Network
+from daskalt.parameters import check_arguments, instance
 from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES
 from daskalt.solvers import SOLVERS, get_solver
 from daskalt.solvers.base import Budget, Problem
@@ -35,6 +36,7 @@ from daskalt.versions import versions
 __all__ = ["ESTIMATORS", "load", "save"]
 
 FORMAT = 2
+_FOLDER = instance("the path of a folder", str, Path)
 MODEL, WEIGHTS = "model.json", "weights.npz"
 
 # Only what is named here is ever constructed from a file.
@@ -69,6 +71,7 @@ def save(estimator: Any, folder: str | Path) -> None:
     StorageError
         If the disk is full or refuses.
     """
+    check_arguments(folder=(folder, _FOLDER))
     name = type(estimator).__name__
     if ESTIMATORS.get(name) is not type(estimator):
         raise InputError(f"save takes a fitted {' or '.join(ESTIMATORS)}; got {name}.")
@@ -103,6 +106,7 @@ def load(folder: str | Path) -> Any:
     StorageError
         If the folder is missing, is no model, or is damaged.
     """
+    check_arguments(folder=(folder, _FOLDER))
     place = Path(folder)
     if not (place / MODEL).is_file():
         raise StorageError(f"There is no model at {folder}: it has no {MODEL}. Check the path.")
@@ -184,8 +188,9 @@ def _revived(facts: dict[str, Any], estimator: Any) -> Fitted:
         dtype=np.dtype(facts["dtype"]),
         class_factors=facts["class_factors"],
     )
-    state = get_solver(estimator.solver).start(problem, facts["weights"], Budget(None, None))
-    return Fitted(problem, state, facts["passes"])
+    solver = get_solver(estimator.solver)
+    state = solver.start(problem, facts["weights"], Budget(None, None))
+    return Fitted(problem, state, facts["passes"], solver.parts)
 
 
 @contextmanager

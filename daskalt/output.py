@@ -3,15 +3,17 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+import zarr
 
 from daskalt.data.finite import check_block
+from daskalt.data.ingest import is_shuffled
 from daskalt.data.opening import open_features
-from daskalt.data.readers import Source
+from daskalt.data.readers import Source, ZarrSource
 from daskalt.data.store import new_group, storage_errors
 from daskalt.data.table import Table
 from daskalt.errors import ConfigError, InputError
@@ -22,9 +24,15 @@ BLOCK_ROWS = 4096
 
 
 def write_predictions(
-    model: Any, X: Any, output: str | None, *, proba: bool = False, overwrite: bool = False
+    model: Any,
+    X: Any,
+    output: str | None,
+    *,
+    proba: bool = False,
+    overwrite: bool = False,
+    stored_order: bool = False,
 ) -> None:
-    """Predict for stored rows and write the results, a block in memory at a time.
+    """Predict for stored rows and write the results in their order, a block in memory at a time.
 
     Parameters
     ----------
@@ -39,20 +47,27 @@ def write_predictions(
         Whether to write class probabilities.
     overwrite : bool
         Whether what lies at ``output`` may be replaced.
+    stored_order : bool
+        Whether rows that were shuffled when they were ingested may be predicted for, in the order
+        that they have now.
 
     Raises
     ------
     ConfigError
         If the model has no probabilities or the suffix of ``output`` is another.
     InputError
-        If the features do not suit the model, are not finite, or ``output`` exists.
+        If the features do not suit the model, are not finite or were shuffled when they were
+        ingested, or ``output`` exists.
     StorageError
         If a store cannot be read or written.
     """
     if proba and not hasattr(model, "predict_proba"):
         raise ConfigError(f"--proba: {type(model).__name__} predicts numbers. Leave it out.")
     source = open_features(model, X)
-    function = model.predict_proba if proba else model.predict
+    if not stored_order:
+        _refuse_shuffled(source)
+    predictor = model._predictor
+    function = predictor.predict_proba if proba else predictor.predict
     example = function(np.zeros((1, source.shape[1]), np.float32))
     shape = (len(source), *example.shape[1:])
     blocks = _predictions(function, source)
@@ -77,6 +92,31 @@ def write_predictions(
             for start, rows in blocks:
                 result[start : start + len(rows)] = rows
             result.flush()
+
+
+def _refuse_shuffled(source: Source) -> None:
+    """Raise InputError where the lines of predictions would not be those of the user's rows."""
+    group = _group_of(source)
+    if group is not None and is_shuffled(group):
+        raise InputError(
+            f"The rows of {group.store_path} were shuffled when they were ingested, so predictions "
+            "would be in another order than the rows that they came from. Ingest them anew with "
+            "daskalt ingest --no-shuffle, or pass --stored-order to predict in the order of the "
+            "store."
+        )
+
+
+def _group_of(source: Source) -> zarr.Group | None:
+    """The group that holds the array of a source, if there is one."""
+    if not isinstance(source, ZarrSource):
+        return None
+    place = source.array.store_path
+    with suppress(FileNotFoundError):
+        if place.path:
+            parent = place.path.rpartition("/")[0]
+            return zarr.open_group(place.store, path=parent, mode="r")
+        return zarr.open_group(source.location.rstrip("/").rpartition("/")[0], mode="r")
+    return None
 
 
 def _predictions(function: Any, source: Source) -> Iterator[tuple[int, np.ndarray]]:

@@ -8,7 +8,18 @@ import numpy as np
 
 from daskalt.errors import InputError
 
-__all__ = ["Constraint", "check_parameters", "choice", "integer", "real"]
+__all__ = [
+    "Constraint",
+    "check_arguments",
+    "check_layers",
+    "check_parameters",
+    "choice",
+    "instance",
+    "integer",
+    "names",
+    "real",
+    "seed",
+]
 
 Constraint = tuple[str, Callable[[Any], bool]]
 
@@ -21,6 +32,34 @@ def check_parameters(owner: Any, **constraints: Constraint) -> None:
             raise InputError(
                 f"The parameter {name} of {type(owner).__name__} must be {words}; got {value!r}."
             )
+
+
+MOST_UNITS = 2**31 - 1  # of a layer; what fewer take is for the plan to say
+
+
+def check_layers(sizes: Any) -> None:
+    """Raise InputError unless ``sizes`` are the widths of hidden layers."""
+    try:
+        layers = np.atleast_1d(np.asarray(sizes, dtype=object))
+    except ValueError:  # nested, of unequal lengths
+        layers = np.array([None])
+    if layers.ndim != 1 or not all(map(_units, layers)):
+        raise InputError(
+            "The parameter hidden_layer_sizes must be a sequence of integers of at least 1 and at "
+            f"most {MOST_UNITS}; got {sizes!r}."
+        )
+
+
+def _units(value: Any) -> bool:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and 1 <= int(value) <= MOST_UNITS
+
+
+def check_arguments(**given: tuple[Any, Constraint]) -> None:
+    """Raise InputError, naming argument, value and allowed values, unless all hold."""
+    for name, (value, (words, allows)) in given.items():
+        if not allows(value):
+            raise InputError(f"{name} must be {words}; got {value!r}.")
 
 
 def real(
@@ -37,7 +76,7 @@ def real(
         return (
             isinstance(value, numbers.Real)
             and not isinstance(value, bool | np.bool_)
-            and bool(np.isfinite(float(value)))
+            and _computable(value)
             and (above is None or float(value) > above)
             and (at_least is None or float(value) >= at_least)
             and (below is None or float(value) < below)
@@ -46,7 +85,7 @@ def real(
     def allows(value: Any) -> bool:
         if value is None:
             return or_none
-        if or_sequence and np.ndim(value) == 1:
+        if or_sequence and _is_sequence(value):
             return len(value) > 0 and all(map(in_range, value))
         return in_range(value)
 
@@ -61,7 +100,10 @@ def real(
 
 
 def integer(*, at_least: int, or_word: str | None = None, or_none: bool = False) -> Constraint:
-    """An integer from a lower limit, or a word or None that stands for a choice of ours."""
+    """An integer from a lower limit, or a word or None that stands for a choice of ours.
+
+    It is of 64 bits at most, as what counts with it is.
+    """
 
     def allows(value: Any) -> bool:
         if value is None:
@@ -71,10 +113,10 @@ def integer(*, at_least: int, or_word: str | None = None, or_none: bool = False)
         return (
             isinstance(value, numbers.Integral)
             and not isinstance(value, bool | np.bool_)
-            and int(value) >= at_least
+            and at_least <= int(value) < 2**63
         )
 
-    words = f"an integer of at least {at_least}"
+    words = f"an integer of at least {at_least} and below 2**63"
     words += f", or {or_word!r}" if or_word else ""
     return (words + (", or None" if or_none else ""), allows)
 
@@ -83,6 +125,49 @@ def choice(*options: Any) -> Constraint:
     """One of some values."""
     words = "one of " + ", ".join(repr(option) for option in options)
     return (words, lambda value: any(value is o or _same(value, o) for o in options))
+
+
+def names(*kinds: type) -> Constraint:
+    """A name, several names or None; of the types ``kinds``."""
+
+    def allows(value: Any) -> bool:
+        if isinstance(value, list | tuple):
+            return len(value) > 0 and all(isinstance(each, kinds) for each in value)
+        return value is None or isinstance(value, kinds)
+
+    return ("a name, a list of names or None", allows)
+
+
+def seed() -> Constraint:
+    """What scikit-learn takes as random_state."""
+    most = 2**32 - 1
+
+    def allows(value: Any) -> bool:
+        if value is None or value is np.random or isinstance(value, np.random.RandomState):
+            return True
+        return (
+            isinstance(value, numbers.Integral)
+            and not isinstance(value, bool | np.bool_)
+            and 0 <= int(value) <= most
+        )
+
+    return (f"an integer from 0 to {most}, a numpy.random.RandomState or None", allows)
+
+
+def instance(words: str, *kinds: type) -> Constraint:
+    """A value of some types, which ``words`` names."""
+    return (words, lambda value: isinstance(value, kinds))
+
+
+def _computable(value: Any) -> bool:
+    """Whether compiled code takes a real number: a finite one, and no integer of over 64 bits."""
+    if isinstance(value, numbers.Integral):
+        return abs(int(value)) < 2**63
+    return bool(np.isfinite(float(value)))
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim == 1)
 
 
 def _same(value: Any, option: Any) -> bool:

@@ -34,7 +34,7 @@ from daskalt.preparing import (
     thin_out,
     warn_if_sorted,
 )
-from daskalt.reduction import in_this_process, on
+from daskalt.reduction import check_client, in_this_process, on
 from daskalt.scoring import take_sample
 from daskalt.solvers import get_solver
 from daskalt.solvers.base import Budget, Solver
@@ -183,6 +183,8 @@ class BaseMLP(PreparedMLP):
 
     def _checkpoints(self, solver: Solver, resume: bool | None) -> Checkpoints | None:
         """Where the fit's checkpoints are kept, if they are."""
+        if resume is not None and not isinstance(resume, bool | np.bool_):
+            raise InputError(f"resume must be True, False or None; got {resume!r}.")
         checkpoints = self.checkpoint
         if checkpoints is None and solver.kept_at is not None:
             checkpoints = solver.kept_at
@@ -260,6 +262,9 @@ class BaseMLP(PreparedMLP):
         self._check_parameters()
         fitted = copy.copy(self)
         before = getattr(self, "_fitted", None)
+        if before is not None:
+            before.check_solver(get_solver(self.solver))
+        check_client()
         given = open_table(fitted, X, y, sample_weight, reset=before is None)
         watch = Watch(given)
         with watch.explaining():
@@ -279,6 +284,7 @@ class BaseMLP(PreparedMLP):
         sample = sample_rows(table, bounds, seed)
         if before is None:
             goal = self._learn_targets(table, classes)
+            self._refuse_size(solver, table, goal)
             with blas_threads():
                 problem, weights = self._pose(table, bounds, goal, sample, seed)
             solver.validate(problem)

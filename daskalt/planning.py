@@ -221,7 +221,7 @@ class Project:
         PlanError
             If the weights alone are too large for the limit.
         """
-        self._refuse_weights()
+        self.refuse_weights()
         rehearsal = self.rehearsal
         trim()
         return self._plan(rehearsal, resident(), None, self.given, self.table, self.machine)
@@ -291,8 +291,8 @@ class Project:
         held = 0 if self.held is None or self.held is self.table else staged_bytes(self.held)
         return staged_bytes(self.table) + held
 
-    def _refuse_weights(self) -> None:
-        """Refuse a network of which a few copies are too much, before one is made."""
+    def refuse_weights(self) -> None:
+        """Raise PlanError if a few copies of the weights are too much, before one is made."""
         network = self.problem.network
         size = LEAST_COPIES * sum(network.sizes) * self.problem.dtype.itemsize
         limit = self.given or process_limit()

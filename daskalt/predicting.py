@@ -11,8 +11,10 @@ from dask.delayed import delayed
 from dask.system import CPU_COUNT
 
 from daskalt.activations import ACTIVATIONS
+from daskalt.data.checks import check_array, refuse_masked, refuse_sparse
 from daskalt.data.finite import check_finite
-from daskalt.data.opening import open_features
+from daskalt.data.opening import check_names, open_features
+from daskalt.data.sources import check_columns, first_row, is_dask_frame
 from daskalt.data.table import Table
 from daskalt.data.targets import MultilabelTargets, Targets
 from daskalt.errors import InputError
@@ -98,33 +100,16 @@ class Predictor:
 def predict_stored(estimator: Any, X: Any, predictor: Predictor, method: str) -> Any:
     """Return predictions for rows that are not in memory: lazy for Dask, else an array."""
     function = getattr(predictor, method)
+    example = function(np.zeros((1, estimator.n_features_in_), estimator.coefs_[0].dtype))
     if isinstance(getattr(X, "data", None), da.Array):  # an xarray.DataArray
         X = X.data
-    if hasattr(X, "to_dask_array"):  # a Dask DataFrame, its lengths perhaps unknown
-        X = X.to_dask_array()
-    example = function(np.zeros((1, estimator.n_features_in_), estimator.coefs_[0].dtype))
+    if is_dask_frame(X):
+        check_columns(X, "X")
+        check_names(estimator, list(X.columns) if X.ndim == 2 else None)
+        X = X.to_dask_array()  # its lengths perhaps unknown
     if isinstance(X, da.Array):
-        if X.ndim != 2 or X.shape[1] != estimator.n_features_in_:
-            raise InputError(
-                f"X has shape {X.shape}, but {type(estimator).__name__} is expecting 2 dimensions "
-                f"and {estimator.n_features_in_} features as input."
-            )
-        if X.numblocks[1] > 1:
-            raise InputError(
-                "X is chunked across columns: every block needs all features of its rows. Use "
-                "X.rechunk({1: -1})."
-            )
-        columns = example.shape[1:]
-        function = getattr(replace(predictor, shares=False), method)
-        return da.map_blocks(
-            _call,
-            X,
-            delayed(function, traverse=False),
-            dtype=example.dtype,
-            meta=example[:0],
-            chunks=(X.chunks[0], *((n,) for n in columns)),
-            drop_axis=() if columns else 1,
-        )
+        _check_lazy(estimator, X)
+        return _lazy(X, getattr(replace(predictor, shares=False), method), example)
     source = open_features(estimator, X)
     result = np.empty((len(source), *example.shape[1:]), example.dtype)
     for start, stop in Table(source).block_bounds():
@@ -134,6 +119,37 @@ def predict_stored(estimator: Any, X: Any, predictor: Predictor, method: str) ->
     return result
 
 
-def _call(X: np.ndarray, function: Callable) -> np.ndarray:
-    check_finite(X, "X", 0, len(X))
-    return function(X)
+def _check_lazy(estimator: Any, X: da.Array) -> None:
+    """Raise InputError where a Dask array, whose rows may be unknown in number, will not do."""
+    refuse_sparse(X._meta, "X")
+    check_array(X, "X")
+    if X.shape[1] != estimator.n_features_in_:
+        raise InputError(
+            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input. Give the columns that the fit had."
+        )
+    if X.numblocks[1] > 1:
+        raise InputError(
+            "X is chunked across columns: every block needs all features of its rows. Use "
+            "X.rechunk({1: -1})."
+        )
+
+
+def _lazy(X: da.Array, function: Callable, example: np.ndarray) -> da.Array:
+    columns = example.shape[1:]
+    return da.map_blocks(
+        _call,
+        X,
+        delayed(function, traverse=False),
+        dtype=example.dtype,
+        meta=example[:0],
+        chunks=(X.chunks[0], *((n,) for n in columns)),
+        drop_axis=() if columns else 1,
+    )
+
+
+def _call(X: np.ndarray, function: Callable, block_info: Any = None) -> np.ndarray:
+    start = first_row(block_info)
+    refuse_masked(X, "X", start)
+    check_finite(X, "X", start, start + len(X))
+    return function(np.asarray(X))

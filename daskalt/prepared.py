@@ -1,6 +1,8 @@
 """What an estimator settles before a fit: its parameters, what rows and targets ask for, a plan."""
 
 from dataclasses import replace
+from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,15 +12,24 @@ from daskalt.checkpoint import Checkpoints
 from daskalt.data.arranging import Arrangement
 from daskalt.data.opening import open_table
 from daskalt.data.scaling import Scaling, choose_scaling
+from daskalt.data.sources import as_classes
 from daskalt.data.survey import check_weights, total_weight
 from daskalt.data.table import Block, Table
 from daskalt.data.targets import Targets
-from daskalt.errors import InputError
+from daskalt.errors import InputError, about
 from daskalt.fitted import FittedMLP
 from daskalt.limits import parse_limit
 from daskalt.losses import Loss
 from daskalt.network import SPREAD, Network, Weights
-from daskalt.parameters import check_parameters, choice, integer, real
+from daskalt.parameters import (
+    check_layers,
+    check_parameters,
+    choice,
+    instance,
+    integer,
+    real,
+    seed,
+)
 from daskalt.peaks import Machine
 from daskalt.planning import Plan, Project, current_machine
 from daskalt.preparing import (
@@ -55,12 +66,7 @@ class PreparedMLP(FittedMLP):
 
     # Declared once for both; the subclasses list their parameters for scikit-learn to see.
     def _check_parameters(self) -> None:
-        layers = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=object))
-        if any(not isinstance(h, int | np.integer) or isinstance(h, bool) or h < 1 for h in layers):
-            raise InputError(
-                "The parameter hidden_layer_sizes must be a sequence of integers of at least 1; "
-                f"got {self.hidden_layer_sizes!r}."
-            )
+        check_layers(self.hidden_layer_sizes)
         check_parameters(
             self,
             activation=choice(*SPREAD),
@@ -75,11 +81,36 @@ class PreparedMLP(FittedMLP):
             n_iter_no_change=integer(at_least=1),
             loss=choice("auto", *self._losses),
             scale=choice("auto", "standard", "none"),
+            random_state=seed(),
+            verbose=instance("True, False or an integer", bool, int, np.bool_, np.integer),
+            output_activation=instance("text", str),
+            scratch=instance("a path, a URL or None", str, Path, NoneType),
+            checkpoint=instance(
+                "a path, a URL, a daskalt.Checkpoints or None", str, Path, Checkpoints, NoneType
+            ),
         )
         parse_limit(self.memory_limit)
         get_solver(self.solver).check()
         if isinstance(self.checkpoint, Checkpoints):
             self.checkpoint.check()
+
+    def set_params(self, **params: Any) -> Any:
+        """Set parameters, those of a solver object as ``solver__damping``; return the estimator.
+
+        Raises
+        ------
+        InputError
+            If a parameter of the solver is given while that is only named.
+        """
+        named = params.get("solver", self.solver)
+        own = {name.partition("__")[2]: value for name, value in params.items() if "__" in name}
+        if isinstance(named, str) and any(name.startswith("solver__") for name in params):
+            example = ", ".join(f"{name}={value!r}" for name, value in own.items())
+            raise InputError(
+                f"solver={named!r} is a name, which has no parameters of its own to set. Give an "
+                f"object: solver={type(get_solver(named)).__name__}({example})."
+            )
+        return super().set_params(**params)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -138,7 +169,7 @@ class PreparedMLP(FittedMLP):
         probe = clone(self)
         solver, seed = get_solver(probe.solver), probe._seed()
         table = open_table(probe, X, y, sample_weight, reset=True, lazy=True)
-        goal = probe._expect_targets(table, None if classes is None else np.unique(classes))
+        goal = probe._expect_targets(table, None if classes is None else as_classes(classes))
         shared = machine.workers is not None
         arrangement = probe._arrangement(solver, seed, shared=shared, held_out=eval_set is None)
         # It lies on disk twice while it is shuffled.
@@ -255,12 +286,13 @@ class PreparedMLP(FittedMLP):
                     )
                 (eval_set,) = eval_set
             members = eval_set if isinstance(eval_set, tuple) else (eval_set,)
-            if len(members) > 3:
+            if not 1 <= len(members) <= 3:
                 raise InputError(
                     f"eval_set must be (X, y) or (X, y, sample_weight); it has {len(members)} "
                     "members."
                 )
-            other = open_table(self, *(*members, None, None)[:3], reset=False, lazy=planned)
+            with about("eval_set"):
+                other = open_table(self, *(*members, None, None)[:3], reset=False, lazy=planned)
             laid_out = replace(arrangement, shuffle=False).arrange(other, promised=planned)
             return bounds, Held(laid_out, all_blocks(laid_out), other)
         if not self.early_stopping:
@@ -279,6 +311,11 @@ class PreparedMLP(FittedMLP):
     def _labels(self, table: Table) -> np.ndarray | None:
         """What has to be held out in equal shares, of all rows."""
         return None
+
+    def _refuse_size(self, solver: Solver, table: Table, goal: Goal) -> None:
+        """Raise PlanError where the weights alone are too large for this process."""
+        machine, bounds = Machine(1), all_blocks(table)
+        self._project(solver, table, bounds, None, goal, 0, machine, False).refuse_weights()
 
     def _pose(
         self, table: Table, bounds: np.ndarray, goal: Goal, sample: Block, seed: int

@@ -19,7 +19,7 @@ from distributed.client import CancelledError
 from distributed.comm import CommClosedError
 from distributed.threadpoolexecutor import thread_state
 
-from daskalt.errors import ClusterError
+from daskalt.errors import ClusterError, InputError
 from daskalt.kernels.threads import blas_threads, hold_blas_threads
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Handle",
     "active_client",
     "call",
+    "check_client",
     "connected",
     "fetch",
     "fold",
@@ -140,6 +141,7 @@ class Graph:
     @contextmanager
     def _held(self) -> Iterator[None]:
         """Keep this process to the graph's threads, and its scheduler to as many tasks as fit."""
+        check_client()
         with ExitStack() as stack:
             stack.enter_context(blas_threads(self.threads))
             if self.threads > 1 and in_this_process():
@@ -194,7 +196,13 @@ def on(client: distributed.Client | None) -> Iterator[None]:
     """Use a Dask client for the tasks made inside, if one is given.
 
     A task of a worker makes room for them meanwhile.
+
+    Raises
+    ------
+    InputError
+        If the client, or without one the active client, cannot be waited for.
     """
+    check_client(client)
     with ExitStack() as stack:
         if client is not None:
             stack.enter_context(client.as_current())
@@ -217,6 +225,29 @@ def active_client() -> distributed.Client | None:
     """Return the client of the active scheduler; None where that is no `distributed` cluster."""
     client = getattr(_scheduler(), "__self__", None)
     return client if isinstance(client, distributed.Client) else None
+
+
+def check_client(client: Any = None) -> None:
+    """Raise InputError unless a client, by default the active one, can be waited for."""
+    if client is not None and not isinstance(client, distributed.Client):
+        raise InputError(
+            f"client must be a distributed.Client; got {type(client).__name__}. Make one of an "
+            "address: distributed.Client('tcp://host:8786')."
+        )
+    if client is not None and client.status == "closed":
+        raise InputError("client is closed. Connect anew: distributed.Client(address).")
+    try:
+        client = active_client() if client is None else client
+    except RuntimeError as error:  # so Dask has it of an asynchronous one, and of one that is gone
+        raise InputError(
+            f"client cannot be waited for: {error}. Use a synchronous one that is open: "
+            "distributed.Client(address), without asynchronous=True."
+        ) from error
+    if client is not None and client.asynchronous:
+        raise InputError(
+            "client is asynchronous, and its results cannot be waited for. Use a synchronous one: "
+            "distributed.Client(address), without asynchronous=True."
+        )
 
 
 def on_cluster() -> bool:

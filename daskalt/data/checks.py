@@ -6,7 +6,15 @@ import numpy as np
 
 from daskalt.errors import InputError, InputTypeError
 
-__all__ = ["check_array", "kind_of", "numbers_of_objects", "refuse_sparse", "text_of_objects"]
+__all__ = [
+    "check_array",
+    "check_shape",
+    "kind_of",
+    "numbers_of_objects",
+    "refuse_masked",
+    "refuse_sparse",
+    "text_of_objects",
+]
 
 # "y" and "sample_weight" by name; every other name is that of features.
 MINIMUM = "while a minimum of 1 is required"
@@ -14,6 +22,8 @@ MINIMUM = "while a minimum of 1 is required"
 
 def kind_of(name: str) -> str:
     """``"y"``, ``"sample_weight"`` or ``"X"``: what an argument called ``name`` holds."""
+    if name == "classes":
+        return "y"
     for kind in ("y", "sample_weight"):
         if name == kind or name.startswith((f"{kind} ", f"{kind}_")):
             return kind
@@ -22,11 +32,12 @@ def kind_of(name: str) -> str:
 
 def check_array(array: Any, name: str) -> None:
     """Raise InputError when shape or type of an array cannot be what ``name`` stands for."""
-    _check_shape(tuple(array.shape), name)
+    check_shape(tuple(array.shape), name)
     _check_dtype(np.dtype(array.dtype), name)
 
 
-def _check_shape(shape: tuple, name: str) -> None:
+def check_shape(shape: tuple, name: str) -> None:
+    """Raise InputError when ``shape`` cannot be that of what ``name`` stands for."""
     kind = kind_of(name)
     if kind == "X" and len(shape) < 2:
         raise InputError(
@@ -91,32 +102,97 @@ def refuse_sparse(value: Any, name: str) -> None:
         )
 
 
+def refuse_masked(value: Any, name: str, start: int = 0) -> None:
+    """Raise InputError where entries are masked, whose hidden values would be taken for real.
+
+    ``start`` is the number of the first row.
+    """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        row, *columns = np.argwhere(np.ma.getmaskarray(value))[0].tolist()
+        raise InputError(
+            f"{name} is masked, first at {_place([start + row, *columns])}. Fill or drop the "
+            f"masked entries, e.g. {name}.filled(0)."
+        )
+
+
 def numbers_of_objects(array: np.ndarray, name: str) -> np.ndarray:
     """An array of Python numbers as float64; InputError where an entry is no number."""
-    kinds = set(map(type, array.ravel().tolist()))
-    wrong = [kind for kind in kinds if not issubclass(kind, bool | int | float | np.number)]
-    if wrong:
+    entries = array.ravel().tolist()
+    if not all(issubclass(kind, _NUMBERS) for kind in set(map(type, entries))):
+        first = next(i for i, entry in enumerate(entries) if not isinstance(entry, _NUMBERS))
+        place = _place(np.unravel_index(first, array.shape))
+        if _is_missing(entries[first]):
+            raise InputTypeError(
+                f"Input {name} contains NaN: {entries[first]!r} at {place} stands for a missing "
+                "value. Leave such rows out or impute them first, with sklearn.impute for example."
+            )
         raise InputTypeError(
-            f"{name} has dtype object, and its entries are of type {wrong[0].__name__}: each "
-            "argument must be neither a string nor any other object but a real number. "
-            f"Convert it, e.g. {name}.astype('float64')."
+            f"{name} has entries of type {type(entries[first]).__name__}, the first "
+            f"{_shown(entries[first])} at {place}: each argument must be neither a string nor any "
+            "other object but a real number. Convert your data to numeric values, e.g. "
+            f"{name}.astype('float64')."
         )
-    return array.astype(np.float64)
+    try:
+        return array.astype(np.float64)
+    except OverflowError as error:
+        raise InputError(
+            f"{name} holds integers that float64 cannot ({error}). Divide them by their scale."
+        ) from error
 
 
 def text_of_objects(array: np.ndarray, name: str) -> np.ndarray:
     """Labels held as objects as fixed-width text, numbers or booleans, which all of them are."""
-    kinds = set(map(type, array.ravel().tolist()))
-    if all(issubclass(kind, str) for kind in kinds):
-        return array.astype(np.str_)
-    if all(issubclass(kind, bool | np.bool_) for kind in kinds):
-        return array.astype(np.bool_)
-    if all(issubclass(kind, int | np.integer) for kind in kinds):
-        return array.astype(np.int64)
-    if all(issubclass(kind, int | float | np.number) for kind in kinds):
-        return array.astype(np.float64)
-    listed = ", ".join(sorted(kind.__name__ for kind in kinds))
+    entries = array.ravel().tolist()
+    kinds = set(map(type, entries))
+    for allowed, dtype in _LABELS:
+        if all(issubclass(kind, allowed) for kind in kinds):
+            return _labels_as(array, dtype, name)
+    for row, entry in enumerate(entries):
+        if _is_missing(entry):
+            place = _place(np.unravel_index(row, array.shape))
+            raise InputError(
+                f"Unknown label type: unknown. {name} has no value at {place}, but {entry!r}. "
+                "Drop rows without a label."
+            )
+    listed = " and ".join(sorted(kind.__name__ for kind in kinds))
     raise InputError(
-        f"Unknown label type: unknown. {name} has dtype object and mixes entries of type {listed}. "
-        f"Drop rows without a label and convert the rest, e.g. {name}.astype(str)."
+        f"Unknown label type: unknown. {name} has entries of type {listed}, and labels are all "
+        f"text, all numbers or all booleans. Convert them, e.g. {name}.astype(str)."
     )
+
+
+_NUMBERS = (bool, int, float, np.integer, np.floating, np.bool_)
+_LABELS: tuple[tuple[tuple[type, ...], type], ...] = (
+    ((str,), np.str_),
+    ((bytes,), np.bytes_),
+    ((bool, np.bool_), np.bool_),
+    ((int, np.integer), np.int64),
+    ((int, float, np.integer, np.floating), np.float64),
+)
+
+
+def _labels_as(array: np.ndarray, dtype: Any, name: str) -> np.ndarray:
+    try:
+        return array.astype(dtype)
+    except OverflowError as error:
+        raise InputError(
+            f"{name} holds integers of more than 64 bits ({error}). Convert it to smaller numbers, "
+            "or labels to text."
+        ) from error
+
+
+def _is_missing(entry: Any) -> bool:
+    """Whether an entry is None, NaN, or what pandas has for either."""
+    if type(entry).__name__ in ("NoneType", "NAType", "NaTType"):
+        return True
+    return isinstance(entry, float | np.floating) and bool(np.isnan(entry))
+
+
+def _place(index: Any) -> str:
+    row, *columns = (int(i) for i in index)
+    return f"row {row}, column {columns[0]}" if columns else f"row {row}"
+
+
+def _shown(entry: Any) -> str:
+    text = repr(entry)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -23,9 +23,13 @@ def check_finite(
     values: np.ndarray, name: str, start: int, stop: int, rows: np.ndarray | None = None
 ) -> None:
     """Raise InputError if some rows of the array called ``name`` cannot be trained on."""
+    if not values.size:
+        return
     values = values.reshape(len(values), -1)
-    bad = first_bad_entry(values)
-    if bad is not None:
+    # In the order of memory, which is ten times as fast as across it.
+    if first_bad_entry(values.T if values.flags.f_contiguous else values) is not None:
+        bad = first_bad_entry(values)
+        assert bad is not None
         row, column = bad
         row = start + row if rows is None else int(rows[row])
         raise InputError(

@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from daskalt.data.staging import MEMORY_BYTES, Layout, table_layout, write_block
 from daskalt.data.store import refuse_existing
 from daskalt.data.table import Table
 from daskalt.errors import InputError, StorageError
+from daskalt.parameters import check_arguments, choice, instance, integer, names
 
-__all__ = ["ingest"]
+__all__ = ["ingest", "is_shuffled"]
 
 
 def ingest(
@@ -41,7 +43,10 @@ def ingest(
     """Write files to a Zarr group with arrays X, y and sample_weight, and return its table.
 
     Memory stays bounded whatever the size of the files. The rows are put in a uniformly random
-    order unless ``shuffle`` is False: data that lies sorted by label spoils stochastic steps.
+    order unless ``shuffle`` is False: data that lies sorted by label spoils stochastic steps. Rows
+    without a target always keep their order, as they are there to be predicted for. The attribute
+    ``shuffled`` of the group says whether its rows are in another order than their source, or
+    than the source of that.
 
     Parameters
     ----------
@@ -66,7 +71,7 @@ def ingest(
         Type of the features of CSV and Parquet files. By default that of Parquet, and for CSV the
         smallest that holds integers exactly or floats to a millionth of their column's range.
     shuffle : bool
-        Whether to put the rows in random order.
+        Whether to put the rows in random order. Those without a target never are.
     seed : int
         Seed of the order.
     chunk_rows : int, optional
@@ -85,6 +90,19 @@ def ingest(
     StorageError
         When files cannot be read or the disk is full; nothing is left behind.
     """
+    check_arguments(
+        inputs=(inputs, _PLACES),
+        destination=(destination, instance("a path or URL", str, Path)),
+        target=(target, names(str, Path)),
+        features=(features, names(str, Path)),
+        weight=(weight, instance("a name or None", str, Path, NoneType)),
+        dtype=(dtype, _NUMBERS),
+        shuffle=(shuffle, choice(True, False)),
+        seed=(seed, integer(at_least=0)),
+        chunk_rows=(chunk_rows, integer(at_least=1, or_none=True)),
+        memory_bytes=(memory_bytes, integer(at_least=1)),
+        overwrite=(overwrite, choice(True, False)),
+    )
     refuse_existing(destination, overwrite)
     files = find_files(inputs)
     kind = kind_of_files(files)
@@ -95,14 +113,16 @@ def ingest(
             layout = frames.survey()
             blocks = frames.blocks(layout)
         else:
-            names = {"X": features, "y": target, "sample_weight": weight}
-            table = _OPENERS[kind](files, _single_names(names), Path(folder))
+            asked = {"X": features, "y": target, "sample_weight": weight}
+            table = _OPENERS[kind](files, _single_names(asked), Path(folder))
             layout, blocks = table_layout(table, destination, memory_bytes)
+        shuffle = shuffle and "y" in layout.arrays
+        before = kind == "zarr" and is_shuffled(zarr.open_group(files[0], mode="r"))
         return write_blocks(
             blocks,
-            _described(layout, files, target),
+            _described(layout, files, target, shuffled=shuffle or before),
             destination,
-            seed=seed if shuffle else None,
+            seed=int(seed) if shuffle else None,
             chunk_rows=chunk_rows,
             memory_bytes=memory_bytes,
             overwrite=overwrite,
@@ -110,17 +130,45 @@ def ingest(
         )
 
 
-def _described(layout: Layout, files: list[str], target: Any) -> Layout:
+def _are_places(value: Any) -> bool:
+    several = value if isinstance(value, list | tuple) else [value]
+    return len(several) > 0 and all(isinstance(place, str | Path) for place in several)
+
+
+def _is_number_type(value: Any) -> bool:
+    try:
+        return value is None or np.dtype(value).kind in "biuf"
+    except TypeError:
+        return False
+
+
+_PLACES = ("a path or URL, or a list of them", _are_places)
+_NUMBERS = ("the name of a type of numbers, such as 'float32', or None", _is_number_type)
+
+
+def is_shuffled(group: zarr.Group) -> bool:
+    """Say whether the rows of a group that `ingest` wrote are in another order than their source.
+
+    Groups of other origin have no order but their own.
+    """
+    attributes = group.attrs.asdict()
+    if not {"daskalt_format", "source"} <= attributes.keys():
+        return False
+    return bool(attributes.get("shuffled", attributes.get("seed") is not None))
+
+
+def _described(layout: Layout, files: list[str], target: Any, *, shuffled: bool) -> Layout:
     shown = files[:10] + ([f"and {len(files) - 10} more"] if len(files) > 10 else [])
     named = target if target is None or isinstance(target, str) else list(target)
-    return replace(layout, attributes={"source": shown, "target": named})
+    attributes = {"source": shown, "target": named, "shuffled": shuffled}
+    return replace(layout, attributes=attributes)
 
 
-def _single_names(names: dict[str, Any]) -> dict[str, str | None]:
-    for role, name in names.items():
+def _single_names(asked: dict[str, Any]) -> dict[str, str | None]:
+    for role, name in asked.items():
         if name is not None and not isinstance(name, str | Path):
             raise InputError(f"{role} is one array here, but {name} names several. Give one name.")
-    return {role: None if name is None else str(name) for role, name in names.items()}
+    return {role: None if name is None else str(name) for role, name in asked.items()}
 
 
 # ------------------------------------------------------------------------------- NumPy files
@@ -150,9 +198,9 @@ def _grouped(files: list[str]) -> dict[str, list[str]]:
             "files beside it. Rename it or leave it out by a pattern."
         )
     ends = {role: [Path(file).name[len(role) :] for file in part] for role, part in by_role.items()}
-    for role, names in ends.items():
-        if names != ends["X"]:
-            odd = sorted(set(names) ^ set(ends["X"]))[0]
+    for role, own in ends.items():
+        if own != ends["X"]:
+            odd = sorted(set(own) ^ set(ends["X"]))[0]
             raise InputError(f"X{odd} and {role}{odd} must both be there: files go in pairs.")
     return by_role
 

@@ -1,24 +1,20 @@
 """What a user hands over, opened as a table: arrays in memory, or rows where they are stored."""
 
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
 import numpy as np
-from sklearn.base import is_regressor
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    column_or_1d,
-    validate_data,
-)
+from sklearn.utils.validation import column_or_1d, validate_data
 
-from daskalt.data.finite import check_block
+from daskalt.data.finite import check_block, check_finite
 from daskalt.data.gaps import learn_chunks
 from daskalt.data.readers import MemorySource, Source
 from daskalt.data.sources import as_source, as_table
-from daskalt.data.table import Table
-from daskalt.errors import InputError
+from daskalt.data.table import Block, Table
+from daskalt.errors import InputError, InputTypeError
 
-__all__ = ["is_stored", "open_features", "open_table"]
+__all__ = ["check_names", "features_in_memory", "is_stored", "open_features", "open_table"]
 
 
 def is_stored(value: Any) -> bool:
@@ -32,45 +28,23 @@ def is_stored(value: Any) -> bool:
 def open_table(
     estimator: Any, X: Any, y: Any, sample_weight: Any, *, reset: bool, lazy: bool = False
 ) -> Table:
-    """Return the rows to train on or to score, checked as far as that reads no block.
+    """Return the rows to train on or to score, checked as far as that reads no stored block.
 
-    Sets ``n_features_in_`` and ``feature_names_in_`` of the estimator if ``reset``, and else
-    compares with them. If ``reset``, also warns of missing chunks, whose rows Zarr makes up. With
-    ``lazy`` nothing is computed or copied.
+    Rows in memory are checked whole. Sets ``n_features_in_`` and ``feature_names_in_`` of the
+    estimator if ``reset``, and else compares with them. If ``reset``, also warns of missing
+    chunks, whose rows Zarr makes up. With ``lazy`` nothing is computed or copied.
     """
-    if isinstance(X, Table):
-        table = X
-    elif is_stored(X) or is_stored(y):
-        table = as_table(X, y, sample_weight, scratch=estimator.scratch, lazy=lazy)
-        if table.y is None:
-            raise InputError(
-                f"{type(estimator).__name__} needs targets, but y is None: give y, or X as the "
-                "path of a Zarr group that holds arrays X and y."
-            )
-        # A Dask array over NumPy: its blocks are not checked as they are read.
-        if table.in_memory and not lazy:
-            check_block(table.read(0, table.n_rows), 0, table.n_rows)
-    else:
-        X, y = validate_data(
-            estimator,
-            X,
-            y,
-            reset=reset,
-            multi_output=True,
-            y_numeric=is_regressor(estimator),
-            order="C",
+    given = isinstance(X, Table)
+    table = X if given else as_table(X, y, sample_weight, scratch=estimator.scratch, lazy=lazy)
+    if table.y is None:
+        raise InputError(
+            f"{type(estimator).__name__} requires y to be passed, but the target y is None: give "
+            "y, or X as the path of a Zarr group that holds arrays X and y."
         )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(
-                sample_weight,
-                X,
-                dtype=np.result_type(X.dtype, np.float32),
-                ensure_non_negative=True,
-            )
-        weight = None if sample_weight is None else MemorySource(sample_weight, "sample_weight")
-        return Table(MemorySource(X, "X"), MemorySource(y, "y"), weight)
+    if table.in_memory:
+        table = _in_order(table, warn=reset)
+        if not (lazy and is_stored(X)):
+            _check_rows(table)
     _check_features(estimator, X, table.X, reset)
     for source in table.present.values():
         learn_chunks(source, warn=reset)
@@ -85,7 +59,50 @@ def open_features(estimator: Any, X: Any) -> Source:
     return source
 
 
+def features_in_memory(estimator: Any, X: Any) -> np.ndarray:
+    """Return the features to predict for, as they lie in memory, checked whole."""
+    source = open_features(estimator, X)
+    rows = source.array if isinstance(source, MemorySource) else source.read(0, len(source))
+    check_finite(rows, "X", 0, len(rows))
+    return rows
+
+
+# ------------------------------------------------------------------------------- in memory
+
+
+def _in_order(table: Table, *, warn: bool) -> Table:
+    """The same rows, one after the other in memory, and y flat if it is one column."""
+    y = table.y
+    if isinstance(y, MemorySource) and y.shape[1:] == (1,):
+        y = MemorySource(column_or_1d(y.array, warn=warn), y.name)
+    return replace(table, X=_contiguous(table.X), y=y)
+
+
+def _contiguous(source: Source) -> Source:
+    # Each pass reads single rows: they are laid side by side once.
+    if not isinstance(source, MemorySource):
+        return source
+    array = np.ascontiguousarray(source.array, dtype=source.dtype)
+    return source if array is source.array else MemorySource(array, source.name, source.columns)
+
+
+def _check_rows(table: Table) -> None:
+    sources = (table.X, table.y, table.weight)
+    if all(source is None or isinstance(source, MemorySource) for source in sources):
+        arrays = (None if source is None else source.array for source in sources)  # type: ignore
+        check_block(Block(*arrays), 0, table.n_rows)  # type: ignore[arg-type]
+        return
+    for start, stop in table.block_bounds():
+        check_block(table.read(start, stop), start, stop)
+
+
+# ------------------------------------------------------------------------------- columns
+
+
 def _check_features(estimator: Any, X: Any, source: Source, reset: bool) -> None:
+    if not is_stored(X):
+        _check_features_in_memory(estimator, X, reset)
+        return
     columns, names = source.shape[1], source.columns
     if reset:
         estimator.n_features_in_ = columns
@@ -93,14 +110,31 @@ def _check_features(estimator: Any, X: Any, source: Source, reset: bool) -> None
         if names is not None and all(isinstance(name, str) for name in names):
             estimator.feature_names_in_ = np.asarray(names, dtype=object)
         return
+    check_names(estimator, names)
+    if columns != estimator.n_features_in_:
+        raise InputError(
+            f"X has {columns} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input. Give the columns that the fit had."
+        )
+
+
+def _check_features_in_memory(estimator: Any, X: Any, reset: bool) -> None:
+    try:
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+    except TypeError as error:  # names of several types
+        raise InputTypeError(f"X: {error}") from error
+    except ValueError as error:
+        if reset:
+            raise InputError(f"X: {error}. Rename them.") from error
+        cure = "Give the columns that the fit had, in that order."
+        raise InputError(f"{error} {cure}") from error
+
+
+def check_names(estimator: Any, names: list[str] | None) -> None:
+    """Raise InputError where columns have other names than those of the fit."""
     known = getattr(estimator, "feature_names_in_", None)
     if known is not None and names is not None and list(names) != list(known):
         raise InputError(
             "The feature names should match those that were passed during fit: X has "
             f"{list(names)[:10]}, the fit had {list(known)[:10]}. Select and order the columns."
-        )
-    if columns != estimator.n_features_in_:
-        raise InputError(
-            f"X has {columns} features, but {type(estimator).__name__} is expecting "
-            f"{estimator.n_features_in_} features as input."
         )

@@ -10,11 +10,14 @@ import zarr
 
 from daskalt.data.checks import (
     check_array,
+    check_shape,
     kind_of,
     numbers_of_objects,
+    refuse_masked,
     refuse_sparse,
     text_of_objects,
 )
+from daskalt.data.finite import check_finite
 from daskalt.data.graphs import read_through
 from daskalt.data.readers import MemorySource, Source, ZarrSource
 from daskalt.data.retries import patiently
@@ -22,7 +25,17 @@ from daskalt.data.staging import promise, stage
 from daskalt.data.table import Table, check_rows
 from daskalt.errors import DaskaltError, InputError, InputTypeError, StorageError
 
-__all__ = ["MemorySource", "Source", "ZarrSource", "as_source", "as_table"]
+__all__ = [
+    "MemorySource",
+    "Source",
+    "ZarrSource",
+    "as_classes",
+    "as_source",
+    "as_table",
+    "check_columns",
+    "first_row",
+    "is_dask_frame",
+]
 
 
 def as_source(
@@ -58,6 +71,22 @@ def as_source(
     if rows is not None:
         check_rows({name: ready, "the rest of the data": np.empty((rows, 0))})
     return _staged({name: ready}, _columns(value), scratch)[name]
+
+
+def as_classes(values: Any) -> np.ndarray:
+    """The labels that a user lists as ``classes``, sorted and each once.
+
+    Raises
+    ------
+    InputError
+        When they are not one row of labels, all numbers or all text.
+    """
+    shape = _as_numpy(values, "classes").shape
+    if len(shape) != 1:
+        raise InputError(f"classes must be a list of labels; its shape is {shape}.")
+    labels = _from_memory(values, "classes").array
+    check_finite(labels, "classes", 0, len(labels))
+    return np.unique(labels)
 
 
 def as_table(
@@ -120,7 +149,7 @@ def _staged(
 
 def _refuse_unknown_rows(*values: Any) -> None:
     for name, value in zip(("X", "y", "sample_weight"), values, strict=True):
-        if _is_dask_frame(value):
+        if is_dask_frame(value):
             raise InputError(
                 f"{name} is a Dask DataFrame, whose number of rows is known only once it is "
                 f"computed: plan for {name}.to_dask_array(lengths=True)."
@@ -141,7 +170,7 @@ def _prepare(value: Any, name: str) -> Source | da.Array:
         check_array(value, name)
         return ZarrSource(value, name=name)
     value = _unwrap_xarray(value, name)
-    if _is_dask_frame(value):
+    if is_dask_frame(value):
         value = _frame_to_dask(value, name)
     if isinstance(value, da.Array):
         return _from_dask(value, name)
@@ -163,9 +192,11 @@ def _open(location: str | Path, name: str) -> zarr.Array | zarr.Group:
     except DaskaltError:
         raise
     except Exception as error:
+        cure = "Check the path; a store whose writing was interrupted must be written again."
+        if str(location).endswith(".zip") and "::" not in str(location):
+            cure = f"A Zarr store in a zip file is read as zip::{location}."
         raise StorageError(
-            f"{name}: no readable Zarr array or group at {location} ({error}). Check the path; "
-            "a store whose writing was interrupted must be written again."
+            f"{name}: no readable Zarr array or group at {location} ({error}). {cure}"
         ) from error
 
 
@@ -205,6 +236,9 @@ def _from_dask(array: da.Array, name: str) -> Source | da.Array:
             f"Call {name}.compute_chunk_sizes() first."
         )
     check_array(array, name)
+    if isinstance(array._meta, np.ma.MaskedArray):
+        plain = np.empty((0,) * array.ndim, array.dtype)
+        array = da.map_blocks(_unmasked, array, name, dtype=array.dtype, meta=plain)
     if array.ndim == 2 and array.numblocks[1] > 1:
         raise InputError(
             f"{name} has chunks across columns ({array.numblocks[1]} blocks), and a block must "
@@ -218,12 +252,24 @@ def _from_dask(array: da.Array, name: str) -> Source | da.Array:
     return source
 
 
-def _is_dask_frame(value: Any) -> bool:
+def _unmasked(block: np.ndarray, name: str, block_info: Any = None) -> np.ndarray:
+    refuse_masked(block, name, first_row(block_info))
+    return np.ma.getdata(block)
+
+
+def first_row(block_info: Any) -> int:
+    """Where a block of ``map_blocks`` begins in its array; 0 where that is not known."""
+    start = block_info[0]["array-location"][0][0] if block_info else 0
+    return 0 if np.isnan(start) else int(start)
+
+
+def is_dask_frame(value: Any) -> bool:
+    """Say whether ``value`` is a Dask DataFrame or Series."""
     return hasattr(value, "to_dask_array") and hasattr(value, "npartitions")
 
 
 def _frame_to_dask(frame: Any, name: str) -> da.Array:
-    _check_columns(frame, name)
+    check_columns(frame, name)
     if frame.ndim == 1 and getattr(frame.dtype, "kind", "O") not in "biuf":
         frame = frame.astype(object)
     return frame.to_dask_array(lengths=True)
@@ -243,25 +289,37 @@ def _unwrap_xarray(value: Any, name: str) -> Any:
 
 
 def _from_memory(value: Any, name: str) -> MemorySource:
-    _check_columns(value, name)
+    check_columns(value, name)
     array = _as_numpy(value, name)
-    if array.dtype.kind == "O" and array.size:
+    if array.dtype.kind == "O" and not array.ndim:
+        raise InputError(
+            f"{name} is of type {type(value).__name__}, which is no array. Give one row for each "
+            "sample, as an array or a list."
+        )
+    check_shape(array.shape, name)
+    if array.dtype.kind == "T" or (array.dtype.kind in "US" and isinstance(value, list | tuple)):
+        array = _as_objects(array, value)
+    if array.dtype.kind == "O":
         array = _from_objects(array, value, name)
     check_array(array, name)
     return MemorySource(array, name, _columns(value))
 
 
 def _as_numpy(value: Any, name: str) -> np.ndarray:
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise InputError(
-            f"{name} is masked. Fill or drop the masked entries, e.g. {name}.filled(0)."
-        )
+    if value is None:
+        raise InputError(f"{name} is None. Give one row for each sample.")
+    refuse_masked(value, name)
     try:
         return np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
-    except ValueError as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise InputError(
             f"{name} is no array: {error}. Give rows of equal length, all numbers."
         ) from error
+
+
+def _as_objects(array: np.ndarray, value: Any) -> np.ndarray:
+    """Text as it was given: NumPy makes text of numbers beside it without a word."""
+    return np.asarray(array if array.dtype.kind == "T" else value, dtype=object)
 
 
 def _from_objects(array: np.ndarray, value: Any, name: str) -> np.ndarray:
@@ -276,11 +334,11 @@ def _from_objects(array: np.ndarray, value: Any, name: str) -> np.ndarray:
         raise InputTypeError(f"{error} Columns of that type: {', '.join(suspects)}.") from None
 
 
-def _check_columns(frame: Any, name: str) -> None:
+def check_columns(frame: Any, name: str) -> None:
     """Refuse data frames with columns that are never numbers: dates, categories."""
     if kind_of(name) == "y":
         return
-    numbers = "biufcO" if not _is_dask_frame(frame) else "biuf"
+    numbers = "biufcO" if not is_dask_frame(frame) else "biuf"
     wrong = [
         f"{column} ({dtype})"
         for column, dtype in _dtypes(frame).items()

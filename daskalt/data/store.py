@@ -178,7 +178,8 @@ def remove(filesystem: Any, path: str) -> None:
 
 def absolute(location: str) -> str:
     """Return a location that means the same in processes that run in another folder."""
-    return location if "://" in location else str(Path(location).expanduser().resolve())
+    chain, link, last = location.rpartition("::")  # as in zip::store.zip
+    return location if "://" in last else f"{chain}{link}{Path(last).expanduser().resolve()}"
 
 
 def filesystem_of(location: str | Path) -> tuple[Any, str]:

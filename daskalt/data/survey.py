@@ -60,6 +60,8 @@ class Numbers:
     squares: np.ndarray  # about ``centre``, which all blocks share
     between: np.ndarray
     centre: np.ndarray
+    low: np.ndarray  # least and greatest value of each target
+    high: np.ndarray
     blocks: int = 1
 
     def __add__(self, other: "Numbers") -> "Numbers":
@@ -69,6 +71,8 @@ class Numbers:
             self.squares + other.squares,
             self.between + other.between,
             self.centre,
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
             self.blocks + other.blocks,
         )
 
@@ -205,8 +209,10 @@ def _labels_of(y: np.ndarray, weight: np.ndarray | None, extra: None) -> Labels:
 
 def _numbers_of(y: np.ndarray, weight: np.ndarray | None, centre: np.ndarray) -> Numbers:
     with np.errstate(over="ignore", invalid="ignore"):  # infinite moments are refused
-        y = y.reshape(len(y), -1).astype(np.float64) - centre
+        y = y.reshape(len(y), -1).astype(np.float64)
+        low, high = y.min(axis=0), y.max(axis=0)
+        y -= centre
         w = np.ones(len(y)) if weight is None else weight.ravel().astype(np.float64)
         total, count = w @ y, float(w.sum())
         between = total**2 / count if count > 0 else np.zeros_like(total)
-        return Numbers(count, total, w @ y**2, between, centre)
+        return Numbers(count, total, w @ y**2, between, centre, low, high)

@@ -6,8 +6,21 @@ from typing import Any
 import numpy as np
 
 from daskalt.errors import InputError
+from daskalt.parameters import real
 
-__all__ = ["BinaryTargets", "ClassTargets", "MultilabelTargets", "RealTargets", "Targets"]
+__all__ = [
+    "BinaryTargets",
+    "ClassTargets",
+    "MultilabelTargets",
+    "RealTargets",
+    "Targets",
+    "check_shares",
+    "class_factors",
+    "mean_and_scale",
+]
+
+# Numbers up to here can be standardised, and the weights in their units are finite.
+LARGEST_TARGET = {"float32": 1e30, "float64": 1e100}
 
 
 class Targets(ABC):
@@ -47,6 +60,11 @@ class ClassTargets(Targets):
     def codes(self, y: np.ndarray) -> np.ndarray:
         """Return the positions of the labels in ``classes``."""
         y = _column(y)
+        if y.ndim != 1:
+            raise InputError(
+                f"y must be one label a row, as in the fit; it has {y.shape[1]} columns. Give the "
+                "column of the labels."
+            )
         position = np.minimum(np.searchsorted(self.classes, y), len(self.classes) - 1)
         known = self.classes[position] == y
         if not np.all(known):
@@ -106,11 +124,16 @@ class MultilabelTargets(Targets):
     def encode(self, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Return the indicators of shape (rows, width)."""
         y = np.asarray(y)
+        self.check(y)
+        return np.ascontiguousarray(y.astype(dtype))
+
+    def check(self, y: np.ndarray) -> None:
+        """Raise InputError if these are no such indicators."""
         if y.ndim != 2 or y.shape[1] != self.width or not np.isin(y, (0, 1)).all():
             raise InputError(
-                f"y must be a matrix of 0 and 1 with {self.width} columns, one for each label."
+                f"y must be a matrix of 0 and 1 with {self.width} columns, one for each label: "
+                "convert it, with sklearn.preprocessing.MultiLabelBinarizer for example."
             )
-        return np.ascontiguousarray(y.astype(dtype))
 
     def hits(self, outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return where all labels of a row are right."""
@@ -122,20 +145,37 @@ class MultilabelTargets(Targets):
 
 
 class RealTargets(Targets):
-    """One or several numbers a row, centred and scaled for training."""
+    """One or several numbers a row, centred and scaled for training.
 
-    def __init__(self, mean: np.ndarray, scale: np.ndarray, one_dimensional: bool) -> None:
+    With ``shares`` they are from 0 to 1, for a cross-entropy.
+    """
+
+    def __init__(
+        self, mean: np.ndarray, scale: np.ndarray, one_dimensional: bool, shares: bool = False
+    ) -> None:
         self.mean = mean
         self.scale = scale
         self.one_dimensional = one_dimensional
+        self.shares = shares
         self.width = len(mean)
 
     def encode(self, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Return standardised targets of shape (rows, width)."""
-        y = np.asarray(y, dtype=np.float64)
+        y = np.asarray(y)
+        if y.dtype.kind not in "fiub":
+            raise InputError(
+                f"y must be numbers for a regressor; it is of type {y.dtype}. Convert it, or use "
+                "MLPClassifier for labels."
+            )
+        y = y.astype(np.float64, copy=False)
         y = y.reshape(len(y), -1)
         if y.shape[1] != self.width:
-            raise InputError(f"y must have {self.width} columns; it has {y.shape[1]}.")
+            raise InputError(
+                f"y must have {self.width} columns, as in the fit; it has {y.shape[1]}. Give a "
+                "column for each target."
+            )
+        if self.shares:
+            check_shares(y.min(), y.max())
         return np.ascontiguousarray(((y - self.mean) / self.scale).astype(dtype))
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
@@ -153,6 +193,63 @@ class RealTargets(Targets):
         scaled = w.astype(np.float64)
         scaled[:, -1] -= self.mean
         return np.ascontiguousarray((scaled / self.scale[:, None]).astype(dtype))
+
+
+def class_factors(given: Any, classes: np.ndarray, counts: np.ndarray | None) -> np.ndarray | None:
+    """Return what ``class_weight`` makes of the weight of each class's rows; None for nothing.
+
+    Raises
+    ------
+    InputError
+        If it is no such thing, or "balanced" where the classes' ``counts`` are not known.
+    """
+    if given is None:
+        return None
+    if isinstance(given, str) and given == "balanced":
+        if counts is None:
+            raise InputError(
+                "class_weight='balanced' needs all rows at once: in partial_fit give a dict."
+            )
+        return counts.sum() / (len(classes) * counts)
+    if not isinstance(given, dict):
+        raise InputError(
+            f"class_weight must be None, 'balanced' or a dict of labels to weights; got {given!r}."
+        )
+    unknown = sorted(map(str, set(given) - set(classes.tolist())))
+    if unknown:
+        raise InputError(f"class_weight names labels that y does not hold: {unknown}.")
+    _, allows = real(at_least=0)
+    if not all(map(allows, given.values())):
+        raise InputError(f"class_weight must hold finite numbers of zero or more; got {given!r}.")
+    factors = np.array([float(given.get(label, 1.0)) for label in classes.tolist()])
+    if not factors.any():
+        raise InputError(f"class_weight is zero for every label of y; got {given!r}.")
+    return factors
+
+
+def mean_and_scale(numbers: Any, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of surveyed targets; InputError where they are too large."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, scale = numbers.mean, np.sqrt(numbers.variance)
+        size = np.max(np.abs(mean) + scale)
+    kind = "float64" if dtype == np.float64 else "float32"  # of training
+    if not size <= LARGEST_TARGET[kind]:
+        raise InputError(
+            f"y is too large to train on in {kind}: mean and standard deviation may reach "
+            f"{LARGEST_TARGET[kind]:g}. Divide y by its scale, for example with "
+            "sklearn.compose.TransformedTargetRegressor."
+        )
+    return mean, scale
+
+
+def check_shares(low: Any, high: Any) -> None:
+    """Raise InputError unless the least and greatest of some targets suit a cross-entropy."""
+    low, high = float(np.min(low)), float(np.max(high))
+    if low < 0 or high > 1:
+        raise InputError(
+            f"y must be from 0 to 1 for loss='cross_entropy'; it reaches from {low:g} to "
+            f"{high:g}. Scale y, or use loss='squared'."
+        )
 
 
 def _column(y: Any) -> np.ndarray:

@@ -58,7 +58,7 @@ def _set(library: Any, threads: int) -> None:
     """
     let_go = getattr(library, "clear_controlling_thread", lambda force=False: None)
     let_go(force=True)
-    library.set_num_threads(threads)
+    library.set_num_threads(int(threads))
     let_go()
 
 

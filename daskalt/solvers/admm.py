@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 
 import dask.array as da
@@ -15,7 +17,7 @@ from daskalt.kernels.newton import output_newton
 from daskalt.kernels.rowwise import square_norms
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Network, Weights
-from daskalt.parameters import check_parameters, integer, real
+from daskalt.parameters import check_parameters, instance, integer, real
 from daskalt.solvers.altmin_map import forward_pass, score_rows, weighted_gram
 from daskalt.solvers.base import Budget, Problem, Rows
 from daskalt.solvers.full_batch import FullBatch, kept_arrays
@@ -114,6 +116,7 @@ class ADMM(FullBatch):
             gamma=real(above=0),
             warm_up=integer(at_least=0),
             divergence=real(above=1),
+            store=instance("a path, a URL or None", str, Path, NoneType),
         )
 
     def layout(self, problem: Problem) -> dict[str, int]:

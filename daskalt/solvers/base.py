@@ -123,6 +123,11 @@ class Solver(BaseEstimator, ABC):
     blas_threads = 1  # of a task
     divergence = np.inf  # a fit ends when the forward loss is this many times its best
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the classes whose memory a state holds: another's cannot go on from it."""
+        return (type(self).__name__,)
+
     @abstractmethod
     def check(self) -> None:
         """Raise InputError if a parameter is out of its range; called before any data is read."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 
 import dask.array as da
@@ -11,7 +13,7 @@ from daskalt.data.zstore import ZStore
 from daskalt.errors import DivergenceError, InputError
 from daskalt.kernels.step import mean_gradient
 from daskalt.network import Network, Weights
-from daskalt.parameters import check_parameters, choice, integer, real
+from daskalt.parameters import check_parameters, choice, instance, integer, real
 from daskalt.solvers.base import Budget, Problem, Rows
 from daskalt.solvers.batch_map import BatchStep, Split, ZStep, batch_step
 from daskalt.solvers.caution import LEAST_TRUST, RAISE, Caution, CautiousSolver
@@ -158,6 +160,7 @@ class BatchAltMin(CautiousSolver, FullBatch):
             schedule=choice(*SCHEDULES),
             gram_every=integer(at_least=1),
             cg_iterations=integer(at_least=1),
+            store=instance("a path, a URL or None", str, Path, NoneType),
         )
 
     def validate(self, problem: Problem) -> None:

@@ -97,6 +97,11 @@ class GradientDescent(CautiousSolver):
     def _schedule(self) -> Schedule:
         return choose("schedule", self.schedule, SCHEDULES, Schedule)  # type: ignore[type-abstract]
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the method and of its rule."""
+        return (*super().parts, type(self._rule).__name__)
+
     def passes(self, n_rows: int) -> int:
         """Return the passes that a fit makes unless told: 10 to 200, fewer the more rows."""
         return 200 if self.full_batch else int(np.clip(500_000 // n_rows, 10, 200))

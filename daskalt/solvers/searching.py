@@ -70,6 +70,11 @@ class LineSearchSolver(Solver):
         """Return the passes that a fit makes unless told, each of them a trial."""
         return 200
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the method and of its line search."""
+        return (*super().parts, type(self._line).__name__)
+
     def start(
         self, problem: Problem, weights: Weights, budget: Budget, storage: Any = None
     ) -> SearchState:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from daskalt.data.finite import check_block
+from daskalt.data.finite import check_block, check_finite
 from daskalt.data.table import Block
 from daskalt.errors import InputError
 
@@ -44,3 +44,12 @@ def test_good_blocks_of_any_type_pass():
     check_block(block_of(), 0, 6)
     check_block(Block(np.ones((6, 3), np.uint8), np.array(["a"] * 6)), 0, 6)
     check_block(Block(np.ones((6, 3)), np.ones((6, 2), bool), np.zeros(6)), 0, 6)
+
+
+@pytest.mark.parametrize("lay", [np.ascontiguousarray, np.asfortranarray])
+def test_the_first_bad_entry_in_the_order_of_the_rows_is_named(lay):
+    X = np.zeros((5, 3))
+    X[4, 0] = X[2, 1] = np.inf
+    with pytest.raises(InputError, match=r"inf at row 12, column 1 \(block of rows 10 to 15\)"):
+        check_finite(lay(X), "X", 10, 15)
+    check_finite(lay(X[:0]), "X", 0, 0)

@@ -228,7 +228,10 @@ BAD_FEATURES = {
     ),
     "complex": (lambda: ROWS * 1j, "Complex data not supported"),
     "text": (lambda: [["1", "2"]], "Convert your data to numeric values"),
-    "numbers as text objects": (lambda: np.array([["1", 2]], object), "entries are of type str"),
+    "numbers as text objects": (
+        lambda: np.array([["1", 2]], object),
+        "entries of type str.*row 0, column 0",
+    ),
     "dictionaries": (lambda: np.array([[{}, 2]], object), r"argument must be .* string.* number"),
     "dates": (lambda: np.zeros((2, 2), "M8[s]"), "no number"),
     "ragged": (lambda: [[1.0], [1.0, 2.0]], "rows of equal length"),

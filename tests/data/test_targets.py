@@ -114,5 +114,5 @@ def test_large_offsets_lose_no_digits():
 
 
 def test_another_number_of_columns_is_refused():
-    with pytest.raises(InputError, match="must have 2 columns; it has 3"):
+    with pytest.raises(InputError, match="must have 2 columns, as in the fit; it has 3"):
         RealTargets(np.zeros(2), np.ones(2), False).encode(np.ones((4, 3)), FLOAT)
