@@ -497,3 +497,12 @@ def test_a_store_lost_while_predicting_gives_no_predictions(
     harm_at(monkeypatch, 3, lambda: function(tmp_path / "rows"))
     with pytest.raises(StorageError, match=r"chunk.* of .*/rows/X (is|are) missing"):
         model.predict(str(tmp_path / "rows"))
+
+
+@pytest.mark.parametrize("function", [delete, overwrite])
+def test_on_workers_too(tmp_path, never_kept, cluster, function):
+    foreign(tmp_path / "rows")
+    cluster(2)
+    error = harmed_fit(tmp_path / "rows", function)
+    assert isinstance(error, StorageError)
+    assert str(tmp_path / "rows") in str(error)
