@@ -178,20 +178,29 @@ def harm_at(monkeypatch, number, harm):
 def test_a_store_that_is_away_for_one_read_only(tmp_path, never_kept, monkeypatch, maker):
     """The read itself notices: nothing is to be seen before or after it."""
     maker(tmp_path / "rows")
-    get, count = zarr.storage.LocalStore.get, iter(range(10_000))
-
-    async def away(self, key, *args, **kwargs):
-        if key.startswith("X/") and chunk_name(key) and next(count) == 25:
-            return None
-        return await get(self, key, *args, **kwargs)
-
-    monkeypatch.setattr(zarr.storage.LocalStore, "get", away)
+    count = iter(range(10_000))
+    lose(monkeypatch, lambda key: key.startswith("X/") and next(count) == 25)
     with pytest.raises(StorageError, match=r"X: chunk \S+ of .*/rows/X is missing.* rows \d+ to"):
         network().fit(str(tmp_path / "rows"))
 
 
-def chunk_name(key):
-    return key.rpartition("/")[2] not in ("zarr.json", ".zarray", ".zattrs")
+def lose(monkeypatch, lost):
+    """Let reads of chunks find nothing where ``lost`` says so of their key."""
+    store = zarr.storage.LocalStore
+
+    def is_lost(key):
+        return key.rpartition("/")[2] not in ("zarr.json", ".zarray", ".zattrs") and lost(key)
+
+    async def get(self, key, *args, **kwargs):
+        return None if is_lost(key) else await whole(self, key, *args, **kwargs)
+
+    def get_sync(self, key, *args, **kwargs):
+        return None if is_lost(key) else whole_sync(self, key, *args, **kwargs)
+
+    whole, whole_sync = store.get, getattr(store, "get_sync", None)
+    monkeypatch.setattr(store, "get", get)
+    if whole_sync is not None:  # newer versions of Zarr can be told to read by it
+        monkeypatch.setattr(store, "get_sync", get_sync)
 
 
 def test_the_last_pass_is_compared_too(tmp_path):
@@ -399,14 +408,8 @@ def test_a_shard_lost_once_its_index_is_read_is_named(tmp_path, never_kept, monk
     source = ZarrSource(tmp_path / "a")
     learn_chunks(source, warn=True)
     np.testing.assert_array_equal(source.read(60, 70), X[60:70])
-    get, count = zarr.storage.LocalStore.get, iter(range(10_000))
-
-    async def index_only(self, key, *args, **kwargs):
-        if chunk_name(key) and next(count):
-            return None
-        return await get(self, key, *args, **kwargs)
-
-    monkeypatch.setattr(zarr.storage.LocalStore, "get", index_only)
+    count = iter(range(10_000))
+    lose(monkeypatch, lambda key: next(count) > 0)
     with pytest.raises(StorageError, match=r"chunk c/1/0 of .* is missing"):
         source.read(60, 70)
 
@@ -494,3 +497,12 @@ def test_a_store_lost_while_predicting_gives_no_predictions(
     harm_at(monkeypatch, 3, lambda: function(tmp_path / "rows"))
     with pytest.raises(StorageError, match=r"chunk.* of .*/rows/X (is|are) missing"):
         model.predict(str(tmp_path / "rows"))
+
+
+@pytest.mark.parametrize("function", [delete, overwrite])
+def test_on_workers_too(tmp_path, never_kept, cluster, function):
+    foreign(tmp_path / "rows")
+    cluster(2)
+    error = harmed_fit(tmp_path / "rows", function)
+    assert isinstance(error, StorageError)
+    assert str(tmp_path / "rows") in str(error)
