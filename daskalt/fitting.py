@@ -16,7 +16,7 @@ from daskalt.data.table import Table
 from daskalt.errors import (
     DivergenceError,
 )
-from daskalt.keeping import Keeper, stoppable
+from daskalt.keeping import Keeper
 from daskalt.kernels.workspace import release
 from daskalt.monitor import Monitor
 from daskalt.preparing import Held, count_rows
@@ -113,7 +113,7 @@ def train(
         disable=not job.verbose,
     )
     monitor.before = state
-    with bar, _ended_by_divergence(monitor), stoppable(job.keeper), listen(bar.update) as topic:
+    with bar, _ended_by_divergence(monitor), listen(bar.update) as topic:
         for result in run_passes(
             job.solver,
             job.problem,

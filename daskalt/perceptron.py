@@ -19,7 +19,7 @@ from daskalt.data.table import Table
 from daskalt.data.targets import Targets
 from daskalt.errors import InputError
 from daskalt.fitting import Training, identify, train
-from daskalt.keeping import Keeper
+from daskalt.keeping import Keeper, stoppable
 from daskalt.monitor import Monitor
 from daskalt.planning import current_machine
 from daskalt.prepared import PreparedMLP, on
@@ -189,7 +189,8 @@ class BaseMLP(PreparedMLP):
             state = solver.attach(state, storage)
             if saved is not None and saved.finished:
                 return state
-            return train(job, state, range(len(monitor.history), passes), monitor, position)
+            with stoppable(keeper):
+                return train(job, state, range(len(monitor.history), passes), monitor, position)
 
     @contextlib.contextmanager
     def _storage(self, job: Training, resume: bool) -> Iterator[Any]:

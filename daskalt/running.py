@@ -1,10 +1,13 @@
 """One configured run, from data to a whole run folder."""
 
+import logging
+import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from daskalt.model import save
 from daskalt.peaks import Machine
 from daskalt.planning import Plan, Project, current_machine
 from daskalt.report import quality, save_learning_curve, write_json, write_metrics
+from daskalt.signals import held, sheltered
 from daskalt.solvers import get_solver
 from daskalt.versions import versions
 
@@ -59,11 +63,13 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
     tables = None if config.data.train is None else _own_tables(config.data)
     # Asked to overwrite, a run starts anew; unasked it does not replace one that was cut short.
     going_on = True if resume else (False if overwrite else None)
-    with _checkpoint(config), whole_folder(config.output) as folder, _cluster(config):
-        train, test = tables or _example_tables(config.data, folder)
-        report = _fit(config, train, test, going_on)
-        with storage_errors(config.output):
-            _write(config, report, folder)
+    with ExitStack() as end, _checkpoint(config), whole_folder(config.output) as folder:
+        with _cluster(config):
+            train, test = tables or _example_tables(config.data, folder)
+            report = _fit(config, train, test, going_on)
+            with held(), storage_errors(config.output):  # there are imports in it
+                _write(config, report, folder)
+        end.enter_context(held(drop=True))  # too late to stop: the folder appears
     return report
 
 
@@ -203,18 +209,33 @@ def local_workers(count: int) -> Iterator[Client]:
     """
     # In some CPython 3.11 the profiler of a worker can lock it up for good: garbage collected while
     # it lists the threads' frames waits for a lock that it holds itself.
-    with (
-        dask.config.set({"distributed.worker.profile.enabled": False}),
-        LocalCluster(
-            n_workers=count,
-            threads_per_worker=1,
-            # None would be port 8787 of every interface, and the port of another run.
-            dashboard_address=f"{LOOPBACK}:0",
-            worker_dashboard_address=f"{LOOPBACK}:0",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+    with dask.config.set({"distributed.worker.profile.enabled": False}):
+        with held(), sheltered():
+            cluster = LocalCluster(
+                n_workers=count,
+                threads_per_worker=1,
+                preload="daskalt.shelter",
+                # None would be port 8787 of every interface, and the port of another run.
+                dashboard_address=f"{LOOPBACK}:0",
+                worker_dashboard_address=f"{LOOPBACK}:0",
+            )
+        with cluster, Client(cluster) as client, _ended_at_once(cluster):
+            yield client
+
+
+@contextmanager
+def _ended_at_once(cluster: LocalCluster) -> Iterator[None]:
+    """End workers without a word where a signal ends the program, whatever they are doing."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        with held(drop=True):
+            logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
+            for nanny in cluster.workers.values():
+                nanny.close_gracefully()  # or it would start another
+                with suppress(ProcessLookupError, TypeError):  # gone, or not there yet
+                    os.kill(nanny.pid, signal.SIGKILL)
+        raise
 
 
 @contextmanager

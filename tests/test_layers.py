@@ -11,7 +11,7 @@ ROOT = Path(daskalt.__file__).parent
 
 # Each module may import those above it. A new module goes where it can be read.
 ORDER = """
-    errors versions signals parameters limits jit
+    errors versions signals shelter parameters limits jit
     activations loss_passes losses
     kernels.threads kernels.workspace kernels.scale kernels.step kernels.gram kernels.forward
     kernels.backward kernels.rowwise kernels.systems kernels.newton kernels.sweep kernels.joint
@@ -29,7 +29,7 @@ ORDER = """
     solvers.tasks solvers.pass_graph solvers.loop solvers
     scoring preparing keeping monitor fitting rehearsal peaks planning
     export predicting fitted prepared perceptron estimators
-    folders model output examples config report running cli
+    folders model output examples config report running commands cli
 """
 PLACE = {f"daskalt.{name}": place for place, name in enumerate(ORDER.split())}
 
