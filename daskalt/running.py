@@ -219,41 +219,44 @@ def local_workers(count: int) -> Iterator[Client]:
                 dashboard_address=f"{LOOPBACK}:0",
                 worker_dashboard_address=f"{LOOPBACK}:0",
             )
-        with cluster, Client(cluster) as client, _ended_at_once(cluster):
-            yield client
+        with cluster, Client(cluster) as client:
+            try:
+                yield client
+            except KeyboardInterrupt:
+                with held(drop=True):
+                    _kill_workers(cluster)
+                raise
 
 
-@contextmanager
-def _ended_at_once(cluster: LocalCluster) -> Iterator[None]:
-    """End workers without a word where a signal ends the program, whatever they are doing."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        with held(drop=True):
-            logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
-            for nanny in cluster.workers.values():
-                nanny.close_gracefully()  # or it would start another
-                with suppress(ProcessLookupError, TypeError):  # gone, or not there yet
-                    os.kill(nanny.pid, signal.SIGKILL)
-        raise
+def _kill_workers(cluster: LocalCluster) -> None:
+    """End workers whatever they are doing, which nobody waits for any more."""
+    for nanny in cluster.workers.values():
+        nanny.close_gracefully()  # or it would start another
+        with suppress(ProcessLookupError, TypeError):  # gone, or not there yet
+            os.kill(nanny.pid, signal.SIGKILL)
 
 
 @contextmanager
 def _cluster(config: RunConfig) -> Iterator[None]:
     """Train on the scheduler or the workers that the configuration asks for, else on threads."""
-    if config.scheduler is None and config.workers is None:
-        yield
-        return
-    if config.workers is not None:
-        with local_workers(config.workers):
+    with ExitStack() as stack:
+        if config.workers is not None:
+            stack.enter_context(local_workers(config.workers))
+        elif config.scheduler is not None:
+            stack.enter_context(_client(config.scheduler))
+        try:
             yield
-        return
+        except KeyboardInterrupt:  # what a cluster says of being left is no news
+            for name in ("distributed", "asyncio"):
+                logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+            raise
+
+
+def _client(scheduler: str) -> Client:
     try:
-        client = Client(config.scheduler, timeout="10s")
+        return Client(scheduler, timeout="10s")
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"No Dask scheduler answers at scheduler={config.scheduler!r} ({error}). "
+            f"No Dask scheduler answers at scheduler={scheduler!r} ({error}). "
             "Check the address, or use --workers N to start one here."
         ) from error
-    with client:
-        yield

@@ -1,7 +1,7 @@
 """Do harm to fits on purpose, and see whether anything is lost.
 
-`python -m pipelines.torture` kills workers and clients at random moments, fills a disk, flips bits,
-and holds fits to their memory; every check prints a table with what came of it.
+`python -m pipelines.torture` kills workers and clients at random moments, presses Ctrl-C, fills a
+disk, flips bits, and holds fits to their memory; every check prints a table with what came of it.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pipelines.benchmark.tables import markdown, write
 from pipelines.harm.clients import check_clients
 from pipelines.harm.disk import check_disk
 from pipelines.harm.flips import check_flips
+from pipelines.harm.interrupts import check_interrupts
 from pipelines.harm.limits import check_limits
 from pipelines.harm.plans import check_plans
 from pipelines.harm.workers import check_workers
@@ -20,6 +21,7 @@ from pipelines.harm.workers import check_workers
 CHECKS = {
     "workers": check_workers,
     "clients": check_clients,
+    "interrupts": check_interrupts,
     "disk": check_disk,
     "flips": check_flips,
     "limits": check_limits,
