@@ -28,7 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     with leaving():
         options = _options(arguments)
-        from daskalt.commands import COMMANDS  # the libraries, which --help need not wait for
+        from daskalt.commands import (
+            COMMANDS,
+            describe,
+        )  # with the libraries
 
         try:
             with terminable():
@@ -37,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except DaskaltError as error:
             if options.debug:
                 raise
-            print(f"daskalt {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+            words = describe(error, options.command)
+            print(f"daskalt {options.command}: {words}", file=sys.stderr)
             return 2
         except KeyboardInterrupt as interrupt:
             print(f"daskalt {options.command}: {_stopped(options)}", file=sys.stderr)

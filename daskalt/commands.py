@@ -5,14 +5,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from daskalt.config import load_config, read_overrides
+from daskalt.config import load_config, parameter_names, read_overrides
 from daskalt.data.ingest import ingest
 from daskalt.model import load
 from daskalt.output import write_predictions
 from daskalt.report import quality
 from daskalt.running import open_rows, plan_run, run
+from daskalt.wording import plural, spoken
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "describe"]
+
+
+def describe(error: Exception, command: str) -> str:
+    """Return what an error says on one line, with options in place of Python's arguments."""
+    return spoken(str(error), command, *parameter_names())
 
 
 def _fit(options: argparse.Namespace) -> None:
@@ -22,9 +28,13 @@ def _fit(options: argparse.Namespace) -> None:
     config = load_config(options.config, overrides)
     report = run(config, overwrite=options.overwrite, resume=options.resume)
     cost = report["cost"]
-    print(f"Trained {cost['passes']} passes in {cost['seconds']:.1f} s.")
+    done = f"Trained {plural(cost['passes'], 'pass', 'passes')} in {cost['seconds']:.1f} s"
+    if "resumed_after" in cost:
+        done += f", {cost['resumed_after']} of them before it was resumed"
+    print(f"{done}.")
     if "held_out" in report:
-        print(f"On {report['rows']['held_out']} held-out rows: {_words(report['held_out'])}.")
+        rows = plural(report["rows"]["held_out"], "held-out row")
+        print(f"On {rows}: {_words(report['held_out'])}.")
     print(f"Everything is in {config.output}")
 
 
@@ -63,7 +73,8 @@ def _ingest(options: argparse.Namespace) -> None:
         overwrite=options.overwrite,
         progress=True,
     )
-    print(f"{options.destination}: {table.n_rows} rows of {table.X.shape[1]} features")
+    rows, features = plural(table.n_rows, "row"), plural(table.X.shape[1], "feature")
+    print(f"{options.destination}: {rows} of {features}")
 
 
 def _one_or_several(names: list[str] | None) -> Any:

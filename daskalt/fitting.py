@@ -104,6 +104,8 @@ def train(
     began = time.perf_counter()
     if monitor.history:
         began -= monitor.history[-1]["total_seconds"]
+    if position is not None:
+        began -= position.seconds
     steps = job.reading.plan(job.table, job.bounds, passes.start).steps
     bar = tqdm(
         total=steps * len(passes),

@@ -47,6 +47,7 @@ class Keeper:
         self.solver = solver
         self.identity = identity
         self.storage: Any = None  # what the solver keeps for each row
+        self.resumed: Checkpoint | None = None  # what the fit goes on from
         self._saved = time.monotonic()
         self._unsaved: tuple[Standing, Position | None] | None = None  # values: no cluster is asked
         self._best: tuple[Any, Any] = (None, None)  # the handle and the value of the best state
@@ -69,7 +70,17 @@ class Keeper:
                 CheckpointWarning,
                 stacklevel=3,
             )
+        self.resumed = saved
         return saved
+
+    def earlier(self, cost: dict[str, Any]) -> dict[str, Any]:
+        """Return what ``cost_`` says otherwise of a fit that was resumed: it counts all of it."""
+        if self.resumed is None:
+            return {}
+        history, position = self.resumed.history, self.resumed.position
+        seconds = history[-1]["total_seconds"] if history else 0.0
+        seconds += 0.0 if position is None else position.seconds
+        return {"seconds": cost["seconds"] + seconds, "resumed_after": len(history)}
 
     def halt(self, fit: Standing, position: Position) -> None:
         """Take note of where the fit stands within a pass, and put that down if it is time.

@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 
 from daskalt.checkpoint import Checkpoints, checksum
 from daskalt.data.fingerprint import fingerprint
+from daskalt.data.locks import alone_in
 from daskalt.data.opening import open_table
 from daskalt.data.staging import copy_to_scratch
 from daskalt.data.store import absolute
@@ -87,7 +88,7 @@ class BaseMLP(PreparedMLP):
             If the numbers overflow.
         """
         self._check_parameters()
-        with on(client):
+        with on(client), self._alone():
             began = time.perf_counter()
             solver = get_solver(self.solver)
             checkpoints = self._checkpoints(solver, resume)
@@ -145,7 +146,15 @@ class BaseMLP(PreparedMLP):
             state = self._train(job, start, passes, monitor, bool(resume))
             self._finish(problem, state, monitor.history)
             self._charge(began, table, bounds, solver, problem)
+            if keeper is not None:
+                self.cost_ |= keeper.earlier(self.cost_)
         return self
+
+    def _alone(self) -> contextlib.AbstractContextManager:
+        """Keep other fits out of where this one puts itself down, and what it keeps of rows."""
+        place = getattr(self.checkpoint, "location", self.checkpoint)
+        places = [place, get_solver(self.solver).kept_at]
+        return alone_in(absolute(str(place)) for place in places if place is not None)
 
     def _checkpoints(self, solver: Solver, resume: bool | None) -> Checkpoints | None:
         """Where the fit's checkpoints are kept, if they are."""

@@ -27,9 +27,12 @@ from daskalt.reduction import active_client, in_this_process, parallelism
 from daskalt.rehearsal import Rehearsal, rehearse
 from daskalt.solvers.base import Budget, Problem, Solver
 from daskalt.solvers.loop import Reading, WholeBlocks
+from daskalt.wording import plural
 
 __all__ = ["Plan", "Project", "current_machine"]
 
+ITSELF = "the process itself, Python with its libraries"
+SMALL = 0.25  # share of the process that weights must have to be what there is no room for
 LEAST_COPIES = 3  # of the weights that every method has; more than the limit is refused unrehearsed
 
 
@@ -115,7 +118,8 @@ class Plan:
             ("passes", f"{self.passes}"),
             (
                 "a pass",
-                f"{self.steps:,} steps of {self.batch_size:,} rows, read in {self.blocks:,} tasks",
+                f"{plural(self.steps, 'step')} of {plural(self.batch_size, 'row')}, read in "
+                f"{plural(self.blocks, 'task')}",
             ),
             ("read", describe_bytes(self.bytes_read)),
             ("written", describe_bytes(self.bytes_written)),
@@ -219,7 +223,7 @@ class Project:
         Raises
         ------
         PlanError
-            If the weights alone are too large for the limit.
+            If a few copies of the weights are too large for the limit already.
         """
         self._refuse_weights()
         rehearsal = self.rehearsal
@@ -292,14 +296,19 @@ class Project:
         return staged_bytes(self.table) + held
 
     def _refuse_weights(self) -> None:
-        """Refuse a network of which a few copies are too much, before one is made."""
+        """Refuse a network of which a few copies are too much, before one is made.
+
+        Not where the process itself is what there is no room for: the plan says so, and how much.
+        """
         network = self.problem.network
         size = LEAST_COPIES * sum(network.sizes) * self.problem.dtype.itemsize
         limit = self.given or process_limit()
-        if resident() + size > limit.bytes:
+        before = resident()
+        if before + size > limit.bytes and size > SMALL * before:
             raise PlanError(
-                f"This fit would take {describe_bytes(resident() + size)} of memory at the very "
-                f"least, {LEAST_COPIES} copies of the weights of layers {network.widths}. "
+                f"This fit would take {describe_bytes(before + size)} of memory at the very "
+                f"least: {describe_bytes(size)} for {LEAST_COPIES} copies of the weights of layers "
+                f"{network.widths}, and {describe_bytes(before)} for {ITSELF}. "
                 f"The limit is {describe_bytes(limit.bytes)} ({limit.source}). Take smaller "
                 "hidden_layer_sizes, or give it more memory."
             )
@@ -334,9 +343,15 @@ class Project:
             if other.fits:
                 return f"{words} would take {describe_bytes(other.peak_bytes)}."
             smallest = min(smallest, other, key=lambda p: p.peak_bytes)
+        least = f"No other sizes fit; the least found is {describe_bytes(smallest.peak_bytes)}"
+        itself = _itself(smallest)
+        if itself < smallest.peak_bytes / 2:
+            return f"{least}. Take smaller hidden_layer_sizes, or give it more memory."
+        cure = "set memory_limit to" if self.given is not None else "give it"
+        enough = -(-smallest.peak_bytes // 10**7) * 10**7
         return (
-            f"No other sizes fit; the least found is {describe_bytes(smallest.peak_bytes)}. Take "
-            "smaller hidden_layer_sizes, or give it more memory."
+            f"{least}, of which {describe_bytes(itself)} are {ITSELF}, which no choice of sizes "
+            f"makes smaller: {cure} {describe_bytes(enough)} or more."
         )
 
     def _changes(self, plan: Plan) -> Iterator[tuple]:
@@ -369,6 +384,14 @@ class Project:
                 yield f"{words}{batch}{chunks}", size, limit, other, machine
                 if machine.threads > 1:
                     yield f"{words}{batch}{fewer}, {chunks}", size, limit, other, few
+
+
+def _itself(plan: Plan) -> int:
+    """What the process with the higher peak has before the fit, and comes to load."""
+    parts = plan.parts
+    if plan.worker_parts is not None and plan.peak_bytes == plan.worker_bytes:
+        parts = plan.worker_parts
+    return parts[BEFORE] + parts.get("libraries", 0)
 
 
 def _smaller(size: int) -> list[int]:

@@ -16,6 +16,7 @@ import yaml
 from distributed import Client, LocalCluster
 
 from daskalt.config import DataConfig, RunConfig
+from daskalt.data.locks import locked
 from daskalt.data.sources import as_table
 from daskalt.data.store import absolute, storage_errors
 from daskalt.data.table import Table
@@ -59,40 +60,54 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
     DaskaltError
         Of the kind that says what is wrong; the old run folder, if any, stays.
     """
-    _check_place(config, overwrite)
-    tables = None if config.data.train is None else _own_tables(config.data)
     # Asked to overwrite, a run starts anew; unasked it does not replace one that was cut short.
     going_on = True if resume else (False if overwrite else None)
-    with ExitStack() as end, _checkpoint(config), whole_folder(config.output) as folder:
-        with _cluster(config):
-            train, test = tables or _example_tables(config.data, folder)
-            report = _fit(config, train, test, going_on)
-            with held(), storage_errors(config.output):  # there are imports in it
-                _write(config, report, folder)
-        end.enter_context(held(drop=True))  # too late to stop: the folder appears
+    with ExitStack() as end, locked(absolute(config.output)):
+        _check_place(config, overwrite)
+        tables = None if config.data.train is None else _own_tables(config.data)
+        with _clearing(config), whole_folder(config.output) as folder:
+            with _cluster(config):
+                train, test = tables or _example_tables(config.data, folder)
+                report = _fit(config, train, test, going_on)
+                with held(), storage_errors(config.output):  # there are imports in it
+                    _write(config, report, folder)
+            end.enter_context(held(drop=True))  # too late to stop: the folder appears
     return report
 
 
-@contextmanager
-def _checkpoint(config: RunConfig) -> Iterator[None]:
-    """Have the fit put down beside the run folder, where it has no place of its own for that."""
+def checkpoint_of(config: RunConfig) -> Path | None:
+    """Return where a run puts its fit down that names no place for that: beside its folder."""
     estimator = config.estimator
     if estimator.checkpoint is not None or get_solver(estimator.solver).kept_at is not None:
+        return None
+    output = Path(config.output).resolve()
+    return output.with_name(f"{output.name}.checkpoint")
+
+
+@contextmanager
+def _clearing(config: RunConfig) -> Iterator[None]:
+    """Remove the checkpoints beside the run folder once that is complete."""
+    yield
+    place = checkpoint_of(config)
+    if place is not None:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def _kept(config: RunConfig) -> Iterator[None]:
+    """Have the fit put down beside the run folder, which the configuration does not come to say.
+
+    It would mean that place for runs with another folder, too.
+    """
+    place, estimator = checkpoint_of(config), config.estimator
+    if place is None:
         yield
         return
-    place = checkpoint_place(config)
     estimator.checkpoint = str(place)
     try:
         yield
     finally:
         estimator.checkpoint = None
-    shutil.rmtree(place, ignore_errors=True)
-
-
-def checkpoint_place(config: RunConfig) -> Path:
-    """Return where the checkpoints of a run are that names no other place."""
-    output = Path(config.output).resolve()
-    return output.with_name(f"{output.name}.checkpoint")
 
 
 def plan_run(config: RunConfig) -> tuple[Project, Plan]:
@@ -126,7 +141,8 @@ def _fit(
     # Rows that choose the weights cannot judge them: early stopping holds out rows of its own.
     watched = None if estimator.early_stopping else test
     began = time.time()
-    estimator.fit(train, eval_set=watched, resume=resume)
+    with _kept(config):
+        estimator.fit(train, eval_set=watched, resume=resume)
     report: dict[str, Any] = {
         "estimator": type(estimator).__name__,
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),

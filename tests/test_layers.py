@@ -11,14 +11,14 @@ ROOT = Path(daskalt.__file__).parent
 
 # Each module may import those above it. A new module goes where it can be read.
 ORDER = """
-    errors versions signals shelter parameters limits jit
+    errors versions signals shelter wording parameters limits jit
     activations loss_passes losses
     kernels.threads kernels.workspace kernels.scale kernels.step kernels.gram kernels.forward
     kernels.backward kernels.rowwise kernels.systems kernels.newton kernels.sweep kernels.joint
     kernels.admm kernels.hessian kernels
     statistics reduction
     data.retries data.chunks data.readers data.checks data.graphs data.table data.finite
-    data.store data.buckets
+    data.store data.locks data.buckets
     data.staging data.sources data.files data.frames data.gaps data.ingest data.opening
     data.passes data.zstore data.scaling data.targets data.survey data.fingerprint data
     network weights progress checkpoint
