@@ -9,7 +9,7 @@ if TYPE_CHECKING:  # the names below, for editors and type checkers
     from daskalt.checkpoint import Checkpoints
     from daskalt.estimators import MLPClassifier, MLPRegressor
     from daskalt.model import load, save
-    from daskalt.planning import Plan
+    from daskalt.plan import Plan
     from daskalt.solvers import (
         ADMM,
         LBFGS,
@@ -42,7 +42,7 @@ _HOMES = {
     "Checkpoints": "checkpoint",
     "MLPClassifier": "estimators",
     "MLPRegressor": "estimators",
-    "Plan": "planning",
+    "Plan": "plan",
     "load": "model",
     "save": "model",
 }

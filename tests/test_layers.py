@@ -27,7 +27,7 @@ ORDER = """
     solvers.full_batch solvers.batch_map solvers.batch solvers.admm
     solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
     solvers.tasks solvers.pass_graph solvers.loop solvers
-    scoring preparing keeping monitor fitting rehearsal peaks planning
+    scoring preparing keeping monitor fitting rehearsal peaks plan planning
     export predicting fitted prepared perceptron estimators
     folders model output examples config report running commands cli
 """

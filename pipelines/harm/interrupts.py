@@ -56,6 +56,8 @@ def check_interrupts(options):
     rng = np.random.default_rng(options.seed)
     wanted = f"≤ {seconds:.0f} s, ≤ {LINES} lines, same bits, nothing left"
     met = 0
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # or the runs would inherit it
     with tempfile.TemporaryDirectory(prefix="daskalt-harm-") as name, schedulers(trials) as address:
         store = write_rows(Path(name) / "rows.zarr", rows)
         for number, (place, told, moment) in enumerate(trials):
@@ -66,7 +68,7 @@ def check_interrupts(options):
             outcome = stop_and_resume(config, folder, told, moment, rng)
             expected = digest(network(solver, PASSES[place]).fit(store))
             outcome["same_bits"] = outcome.pop("digest") == expected
-            good = fine(outcome, seconds)
+            good = fine(outcome, seconds, moment)
             met += good
             table.add(
                 Target(wanted, good),
@@ -92,10 +94,11 @@ def chosen(quick):
     return [every[i % len(every)] for i in range(TRIALS)]
 
 
-def fine(outcome, seconds):
-    """Whether a trial ended as it should."""
+def fine(outcome, seconds, moment):
+    """Whether a trial ended as it should: at the end the run may have been complete."""
     code = outcome["code"]
-    ended = outcome["ended_seconds"] <= seconds and code in (0, 128 + 2, 128 + 15, -15)
+    codes = (130, 143, 0, -15) if moment == "end" or not outcome["told"] else (130, 143)
+    ended = outcome["ended_seconds"] <= seconds and code in codes
     quiet = not outcome["traceback"] and outcome["lines"] <= LINES
     return ended and quiet and outcome["same_bits"] and not outcome["left"]
 
@@ -126,7 +129,7 @@ def stop_and_resume(config, folder, told, moment, rng):
             wait_for_checkpoint(run, folder / "run.checkpoint", last=moment == "end")
         time.sleep(rng.uniform(low, high))
         began = time.monotonic()
-        run.tell(told)
+        reached = run.tell(told)
         code = run.wait(PATIENCE)
         ended = time.monotonic() - began
     left = run.left()
@@ -134,6 +137,7 @@ def stop_and_resume(config, folder, told, moment, rng):
     model = daskalt.load(folder / "run" / "model")
     orphans = [path for path in files(folder) if ".checkpoint" in path or "/." in path]
     return {
+        "told": reached,
         "ended_seconds": ended,
         "code": code,
         "lines": sum(bool(line.strip()) for line in run.text.splitlines()) - 2 * (code == 0),
@@ -192,13 +196,14 @@ class Terminal:
         return self.written.decode(errors="replace").replace("^C", "")
 
     def tell(self, told):
-        """Press Ctrl-C, or send SIGTERM to the process group."""
+        """Press Ctrl-C, or send SIGTERM to the process group; say whether the run was there."""
         if self.process.poll() is not None:
-            return
+            return False
         if told == signal.SIGINT:
             os.write(self.master, b"\x03")
         else:
             os.killpg(self.process.pid, told)
+        return True
 
     def wait(self, seconds):
         """The exit code; None if the process had to be killed."""
