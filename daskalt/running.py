@@ -7,7 +7,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from daskalt.model import save
 from daskalt.peaks import Machine
 from daskalt.planning import Plan, Project, current_machine
 from daskalt.report import quality, save_learning_curve, write_json, write_metrics
-from daskalt.signals import held, sheltered
+from daskalt.signals import held, sheltered, stopping
 from daskalt.solvers import get_solver
 from daskalt.versions import versions
 
@@ -225,23 +225,34 @@ def local_workers(count: int) -> Iterator[Client]:
     """
     # In some CPython 3.11 the profiler of a worker can lock it up for good: garbage collected while
     # it lists the threads' frames waits for a lock that it holds itself.
-    with dask.config.set({"distributed.worker.profile.enabled": False}):
-        with held(), sheltered():
-            cluster = LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                preload="daskalt.shelter",
-                # None would be port 8787 of every interface, and the port of another run.
-                dashboard_address=f"{LOOPBACK}:0",
-                worker_dashboard_address=f"{LOOPBACK}:0",
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set({"distributed.worker.profile.enabled": False}))
+        with held(), sheltered():  # half a cluster could not be ended
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=count,
+                    threads_per_worker=1,
+                    preload="daskalt.shelter",
+                    # None would be port 8787 of every interface, and the port of another run.
+                    dashboard_address=f"{LOOPBACK}:0",
+                    worker_dashboard_address=f"{LOOPBACK}:0",
+                )
             )
-        with cluster, Client(cluster) as client:
-            try:
-                yield client
-            except KeyboardInterrupt:
-                with held(drop=True):
-                    _kill_workers(cluster)
-                raise
+            client = stack.enter_context(Client(cluster))
+            stack.enter_context(_killed_at_once(cluster))
+        yield client
+
+
+@contextmanager
+def _killed_at_once(cluster: LocalCluster) -> Iterator[None]:
+    """Have workers end at once where a signal ends the program; closing them is not cut short."""
+    try:
+        with _left_quietly():
+            yield
+    except KeyboardInterrupt:
+        with held(drop=True):
+            _kill_workers(cluster)
+        raise
 
 
 def _kill_workers(cluster: LocalCluster) -> None:
@@ -255,24 +266,46 @@ def _kill_workers(cluster: LocalCluster) -> None:
 @contextmanager
 def _cluster(config: RunConfig) -> Iterator[None]:
     """Train on the scheduler or the workers that the configuration asks for, else on threads."""
-    with ExitStack() as stack:
-        if config.workers is not None:
-            stack.enter_context(local_workers(config.workers))
-        elif config.scheduler is not None:
-            stack.enter_context(_client(config.scheduler))
-        try:
-            yield
-        except KeyboardInterrupt:  # what a cluster says of being left is no news
-            for name in ("distributed", "asyncio"):
-                logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-            raise
+    if config.workers is not None:
+        cluster: Any = local_workers(config.workers)
+    elif config.scheduler is not None:
+        cluster = _client(config.scheduler)
+    else:
+        cluster = nullcontext()
+    with cluster:
+        yield
 
 
-def _client(scheduler: str) -> Client:
+@contextmanager
+def _client(scheduler: str) -> Iterator[None]:
+    """Train on a scheduler that is there already."""
     try:
-        return Client(scheduler, timeout="10s")
+        with _left_quietly():
+            client = Client(scheduler, timeout="10s")
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"No Dask scheduler answers at scheduler={scheduler!r} ({error}). "
             "Check the address, or use --workers N to start one here."
         ) from error
+    with client, _left_quietly():
+        yield
+
+
+@contextmanager
+def _left_quietly() -> Iterator[None]:
+    """Keep what a cluster says of being left in the midst of work off the terminal."""
+    of_loops = logging.getLogger("asyncio")
+    of_loops.addFilter(_is_news)
+    try:
+        yield
+    except KeyboardInterrupt:
+        for logger in (of_loops, logging.getLogger("distributed")):  # to the end of the process
+            logger.setLevel(logging.CRITICAL + 1)
+        raise
+    finally:
+        of_loops.removeFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a message is not of tasks that a signal has cut short."""
+    return not stopping()

@@ -5,12 +5,15 @@ signal counts once it is. A fit that can be put down is `patient`: it goes on to
 firm, which is seconds away, and there it stops.
 """
 
+import _thread
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from queue import Empty, SimpleQueue
 from typing import Any, NoReturn
 
@@ -23,6 +26,7 @@ __all__ = [
     "patient",
     "sheltered",
     "stop_here",
+    "stopping",
     "terminable",
 ]
 
@@ -43,6 +47,7 @@ class _Told:
     def __init__(self) -> None:
         self.number: int | None = None  # the first signal that has not been raised
         self.urgent = False  # whether there was another
+        self.raised = False  # whether one has been, since `terminable` began
         self.holds = 0
         self.watch: SimpleQueue | None = None  # of a patient program; its put() may be re-entered
 
@@ -63,6 +68,7 @@ class _Told:
         assert self.number is not None
         kind = KINDS[signal.Signals(self.number)]
         self.forget()
+        self.raised = True
         raise kind
 
     def forget(self) -> None:
@@ -79,6 +85,7 @@ def terminable() -> Iterator[None]:
     Only in the main thread, and only signals that the program does not handle itself.
     """
     with _handled(_told.take):
+        _told.raised = False
         lost = sys.unraisablehook
         sys.unraisablehook = _sent_again(lost)
         try:
@@ -152,6 +159,11 @@ def _watch(queue: SimpleQueue) -> None:
         os.kill(os.getpid(), number)
 
 
+def stopping() -> bool:
+    """Say whether a signal is ending what is `terminable`."""
+    return _told.raised
+
+
 def stop_here() -> None:
     """Raise what a patient program has been told: it stands where it may stop."""
     if _in_main_thread() and _told.number is not None and not _told.holds:
@@ -181,6 +193,7 @@ def sheltered() -> Iterator[None]:
     They are born with the signals blocked; `daskalt.shelter` opens them to SIGTERM again once they
     have a session of their own.
     """
+    resource_tracker.ensure_running()  # or it opens the thread that starts it to both again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, KINDS)
     try:
         yield
@@ -200,7 +213,8 @@ def _handled(handler: Any) -> Iterator[None]:
         yield
     finally:
         for number, old in before.items():
-            signal.signal(number, old)
+            if signal.getsignal(number) is handler:
+                signal.signal(number, old)
 
 
 def _in_main_thread() -> bool:
@@ -213,8 +227,14 @@ def _sent_again(hook: Any) -> Any:
 
     def send(lost: Any) -> None:
         if lost.exc_type in numbers:
-            os.kill(os.getpid(), numbers[lost.exc_type])
+            # A thread without the locks of `threading`, which may be held here.
+            _thread.start_new_thread(_send_soon, (numbers[lost.exc_type],))
         else:
             hook(lost)
 
     return send
+
+
+def _send_soon(number: int) -> None:
+    time.sleep(0.05)  # where the exception was lost, it would be again
+    os.kill(os.getpid(), number)

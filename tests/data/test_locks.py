@@ -31,12 +31,16 @@ def rows():
     return X, (X[:, 0] > 0).astype(int)
 
 
+def refused(place, message):
+    with pytest.raises(InputError, match=message), locked(str(place)):
+        pytest.fail("had it twice")
+
+
 def test_a_place_is_given_back(tmp_path):
     place = tmp_path / "made" / "fit"
     for _ in range(2):
-        with locked(str(place)), pytest.raises(InputError, match="is at work in .*fit"):
-            with locked(str(place)):
-                pytest.fail("had it twice")
+        with locked(str(place)):
+            refused(place, "is at work in .*fit")
         assert not list(place.parent.iterdir())
 
 
@@ -59,9 +63,7 @@ def test_other_processes_are_kept_out_and_a_dead_one_keeps_nobody_out(tmp_path):
         cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as holder:  # fmt: skip
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match=f"process {holder.pid} on .*Wait for it or end it"):
-            with locked(place):
-                pass
+        refused(place, f"process {holder.pid} on .*Wait for it or end it")
         holder.communicate("")
     assert [path.name for path in tmp_path.iterdir()] == [".fit.lock"]
     with locked(place):
