@@ -108,7 +108,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     history_ : list of dict
         Loss, accuracy, seconds and bytes read of each pass.
     cost_ : dict
-        Passes, bytes, seconds and GFLOP/s that the fit took.
+        Passes, bytes, seconds and GFLOP/s that the fit took; of one that was resumed, all of it,
+        and after how many passes that was.
     n_iter_, n_layers_, n_outputs_, n_features_in_ : int
     out_activation_ : str
     feature_names_in_ : ndarray of str

@@ -262,7 +262,7 @@ def test_a_fit_over_its_limit_reads_nothing(place, monkeypatch):
 def test_weights_over_the_limit_are_not_even_made():
     table = unreadable(10_000, 50_000)
     model = MLPClassifier((400_000,), memory_limit="8GB")
-    with pytest.raises(PlanError, match=r"at the very least, 3 copies of the weights"):
+    with pytest.raises(PlanError, match=r"at the very least: 240 GB for 3 copies of the weights"):
         model.plan(table, classes=LABELS)
 
 

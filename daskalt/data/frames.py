@@ -139,8 +139,8 @@ class Roles:
             )
         if not features or len(set(wanted)) < len(wanted):
             raise InputError(
-                f"Features {_listed(features)}, target {target} and weight {weight} must differ as "
-                "columns, and at least one a feature."
+                f"Features {_listed(features)}, target {target} and weight {weight} must be "
+                "different columns, and at least one a feature."
             )
 
 
