@@ -1,21 +1,25 @@
 """Neural networks by alternating minimisation on data larger than memory."""
 
-__version__ = "0.1.0"  # first: parts of the package write it into the files that they make
+from importlib import import_module
 
-from daskalt.checkpoint import Checkpoints
-from daskalt.estimators import MLPClassifier, MLPRegressor
-from daskalt.model import load, save
-from daskalt.planning import Plan
-from daskalt.solvers import (
-    ADMM,
-    LBFGS,
-    BatchAltMin,
-    ConjugateGradient,
-    GradientDescent,
-    Newton,
-    SteepestDescent,
-    StochasticAltMin,
-)
+__version__ = "0.1.0"  # parts of the package write it into the files that they make
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the names below, for editors and type checkers
+    from daskalt.checkpoint import Checkpoints
+    from daskalt.estimators import MLPClassifier, MLPRegressor
+    from daskalt.model import load, save
+    from daskalt.plan import Plan
+    from daskalt.solvers import (
+        ADMM,
+        LBFGS,
+        BatchAltMin,
+        ConjugateGradient,
+        GradientDescent,
+        Newton,
+        SteepestDescent,
+        StochasticAltMin,
+    )
 
 __all__ = [
     "ADMM",
@@ -33,3 +37,34 @@ __all__ = [
     "load",
     "save",
 ]
+
+_HOMES = {
+    "Checkpoints": "checkpoint",
+    "MLPClassifier": "estimators",
+    "MLPRegressor": "estimators",
+    "Plan": "plan",
+    "load": "model",
+    "save": "model",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Return a public name or a module of the package, imported when it is first asked for.
+
+    Numba and distributed take a second to import, which `daskalt --help` need not wait for.
+    """
+    if name in __all__:
+        value = getattr(import_module(f"daskalt.{_HOMES.get(name, 'solvers')}"), name)
+        globals()[name] = value
+        return value
+    if not name.startswith("_"):
+        try:
+            return import_module(f"daskalt.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"daskalt.{name}":
+                raise
+    raise AttributeError(f"module 'daskalt' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,22 +5,15 @@ traceback and exits with 1; an interrupt with 130, SIGTERM with 143.
 """
 
 import argparse
-import json
 import os
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from daskalt import __version__
-from daskalt.config import load_config, read_overrides
 from daskalt.errors import DaskaltError
-from daskalt.model import load
-from daskalt.output import write_predictions
-from daskalt.report import quality
-from daskalt.running import open_rows, plan_run, run
-from daskalt.signals import Terminated, terminable
+from daskalt.signals import Terminated, leaving, terminable
 
 __all__ = ["main"]
 
@@ -33,26 +26,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments : sequence of str, optional
         Words of the command line; by default the process's own.
     """
+    with leaving():
+        options = _options(arguments)
+        from daskalt.commands import (
+            COMMANDS,
+            describe,
+        )  # with the libraries
+
+        try:
+            with terminable():
+                COMMANDS[options.command](options)
+            sys.stdout.flush()
+        except DaskaltError as error:
+            if options.debug:
+                raise
+            words = describe(error, options.command)
+            print(f"daskalt {options.command}: {words}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt as interrupt:
+            print(f"daskalt {options.command}: {_stopped(options)}", file=sys.stderr)
+            return 143 if isinstance(interrupt, Terminated) else 130
+        except BrokenPipeError:  # who reads our output has seen enough: `daskalt predict | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.call not in (_fit, _plan):
+    if rest and options.command not in ("fit", "plan"):
         parser.error(f"unrecognised arguments: {' '.join(rest)}")
-    try:
-        options.overrides = rest
-        with terminable():
-            options.call(options)
-        sys.stdout.flush()
-    except DaskaltError as error:
-        if options.debug:
-            raise
-        print(f"daskalt {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as interrupt:
-        print(f"daskalt {options.command}: {_stopped(options, interrupt)}", file=sys.stderr)
-        return 143 if isinstance(interrupt, Terminated) else 130
-    except BrokenPipeError:  # the reader of our output has seen enough: `daskalt predict | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    options.overrides = rest
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"daskalt {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    fit = _command(commands, "fit", _fit, "train as a YAML file says, and leave a run folder")
+    fit = _command(commands, "fit", "train as a YAML file says, and leave a run folder")
     fit.usage = "daskalt fit CONF [--key value ...] [--output FOLDER] [--overwrite] [--resume]"
     fit.epilog = (
         "Any key of the configuration can be given, before what the file says: "
@@ -78,13 +83,13 @@ def _parser() -> argparse.ArgumentParser:
         help="go on from the last checkpoint of a run that was cut short, to the same result",
     )
 
-    plan = _command(commands, "plan", _plan, "say what a fit would take, without reading X")
+    plan = _command(commands, "plan", "say what a fit would take, without reading X")
     plan.usage = "daskalt plan CONF [--key value ...] [--json]"
     plan.epilog = "Exits with 2 where the fit would take more memory than there may be."
     plan.add_argument("config", metavar="CONF", help="YAML file, as for fit")
     plan.add_argument("--json", action="store_true", help="print JSON, not a table")
 
-    predict = _command(commands, "predict", _predict, "write the predictions of a fitted model")
+    predict = _command(commands, "predict", "write the predictions of a fitted model")
     predict.add_argument("model", metavar="MODEL", help="run folder or saved model")
     predict.add_argument("X", help="path or URL of a Zarr array, or of a group with an array X")
     predict.add_argument(
@@ -100,11 +105,11 @@ def _parser() -> argparse.ArgumentParser:
         help="predict in the order of a store that was shuffled when it was ingested",
     )
 
-    evaluate = _command(commands, "evaluate", _evaluate, "print loss and accuracy or R² as JSON")
+    evaluate = _command(commands, "evaluate", "print loss and accuracy or R² as JSON")
     evaluate.add_argument("model", metavar="MODEL", help="run folder or saved model")
     evaluate.add_argument("data", metavar="DATA", help="Zarr group with arrays X and y")
 
-    ingest = _command(commands, "ingest", _ingest, "convert files to shuffled Zarr")
+    ingest = _command(commands, "ingest", "convert files to shuffled Zarr")
     ingest.add_argument(
         "inputs",
         metavar="INPUT",
@@ -133,74 +138,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: Any, name: str, call: Any, words: str) -> argparse.ArgumentParser:
+def _command(commands: Any, name: str, words: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=words, description=words, allow_abbrev=False)
     parser.add_argument("--debug", action="store_true", help="show the traceback of any error")
-    parser.set_defaults(call=call)
     return parser
 
 
-def _fit(options: argparse.Namespace) -> None:
-    overrides = read_overrides(options.overrides)
-    if options.output is not None:
-        overrides["output"] = options.output
-    config = load_config(options.config, overrides)
-    report = run(config, overwrite=options.overwrite, resume=options.resume)
-    cost = report["cost"]
-    print(f"Trained {cost['passes']} passes in {cost['seconds']:.1f} s.")
-    if "held_out" in report:
-        print(f"On {report['rows']['held_out']} held-out rows: {_words(report['held_out'])}.")
-    print(f"Everything is in {config.output}")
-
-
-def _plan(options: argparse.Namespace) -> None:
-    config = load_config(options.config, read_overrides(options.overrides))
-    project, plan = plan_run(config)
-    print(json.dumps(plan.as_dict(), indent=2) if options.json else plan, flush=True)
-    project.check(plan)
-
-
-def _predict(options: argparse.Namespace) -> None:
-    model = _model(options.model)
-    write_predictions(
-        model,
-        options.X,
-        options.output,
-        proba=options.proba,
-        overwrite=options.overwrite,
-        stored_order=options.stored_order,
-    )
-
-
-def _evaluate(options: argparse.Namespace) -> None:
-    model = _model(options.model)
-    table = open_rows(options.data, "DATA")
-    score = quality(model, model._score(table, None, None))
-    print(json.dumps({"rows": table.n_rows, **score}))
-
-
-def _ingest(options: argparse.Namespace) -> None:
-    from daskalt.data.ingest import ingest
-
-    table = ingest(
-        options.inputs,
-        options.destination,
-        target=_one_or_several(options.target),
-        features=_one_or_several(options.features),
-        weight=options.weight,
-        dtype=options.dtype,
-        shuffle=options.shuffle,
-        seed=options.seed,
-        chunk_rows=options.chunk_rows,
-        overwrite=options.overwrite,
-        progress=True,
-    )
-    print(f"{options.destination}: {table.n_rows} rows of {table.X.shape[1]} features")
-
-
-def _stopped(options: argparse.Namespace, interrupt: KeyboardInterrupt) -> str:
+def _stopped(options: argparse.Namespace) -> str:
     """What to tell of a command that was stopped: how to go on, where it can."""
-    if options.call is not _fit or not str(interrupt):
+    if options.command != "fit":
         return "interrupted"
     words = ["daskalt", "fit", options.config]
     if options.output is not None:
@@ -208,21 +154,6 @@ def _stopped(options: argparse.Namespace, interrupt: KeyboardInterrupt) -> str:
     if options.overwrite:
         words.append("--overwrite")
     return f"stopped. Go on with:\n{shlex.join([*words, *options.overrides, '--resume'])}"
-
-
-def _one_or_several(names: list[str] | None) -> Any:
-    return names[0] if names and len(names) == 1 else names
-
-
-def _model(folder: str) -> Any:
-    """The model of a run folder, or of a folder that ``daskalt.save`` wrote."""
-    place = Path(folder)
-    return load(place / "model" if (place / "model").is_dir() else place)
-
-
-def _words(quality: dict[str, float]) -> str:
-    names = {"loss": "loss", "accuracy": "accuracy", "r2": "R²"}
-    return ", ".join(f"{names[k]} {v:.4f}" for k, v in quality.items() if k in names)
 
 
 if __name__ == "__main__":

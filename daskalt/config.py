@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -19,7 +19,7 @@ from daskalt.model import ESTIMATORS
 from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES, LineSearch, Rule, Schedule
 from daskalt.solvers import SOLVERS
 
-__all__ = ["DataConfig", "RunConfig", "load_config", "read_overrides"]
+__all__ = ["DataConfig", "RunConfig", "load_config", "parameter_names", "read_overrides"]
 
 # Parameters that take these take their names as well.
 NAMED: dict[type, dict[str, Any]] = {
@@ -276,7 +276,7 @@ def _check_section(
 
 def _unknown(prefix: str, key: Any, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(str(key), known, 1)
-    nested = [k for k in _parameter_names() if k == key] if not prefix else []
+    nested = [k for k in parameter_names()[0] if k == key] if not prefix else []
     if nested:
         guess = f" Did you mean parameters.{key}?"
     else:
@@ -284,8 +284,14 @@ def _unknown(prefix: str, key: Any, known: Sequence[str]) -> str:
     return f"Unknown key {prefix}{key}.{guess} The keys here are {', '.join(known)}."
 
 
-def _parameter_names() -> set[str]:
-    return {name for kind in ESTIMATORS.values() for name in inspect.signature(kind).parameters}
+def parameter_names() -> tuple[list[str], list[str]]:
+    """Return the names of the parameters of estimators, and of solvers."""
+    kinds = {type(make()) for make in SOLVERS.values()}
+    return _names_of(ESTIMATORS.values()), _names_of(kinds)
+
+
+def _names_of(kinds: Iterable[type]) -> list[str]:
+    return sorted({name for kind in kinds for name in inspect.signature(kind).parameters})
 
 
 def _fits(value: Any, hint: Any) -> bool:

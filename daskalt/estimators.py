@@ -114,7 +114,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     history_ : list of dict
         Loss, accuracy, seconds and bytes read of each pass.
     cost_ : dict
-        Passes, bytes, seconds and GFLOP/s that the fit took.
+        Passes, bytes, seconds and GFLOP/s that the fit took; of one that was resumed, all of it,
+        and after how many passes that was.
     n_iter_, n_layers_, n_outputs_, n_features_in_ : int
     stop_reason_ : str
         Why the fit ended, and where its weights are from if these are not the last.

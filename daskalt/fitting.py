@@ -17,7 +17,7 @@ from daskalt.data.watch import Watch
 from daskalt.errors import (
     DivergenceError,
 )
-from daskalt.keeping import Keeper, stoppable
+from daskalt.keeping import Keeper
 from daskalt.kernels.workspace import release
 from daskalt.monitor import Monitor
 from daskalt.preparing import Held, count_rows
@@ -109,6 +109,8 @@ def train(
     began = time.perf_counter()
     if monitor.history:
         began -= monitor.history[-1]["total_seconds"]
+    if position is not None:
+        began -= position.seconds
     steps = job.reading.plan(job.table, job.bounds, passes.start).steps
     bar = tqdm(
         total=steps * len(passes),
@@ -118,7 +120,7 @@ def train(
         disable=not job.verbose,
     )
     monitor.state = state
-    with bar, _ended_by_divergence(monitor), stoppable(job.keeper), listen(bar.update) as topic:
+    with bar, _ended_by_divergence(monitor), listen(bar.update) as topic:
         for result in run_passes(
             job.solver,
             job.problem,

@@ -3,24 +3,27 @@
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from daskalt.checkpoint import Checkpoint, Checkpoints
 from daskalt.data.watch import Watch
 from daskalt.errors import CheckpointWarning, ClusterError
 from daskalt.reduction import fetch
-from daskalt.signals import terminable
+from daskalt.signals import held, patient, stop_here, terminable
 from daskalt.solvers.base import Solver
-from daskalt.solvers.loop import HALT_SECONDS, Pace, fetched
+from daskalt.solvers.loop import Pace, fetched
 from daskalt.solvers.pass_graph import Branch, Position
 from daskalt.versions import versions
 
 __all__ = ["Keeper", "Standing", "checkpoint_types", "stoppable"]
 
 
+REST_SECONDS = 3.0  # of a graph, about: what Ctrl-C waits for
+
+
 class Standing(NamedTuple):
-    """A fit between two graphs: handles of its state and of the best one, and its history."""
+    """A fit between two graphs: handles or values of its state and of the best one, its history."""
 
     state: Any
     best: Any
@@ -50,14 +53,16 @@ class Keeper:
         self.identity = identity
         self.storage: Any = None  # what the solver keeps for each row
         self.watch = watch
+        self.resumed: Checkpoint | None = None  # what the fit goes on from
         self._saved = time.monotonic()
-        self._unsaved: tuple[Standing, Position | None] | None = None
+        self._unsaved: tuple[Standing, Position | None] | None = None  # values: no cluster is asked
+        self._best: tuple[Any, Any] = (None, None)  # the handle and the value of the best state
 
     @property
     def pace(self) -> Pace:
         """How often the fit should stand where it can be put down."""
         minutes = self.checkpoints.every_minutes
-        seconds = HALT_SECONDS if minutes is None else min(HALT_SECONDS, 60 * minutes)
+        seconds = REST_SECONDS if minutes is None else min(REST_SECONDS, 60 * minutes)
         return Pace(self.checkpoints.every_steps, seconds)
 
     def resume(self) -> Checkpoint | None:
@@ -71,50 +76,74 @@ class Keeper:
                 CheckpointWarning,
                 stacklevel=3,
             )
+        self.resumed = saved
         return saved
 
+    def earlier(self, cost: dict[str, Any]) -> dict[str, Any]:
+        """Return what ``cost_`` says otherwise of a fit that was resumed: it counts all of it."""
+        if self.resumed is None:
+            return {}
+        history, position = self.resumed.history, self.resumed.position
+        seconds = history[-1]["total_seconds"] if history else 0.0
+        seconds += 0.0 if position is None else position.seconds
+        return {"seconds": cost["seconds"] + seconds, "resumed_after": len(history)}
+
     def halt(self, fit: Standing, position: Position) -> None:
-        """Take note of where the fit stands within a pass, and put that down if it is time."""
-        fit = fit._replace(history=list(fit.history))  # which grows before the next halt
-        self._unsaved = (fit, position)
+        """Take note of where the fit stands within a pass, and put that down if it is time.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If the program has been told to stop: this is where it can.
+        """
+        self._unsaved = (self._values(fit), fetched(position))
         every, minutes = self.checkpoints.every_steps, self.checkpoints.every_minutes
         old = minutes is not None and time.monotonic() - self._saved >= 60 * minutes
         if old or (every is not None and position.steps % every == 0 and not position.blocks):
-            self.save(fit, position)
+            self._write(*self._unsaved)
+        stop_here()
 
-    def save(
-        self, fit: Standing, position: Position | None = None, *, finished: bool = False
-    ) -> None:
-        """Put the fit down; without a position it stands between two passes."""
-        self._unsaved = (fit, position)
-        self.watch.check()  # what changed rows led to must not be gone on from
+    def save(self, fit: Standing, *, finished: bool = False) -> None:
+        """Put the fit down where it stands between two passes, and stop there if told to."""
+        self._unsaved = (self._values(fit), None)
+        self._write(*self._unsaved, finished)
+        stop_here()
+
+    def _values(self, fit: Standing) -> Standing:
+        """The fit with values in place of handles, and the history as it is now."""
         state = fetch(fit.state)
-        best = state if fit.best is fit.state else fetch(fit.best)
+        if fit.best is not self._best[0]:
+            self._best = (fit.best, state if fit.best is fit.state else fetch(fit.best))
+        return Standing(state, self._best[1], list(fit.history))
+
+    def _write(self, fit: Standing, position: Position | None, finished: bool = False) -> None:
+        """Write a checkpoint, whole whatever signals come."""
+        self.watch.check()  # what changed rows led to must not be gone on from
         passed = position is None and self.storage is not None
-        if passed:
-            self.storage.commit(len(fit.history))
-        elif self.storage is not None:
-            self.storage.flush()
-        self.checkpoints.save(
-            Checkpoint(
-                self.identity,
-                self.solver.detach(state),
-                fit.history,
-                None if position is None else fetched(position),
-                None if best is None else self.solver.detach(best),
-                finished,
-                versions(),
-            ),
-            alone=passed,  # the variables of earlier iterations are overwritten from now on
-        )
-        self._unsaved = None
-        self._saved = time.monotonic()
+        with held():
+            if passed:
+                self.storage.commit(len(fit.history))
+            elif self.storage is not None:
+                self.storage.flush()
+            self.checkpoints.save(
+                Checkpoint(
+                    self.identity,
+                    self.solver.detach(fit.state),
+                    fit.history,
+                    position,
+                    None if fit.best is None else self.solver.detach(fit.best),
+                    finished,
+                    versions(),
+                ),
+                alone=passed,  # the variables of earlier iterations are overwritten from now on
+            )
+            self._unsaved = None
+            self._saved = time.monotonic()
 
     def rescue(self) -> str:
         """Put down what has not been yet, and say where the fit can go on."""
         if self._unsaved is not None:
-            with suppress(ClusterError):  # an earlier checkpoint has to do
-                self.save(*self._unsaved)
+            self._write(*self._unsaved)
         return (
             f"stopped; the checkpoint in {self.checkpoints.location} is where "
             "fit(..., resume=True) goes on"
@@ -128,12 +157,18 @@ def checkpoint_types(solver: Solver) -> tuple[type, ...]:
 
 @contextmanager
 def stoppable(keeper: Keeper | None) -> Iterator[None]:
-    """Put a fit down before Ctrl-C or SIGTERM ends it."""
+    """Put a fit down before Ctrl-C or SIGTERM ends it, where it next stands or stood last."""
     if keeper is None:
         yield
         return
     try:
-        with terminable():
-            yield
+        with terminable(), patient():
+            try:
+                yield
+            except ClusterError:
+                stop_here()  # the signal has reached the workers, too
+                raise
     except KeyboardInterrupt as interrupt:
-        raise type(interrupt)(keeper.rescue()) from interrupt
+        with held(drop=True):
+            told = keeper.rescue()
+        raise type(interrupt)(told) from interrupt

@@ -200,8 +200,9 @@ def _scoring(work: Work, threads: int) -> dict[str, int]:
 def _gathered(work: Work) -> dict[str, int]:
     """What the client of a cluster holds: graphs, and the state that they start from."""
     tasks = min(GRAPH_TASKS, _pass_tasks(work))
-    # In the graph, packed, sent, at the scheduler, fetched, and where the fit would go back to.
-    copies = 7 if work.checkpoints else 6
+    # In the graph, packed, sent, at the scheduler, fetched, and where the fit would go back to;
+    # where it last stood, and the best.
+    copies = 8 if work.checkpoints else 6
     return {"graph": 2 * tasks * TASK_BYTES, "states": copies * work.rehearsal.state}
 
 

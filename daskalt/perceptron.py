@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 
 from daskalt.checkpoint import Checkpoints, checksum
 from daskalt.data.fingerprint import fingerprint
+from daskalt.data.locks import alone_in
 from daskalt.data.opening import open_table
 from daskalt.data.store import absolute
 from daskalt.data.survey import check_weights
@@ -21,7 +22,7 @@ from daskalt.data.watch import Watch
 from daskalt.errors import InputError
 from daskalt.fitted import Fitted
 from daskalt.fitting import Training, begin, identify, train
-from daskalt.keeping import Keeper
+from daskalt.keeping import Keeper, stoppable
 from daskalt.kernels.threads import blas_threads
 from daskalt.monitor import Monitor
 from daskalt.planning import current_machine
@@ -93,7 +94,7 @@ class BaseMLP(PreparedMLP):
             If the numbers overflow.
         """
         self._check_parameters()
-        with on(client):
+        with on(client), self._alone():
             # Whatever goes wrong, this estimator stays as it is.
             fitted = copy.copy(self)
             fitted._fit(X, y, sample_weight, eval_set, resume)
@@ -115,6 +116,8 @@ class BaseMLP(PreparedMLP):
             state = self._train(job, start, passes, monitor, bool(resume))
         self._finish(job.problem, state, monitor)
         self._charge(began, job.table, job.bounds, solver, job.problem)
+        if job.keeper is not None:
+            self.cost_ |= job.keeper.earlier(self.cost_)
 
     def _job(
         self,
@@ -181,6 +184,12 @@ class BaseMLP(PreparedMLP):
         )
         return job, start, passes
 
+    def _alone(self) -> contextlib.AbstractContextManager:
+        """Keep other fits out of where this one puts itself down, and what it keeps of rows."""
+        place = getattr(self.checkpoint, "location", self.checkpoint)
+        places = [place, get_solver(self.solver).kept_at]
+        return alone_in(absolute(str(place)) for place in places if place is not None)
+
     def _checkpoints(self, solver: Solver, resume: bool | None) -> Checkpoints | None:
         """Where the fit's checkpoints are kept, if they are."""
         if resume is not None and not isinstance(resume, bool | np.bool_):
@@ -226,7 +235,8 @@ class BaseMLP(PreparedMLP):
             state = solver.attach(state, storage)
             if saved is not None and saved.finished:
                 return state
-            return train(job, state, range(len(monitor.history), passes), monitor, position)
+            with stoppable(keeper):
+                return train(job, state, range(len(monitor.history), passes), monitor, position)
 
     @contextlib.contextmanager
     def _storage(self, job: Training, resume: bool) -> Iterator[Any]:

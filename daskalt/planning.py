@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +22,7 @@ from daskalt.limits import (
     worker_limit,
 )
 from daskalt.peaks import BEFORE, Machine, Work, client_peak, worker_peak
+from daskalt.plan import Plan
 from daskalt.preparing import all_blocks, count_rows
 from daskalt.reduction import active_client, in_this_process, parallelism
 from daskalt.rehearsal import Rehearsal, rehearse
@@ -30,117 +31,9 @@ from daskalt.solvers.loop import Reading, WholeBlocks
 
 __all__ = ["Plan", "Project", "current_machine"]
 
+ITSELF = "the process itself, Python with its libraries"
+SMALL = 0.25  # share of the process that weights must have to be what there is no room for
 LEAST_COPIES = 3  # of the weights that every method has; more than the limit is refused unrehearsed
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a fit will take.
-
-    Attributes
-    ----------
-    rows, features, outputs : int
-        Of the rows to train on.
-    blocks : int
-        Tasks that read rows in a pass.
-    steps : int
-        Steps of a pass.
-    batch_size : int
-        Rows of a step, nearly.
-    passes : int
-        Passes that the fit makes unless it stops before.
-    bytes_read, bytes_written : int
-        Of all these passes, copies of the rows to scratch included.
-    flops : float
-        Floating-point operations of all passes.
-    z_bytes, scratch_bytes : int
-        Room on disk for what the solver keeps for each row, and for copies of the rows.
-    client_bytes : int
-        Peak memory of the process that fits.
-    worker_bytes : int or None
-        Peak memory of the largest worker process; None where threads do the work.
-    parts, worker_parts : dict of str to int
-        What these peaks are made of.
-    memory_limit : int
-        What the process that is nearest to its limit may take.
-    limit_source : str
-        Who says so.
-    worker_limit : int or None
-        What a worker may take; None where there are none, or nobody says.
-    worker_limit_source : str or None
-    """
-
-    rows: int
-    features: int
-    outputs: int
-    blocks: int
-    steps: int
-    batch_size: int
-    passes: int
-    bytes_read: int
-    bytes_written: int
-    flops: float
-    z_bytes: int
-    scratch_bytes: int
-    client_bytes: int
-    worker_bytes: int | None
-    parts: dict[str, int]
-    worker_parts: dict[str, int] | None
-    memory_limit: int
-    limit_source: str
-    worker_limit: int | None = None
-    worker_limit_source: str | None = None
-
-    @property
-    def fits(self) -> bool:
-        """Whether every process stays within its limit."""
-        worker_fits = self.worker_bytes is None or self.worker_limit is None
-        return self.client_bytes <= self.memory_limit and (
-            worker_fits or self.worker_bytes <= self.worker_limit  # type: ignore[operator]
-        )
-
-    @property
-    def peak_bytes(self) -> int:
-        """The higher of the two peaks."""
-        return max(self.client_bytes, self.worker_bytes or 0)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as JSON has it."""
-        return asdict(self) | {"fits": self.fits}
-
-    def table(self) -> str:
-        """Return the plan as lines of text."""
-        lines = [
-            ("rows × features → outputs", f"{self.rows:,} × {self.features:,} → {self.outputs:,}"),
-            ("passes", f"{self.passes}"),
-            (
-                "a pass",
-                f"{self.steps:,} steps of {self.batch_size:,} rows, read in {self.blocks:,} tasks",
-            ),
-            ("read", describe_bytes(self.bytes_read)),
-            ("written", describe_bytes(self.bytes_written)),
-            ("operations", f"{self.flops:.3g}"),
-            ("z on disk", describe_bytes(self.z_bytes)),
-            ("scratch on disk", describe_bytes(self.scratch_bytes)),
-            *_peak_lines("peak of this process", self.client_bytes, self.parts),
-            ("  limit", f"{describe_bytes(self.memory_limit)} ({self.limit_source})"),
-        ]
-        if self.worker_bytes is not None:
-            lines += _peak_lines("peak of a worker", self.worker_bytes, self.worker_parts or {})
-            if self.worker_limit is not None:
-                limit = f"{describe_bytes(self.worker_limit)} ({self.worker_limit_source})"
-                lines.append(("  limit", limit))
-        width = max(len(name) for name, _ in lines)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
-
-    def __str__(self) -> str:
-        return self.table()
-
-
-def _peak_lines(name: str, total: int, parts: dict[str, int]) -> Iterator[tuple[str, str]]:
-    yield name, describe_bytes(total)
-    for part, size in parts.items():
-        yield f"  {part}", describe_bytes(size)
 
 
 def current_machine() -> Machine:
@@ -219,7 +112,7 @@ class Project:
         Raises
         ------
         PlanError
-            If the weights alone are too large for the limit.
+            If a few copies of the weights are too large for the limit already.
         """
         self.refuse_weights()
         rehearsal = self.rehearsal
@@ -292,14 +185,19 @@ class Project:
         return staged_bytes(self.table) + held
 
     def refuse_weights(self) -> None:
-        """Raise PlanError if a few copies of the weights are too much, before one is made."""
+        """Raise PlanError if a few copies of the weights are too much, before one is made.
+
+        Not where the process itself is what there is no room for: the plan says so, and how much.
+        """
         network = self.problem.network
         size = LEAST_COPIES * sum(network.sizes) * self.problem.dtype.itemsize
         limit = self.given or process_limit()
-        if resident() + size > limit.bytes:
+        before = resident()
+        if before + size > limit.bytes and size > SMALL * before:
             raise PlanError(
-                f"This fit would take {describe_bytes(resident() + size)} of memory at the very "
-                f"least, {LEAST_COPIES} copies of the weights of layers {network.widths}. "
+                f"This fit would take {describe_bytes(before + size)} of memory at the very "
+                f"least: {describe_bytes(size)} for {LEAST_COPIES} copies of the weights of layers "
+                f"{network.widths}, and {describe_bytes(before)} for {ITSELF}. "
                 f"The limit is {describe_bytes(limit.bytes)} ({limit.source}). Take smaller "
                 "hidden_layer_sizes, or give it more memory."
             )
@@ -334,9 +232,15 @@ class Project:
             if other.fits:
                 return f"{words} would take {describe_bytes(other.peak_bytes)}."
             smallest = min(smallest, other, key=lambda p: p.peak_bytes)
+        least = f"No other sizes fit; the least found is {describe_bytes(smallest.peak_bytes)}"
+        itself = _itself(smallest)
+        if itself < smallest.peak_bytes / 2:
+            return f"{least}. Take smaller hidden_layer_sizes, or give it more memory."
+        cure = "set memory_limit to" if self.given is not None else "give it"
+        enough = -(-smallest.peak_bytes // 10**7) * 10**7
         return (
-            f"No other sizes fit; the least found is {describe_bytes(smallest.peak_bytes)}. Take "
-            "smaller hidden_layer_sizes, or give it more memory."
+            f"{least}, of which {describe_bytes(itself)} are {ITSELF}, which no choice of sizes "
+            f"makes smaller: {cure} {describe_bytes(enough)} or more."
         )
 
     def _changes(self, plan: Plan) -> Iterator[tuple]:
@@ -369,6 +273,14 @@ class Project:
                 yield f"{words}{batch}{chunks}", size, limit, other, machine
                 if machine.threads > 1:
                     yield f"{words}{batch}{fewer}, {chunks}", size, limit, other, few
+
+
+def _itself(plan: Plan) -> int:
+    """What the process with the higher peak has before the fit, and comes to load."""
+    parts = plan.parts
+    if plan.worker_parts is not None and plan.peak_bytes == plan.worker_bytes:
+        parts = plan.worker_parts
+    return parts[BEFORE] + parts.get("libraries", 0)
 
 
 def _smaller(size: int) -> list[int]:

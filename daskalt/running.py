@@ -1,10 +1,13 @@
 """One configured run, from data to a whole run folder."""
 
+import logging
+import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import yaml
 from distributed import Client, LocalCluster
 
 from daskalt.config import DataConfig, RunConfig
+from daskalt.data.locks import locked
 from daskalt.data.sources import as_table
 from daskalt.data.store import absolute, storage_errors
 from daskalt.data.table import Table
@@ -23,6 +27,7 @@ from daskalt.model import save
 from daskalt.peaks import Machine
 from daskalt.planning import Plan, Project, current_machine
 from daskalt.report import quality, save_learning_curve, write_json, write_metrics
+from daskalt.signals import held, sheltered, stopping
 from daskalt.solvers import get_solver
 from daskalt.versions import versions
 
@@ -55,38 +60,54 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
     DaskaltError
         Of the kind that says what is wrong; the old run folder, if any, stays.
     """
-    _check_place(config, overwrite)
-    tables = None if config.data.train is None else _own_tables(config.data)
     # Asked to overwrite, a run starts anew; unasked it does not replace one that was cut short.
     going_on = True if resume else (False if overwrite else None)
-    with _checkpoint(config), whole_folder(config.output) as folder, _cluster(config):
-        train, test = tables or _example_tables(config.data, folder)
-        report = _fit(config, train, test, going_on)
-        with storage_errors(config.output):
-            _write(config, report, folder)
+    with ExitStack() as end, locked(absolute(config.output)):
+        _check_place(config, overwrite)
+        tables = None if config.data.train is None else _own_tables(config.data)
+        with _clearing(config), whole_folder(config.output) as folder:
+            with _cluster(config):
+                train, test = tables or _example_tables(config.data, folder)
+                report = _fit(config, train, test, going_on)
+                with held(), storage_errors(config.output):  # there are imports in it
+                    _write(config, report, folder)
+            end.enter_context(held(drop=True))  # too late to stop: the folder appears
     return report
 
 
-@contextmanager
-def _checkpoint(config: RunConfig) -> Iterator[None]:
-    """Have the fit put down beside the run folder, where it has no place of its own for that."""
+def checkpoint_of(config: RunConfig) -> Path | None:
+    """Return where a run puts its fit down that names no place for that: beside its folder."""
     estimator = config.estimator
     if estimator.checkpoint is not None or get_solver(estimator.solver).kept_at is not None:
+        return None
+    output = Path(config.output).resolve()
+    return output.with_name(f"{output.name}.checkpoint")
+
+
+@contextmanager
+def _clearing(config: RunConfig) -> Iterator[None]:
+    """Remove the checkpoints beside the run folder once that is complete."""
+    yield
+    place = checkpoint_of(config)
+    if place is not None:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def _kept(config: RunConfig) -> Iterator[None]:
+    """Have the fit put down beside the run folder, which the configuration does not come to say.
+
+    It would mean that place for runs with another folder, too.
+    """
+    place, estimator = checkpoint_of(config), config.estimator
+    if place is None:
         yield
         return
-    place = checkpoint_place(config)
     estimator.checkpoint = str(place)
     try:
         yield
     finally:
         estimator.checkpoint = None
-    shutil.rmtree(place, ignore_errors=True)
-
-
-def checkpoint_place(config: RunConfig) -> Path:
-    """Return where the checkpoints of a run are that names no other place."""
-    output = Path(config.output).resolve()
-    return output.with_name(f"{output.name}.checkpoint")
 
 
 def plan_run(config: RunConfig) -> tuple[Project, Plan]:
@@ -120,7 +141,8 @@ def _fit(
     # Rows that choose the weights cannot judge them: early stopping holds out rows of its own.
     watched = None if estimator.early_stopping else test
     began = time.time()
-    estimator.fit(train, eval_set=watched, resume=resume)
+    with _kept(config):
+        estimator.fit(train, eval_set=watched, resume=resume)
     report: dict[str, Any] = {
         "estimator": type(estimator).__name__,
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
@@ -203,36 +225,87 @@ def local_workers(count: int) -> Iterator[Client]:
     """
     # In some CPython 3.11 the profiler of a worker can lock it up for good: garbage collected while
     # it lists the threads' frames waits for a lock that it holds itself.
-    with (
-        dask.config.set({"distributed.worker.profile.enabled": False}),
-        LocalCluster(
-            n_workers=count,
-            threads_per_worker=1,
-            # None would be port 8787 of every interface, and the port of another run.
-            dashboard_address=f"{LOOPBACK}:0",
-            worker_dashboard_address=f"{LOOPBACK}:0",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set({"distributed.worker.profile.enabled": False}))
+        with held(), sheltered():  # half a cluster could not be ended
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=count,
+                    threads_per_worker=1,
+                    preload="daskalt.shelter",
+                    # None would be port 8787 of every interface, and the port of another run.
+                    dashboard_address=f"{LOOPBACK}:0",
+                    worker_dashboard_address=f"{LOOPBACK}:0",
+                )
+            )
+            client = stack.enter_context(Client(cluster))
+            stack.enter_context(_killed_at_once(cluster))
         yield client
+
+
+@contextmanager
+def _killed_at_once(cluster: LocalCluster) -> Iterator[None]:
+    """Have workers end at once where a signal ends the program; closing them is not cut short."""
+    try:
+        with _left_quietly():
+            yield
+    except KeyboardInterrupt:
+        with held(drop=True):
+            _kill_workers(cluster)
+        raise
+
+
+def _kill_workers(cluster: LocalCluster) -> None:
+    """End workers whatever they are doing, which nobody waits for any more."""
+    for nanny in cluster.workers.values():
+        nanny.close_gracefully()  # or it would start another
+        with suppress(ProcessLookupError, TypeError):  # gone, or not there yet
+            os.kill(nanny.pid, signal.SIGKILL)
 
 
 @contextmanager
 def _cluster(config: RunConfig) -> Iterator[None]:
     """Train on the scheduler or the workers that the configuration asks for, else on threads."""
-    if config.scheduler is None and config.workers is None:
-        yield
-        return
     if config.workers is not None:
-        with local_workers(config.workers):
-            yield
-        return
+        cluster: Any = local_workers(config.workers)
+    elif config.scheduler is not None:
+        cluster = _client(config.scheduler)
+    else:
+        cluster = nullcontext()
+    with cluster:
+        yield
+
+
+@contextmanager
+def _client(scheduler: str) -> Iterator[None]:
+    """Train on a scheduler that is there already."""
     try:
-        client = Client(config.scheduler, timeout="10s")
+        with _left_quietly():
+            client = Client(scheduler, timeout="10s")
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"No Dask scheduler answers at scheduler={config.scheduler!r} ({error}). "
+            f"No Dask scheduler answers at scheduler={scheduler!r} ({error}). "
             "Check the address, or use --workers N to start one here."
         ) from error
-    with client:
+    with client, _left_quietly():
         yield
+
+
+@contextmanager
+def _left_quietly() -> Iterator[None]:
+    """Keep what a cluster says of being left in the midst of work off the terminal."""
+    of_loops = logging.getLogger("asyncio")
+    of_loops.addFilter(_is_news)
+    try:
+        yield
+    except KeyboardInterrupt:
+        for logger in (of_loops, logging.getLogger("distributed")):  # to the end of the process
+            logger.setLevel(logging.CRITICAL + 1)
+        raise
+    finally:
+        of_loops.removeFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a message is not of tasks that a signal has cut short."""
+    return not stopping()

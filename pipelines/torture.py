@@ -1,8 +1,8 @@
 """Do harm to fits on purpose, and see whether anything is lost.
 
-`python -m pipelines.torture` kills workers and clients at random moments, fills a disk, flips bits,
-takes stores away and changes them under fits, and holds fits to their memory; every check prints a
-table with what came of it.
+`python -m pipelines.torture` kills workers and clients at random moments, presses Ctrl-C, fills a
+disk, flips bits, takes stores away and changes them under fits, and holds fits to their memory;
+every check prints a table with what came of it.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from pipelines.benchmark.tables import markdown, write
 from pipelines.harm.clients import check_clients
 from pipelines.harm.disk import check_disk
 from pipelines.harm.flips import check_flips
+from pipelines.harm.interrupts import check_interrupts
 from pipelines.harm.limits import check_limits
 from pipelines.harm.plans import check_plans
 from pipelines.harm.stores import check_stores
@@ -22,6 +23,7 @@ from pipelines.harm.workers import check_workers
 CHECKS = {
     "workers": check_workers,
     "clients": check_clients,
+    "interrupts": check_interrupts,
     "disk": check_disk,
     "flips": check_flips,
     "stores": check_stores,

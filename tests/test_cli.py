@@ -2,7 +2,10 @@
 
 import csv
 import json
+import logging
+import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 import daskalt
 from daskalt import Checkpoints, cli, running
 from daskalt.config import load_config, read_overrides
+from daskalt.data.locks import locked
 from daskalt.errors import ConfigError, InputError
 from daskalt.monitor import Monitor
 
@@ -358,6 +362,146 @@ def test_sigterm_puts_a_run_down(tmp_path):
     }
 
 
+def test_the_place_of_checkpoints_is_not_configured_by_being_left_out(tmp_path, monkeypatch):
+    """A resolved configuration run elsewhere left its checkpoints beside the first run."""
+    assert cli.main(["fit", write_config(tmp_path)]) == 0
+    resolved = tmp_path / "run" / "config.yaml"
+    assert yaml.safe_load(resolved.read_text())["parameters"]["checkpoint"] is None
+    places, save = [], Checkpoints.save
+
+    def watched(self, *arguments, **options):
+        places.append(Path(self.location).name)
+        save(self, *arguments, **options)
+
+    monkeypatch.setattr(Checkpoints, "save", watched)
+    output = str(tmp_path / "other")
+    words = ["--output", output, "--parameters.random_state", "1"]
+    assert cli.main(["fit", str(resolved), *words]) == 0
+    assert set(places) == {"other.checkpoint"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["conf.yaml", "other", "run"]
+
+
+def test_a_resumed_run_says_so_and_reports_all_of_it(tmp_path, monkeypatch, capsys):
+    config = write_config(tmp_path, parameters=QUICK["parameters"] | {"max_iter": 5})
+    see = Monitor.see
+
+    def failing(self, result, record):
+        if result.number == 3:
+            raise KeyboardInterrupt
+        return see(self, result, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Monitor, "see", failing)
+        assert cli.main(["fit", config]) == 130
+    assert cli.main(["fit", config, "--resume"]) == 0
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    cost = report["cost"]
+    assert (cost["passes"], cost["resumed_after"]) == (5, 3)
+    assert cost["seconds"] >= report["last_pass"]["total_seconds"] >= cost["training_seconds"]
+    assert "3 of them before it was resumed" in capsys.readouterr().out
+
+
+def test_two_runs_in_one_folder(tmp_path, capsys):
+    config = write_config(tmp_path)
+    with locked(str(tmp_path / "run")):
+        error = refused(capsys, "fit", config)
+    assert f"process {os.getpid()} on" in error
+    assert cli.main(["fit", config]) == 0
+
+
+def test_a_signal_while_the_report_is_written_loses_nothing(tmp_path, monkeypatch, capsys):
+    config = write_config(tmp_path)
+
+    def told(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "save_learning_curve", told)
+        assert cli.main(["fit", config]) == 143
+    error = capsys.readouterr().err
+    command = f"daskalt fit {config} --resume"
+    assert error.splitlines() == ["daskalt fit: stopped. Go on with:", command]
+    assert {path.name for path in tmp_path.iterdir()} == {"conf.yaml", "run.checkpoint"}
+    monkeypatch.setattr("daskalt.perceptron.train", lambda *_: pytest.fail("trained again"))
+    assert cli.main(shlex.split(command)[1:]) == 0
+
+
+def test_a_signal_while_the_folder_appears_comes_too_late(tmp_path, monkeypatch, capsys):
+    config, rename = write_config(tmp_path), Path.rename
+
+    def told(self, target):
+        if self.name == ".run.partial":
+            os.kill(os.getpid(), signal.SIGINT)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", told)
+    assert cli.main(["fit", config]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"conf.yaml", "run"}
+
+
+@pytest.fixture
+def _loggers():
+    loggers = [logging.getLogger(name) for name in ("asyncio", "distributed")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+
+
+@pytest.mark.usefixtures("_loggers")
+def test_workers_that_are_interrupted_while_they_start_are_gone(tmp_path, monkeypatch, capfd):
+    """The signal counts once they can be told to end; of their end nothing is to be seen."""
+    make, made = running.LocalCluster, []
+
+    def told(**options):
+        os.kill(os.getpid(), signal.SIGINT)
+        made.append(make(**options))
+        return made[0]
+
+    monkeypatch.setattr(running, "LocalCluster", told)
+    config = write_config(tmp_path, workers=1)
+    assert cli.main(["fit", config]) == 130
+    assert made[0].status.name == "closed"
+    assert not made[0].workers
+    assert capfd.readouterr().err.splitlines()[1:] == [f"daskalt fit {config} --resume"]
+
+
+def test_workers_have_a_session_of_their_own():
+    with running.local_workers(1) as client:
+        ((session, pid),) = client.run(lambda: (os.getsid(0), os.getpid())).values()
+    assert session == pid != os.getsid(0)
+
+
+def test_help_waits_for_no_library():
+    code = (
+        "import sys; from daskalt import __main__, cli\n"
+        "try: cli.main([sys.argv[1]])\n"
+        "except SystemExit: print({'numba', 'distributed', 'numpy'} & set(sys.modules))"
+    )
+    for word in ("--version", "--help"):
+        run = subprocess.run(
+            [sys.executable, "-c", code, word],
+            cwd=CONF.parent, capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        assert run.stdout.splitlines()[-1] == "set()"
+
+
+def test_the_package_has_its_names_before_they_are_imported():
+    code = (
+        "import daskalt, pickle; assert set(daskalt.__all__) <= set(dir(daskalt))\n"
+        "assert daskalt.rules.Adam and daskalt.errors\n"
+        "assert all(getattr(daskalt, name).__name__ == name for name in daskalt.__all__)\n"
+        "from daskalt import *; assert MLPClassifier is daskalt.estimators.MLPClassifier\n"
+        "assert pickle.loads(pickle.dumps(MLPRegressor)) is MLPRegressor\n"
+        "print(hasattr(daskalt, 'nothing'), hasattr(daskalt, '__wrapped__'))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=CONF.parent, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (run.stdout, run.stderr) == ("False False\n", "")
+
+
 def test_checkpoints_can_be_configured(tmp_path):
     config = write_config(tmp_path)
     place = str(tmp_path / "points")
@@ -600,6 +744,27 @@ def test_ingest_then_fit_and_evaluate(tmp_path, capsys):
     capsys.readouterr()
     assert cli.main(["evaluate", str(tmp_path / "run"), place]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] > 0.9
+
+
+def test_a_wrong_column_is_guessed_and_the_list_says_how_long_it_is(tmp_path, capsys):
+    names = [f"c{i}" for i in range(30)] + ["Species"]
+    source = tmp_path / "rows.csv"
+    source.write_text(",".join(names) + "\n" + ",".join(["1"] * 31) + "\n")
+    words = ["ingest", str(source), str(tmp_path / "x.zarr"), "--target", "species"]
+    error = refused(capsys, *words)
+    assert "has no column 'species'. Did you mean 'Species'?" in error
+    assert "'c19'] and 11 columns more." in error
+    assert "'c20'" not in error
+
+
+def test_rows_are_counted_once_while_they_are_ingested(tmp_path, capsys):
+    zarr.save_group(str(tmp_path / "rows.zarr"), X=np.ones((70, 2)), y=np.arange(70))
+    words = ["ingest", str(tmp_path / "rows.zarr"), str(tmp_path / "x.zarr")]
+    assert cli.main(words) == 0
+    printed = capsys.readouterr()
+    assert "70/70" in printed.err
+    assert "140" not in printed.err
+    assert "70 rows of 2 features" in printed.out
 
 
 def test_ingest_refuses(tmp_path, capsys):

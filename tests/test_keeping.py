@@ -14,10 +14,12 @@ import pytest
 from daskalt import ADMM, BatchAltMin, Checkpoints, GradientDescent, MLPClassifier, StochasticAltMin
 from daskalt.data.ingest import ingest
 from daskalt.errors import CheckpointWarning, ClusterError, InputError, StorageError
+from daskalt.keeping import checkpoint_types
 from daskalt.monitor import Monitor
+from daskalt.reduction import fetch
 from daskalt.rules import Adam
-from daskalt.signals import Terminated, terminable
-from daskalt.solvers import SOLVERS, loop, tasks
+from daskalt.signals import Terminated
+from daskalt.solvers import SOLVERS, get_solver, loop, tasks
 from daskalt.solvers.pass_graph import PassGraph
 from tests.conftest import write_group
 
@@ -369,13 +371,113 @@ def test_a_signal_puts_the_fit_down(place, tmp_path, solver, number):
     assert_same(model.fit(place, resume=True), network(solver).fit(place))
 
 
-def test_a_program_that_handles_sigterm_keeps_its_handler():
-    seen = []
-    before = signal.signal(signal.SIGTERM, lambda *_: seen.append(1))
-    try:
-        with terminable():
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.01)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert seen == [1]
+def told_in_graph(number, signals=1):
+    """Send signals in the midst of graph ``number``; the positions at which graphs have ended."""
+    run, count, ends = PassGraph.run, iter(range(10**6)), []
+
+    def running(self, steps):
+        if next(count) == number:
+            for _ in range(signals):
+                os.kill(os.getpid(), signal.SIGINT)
+        result = run(self, steps)
+        ends.append(self.position)
+        return result
+
+    return patch.object(PassGraph, "run", running), ends
+
+
+@pytest.mark.usefixtures("small_graphs")
+@pytest.mark.parametrize("solver", ["altmin", "batch-altmin"])
+def test_a_first_signal_waits_for_the_graph_in_flight(place, tmp_path, monkeypatch, solver):
+    monkeypatch.setattr("daskalt.signals.PATIENCE", 1000)
+    checkpoints = Checkpoints(str(tmp_path / "fit"), every_minutes=1000)
+    model = network(solver, checkpoints)
+    telling, ends = told_in_graph(3)
+    with telling, pytest.raises(KeyboardInterrupt, match="resume=True"):
+        model.fit(place)
+    assert len(ends) == 4
+    saved = checkpoints.load(checkpoint_types(get_solver(solver)))
+    assert (saved.position.steps, saved.position.blocks) == (ends[-1].steps, ends[-1].blocks)
+    assert_same(model.fit(place, resume=True), network(solver).fit(place))
+
+
+@pytest.mark.usefixtures("small_graphs")
+def test_a_second_signal_stops_at_once_where_the_fit_last_stood(place, tmp_path, monkeypatch):
+    monkeypatch.setattr("daskalt.signals.PATIENCE", 1000)
+    checkpoints = Checkpoints(str(tmp_path / "fit"), every_minutes=1000)
+    model = network("altmin", checkpoints)
+    telling, ends = told_in_graph(3, signals=2)
+    with telling, pytest.raises(KeyboardInterrupt, match="resume=True"):
+        model.fit(place)
+    assert len(ends) == 3
+    saved = checkpoints.load(checkpoint_types(get_solver("altmin")))
+    assert saved.position.steps == ends[-1].steps
+    assert_same(model.fit(place, resume=True), network("altmin").fit(place))
+
+
+@pytest.mark.usefixtures("small_graphs")
+def test_signals_do_not_lose_the_checkpoint_that_is_being_written(place, tmp_path, monkeypatch):
+    monkeypatch.setattr("daskalt.signals.PATIENCE", 1000)
+    checkpoints = Checkpoints(str(tmp_path / "fit"), every_minutes=1000)
+    model, write, written = network("altmin", checkpoints), Checkpoints._write, []
+
+    def told(self, *arguments):
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+        write(self, *arguments)
+        written.append(arguments[0])
+
+    telling, _ = told_in_graph(1)
+    with telling, patch.object(Checkpoints, "_write", told), pytest.raises(KeyboardInterrupt):
+        model.fit(place)
+    assert len(written) == 1
+    assert_same(model.fit(place, resume=True), network("altmin").fit(place))
+
+
+@pytest.mark.usefixtures("small_graphs")
+def test_a_fit_whose_cluster_is_gone_is_put_down_where_it_last_stood(
+    place, tmp_path, monkeypatch, cluster
+):
+    """Ctrl-C ends a cluster that somebody else has started from the same terminal."""
+    checkpoints = Checkpoints(str(tmp_path / "fit"), every_minutes=1000)
+    model, run, count = network("altmin", checkpoints), PassGraph.run, iter(range(3))
+    client = cluster(1)
+
+    def gone(_):
+        raise ClusterError("Workers died.")
+
+    def dying(self, steps):
+        if next(count, None) is None:
+            os.kill(os.getpid(), signal.SIGINT)
+            monkeypatch.setattr("daskalt.keeping.fetch", gone)
+            gone(None)
+        return run(self, steps)
+
+    with (
+        patch.object(PassGraph, "run", dying),
+        pytest.raises(KeyboardInterrupt, match="resume=True"),
+    ):
+        model.fit(place, client=client)
+    monkeypatch.setattr("daskalt.keeping.fetch", fetch)
+    with dask.config.set(scheduler="threads"):
+        whole = network("altmin").fit(place)
+        assert_same(model.fit(place, resume=True), whole)
+    assert model.cost_["resumed_after"] == 0
+
+
+def test_a_resumed_fit_is_charged_as_a_whole(place, tmp_path):
+    whole = network("adam", max_iter=6).fit(place)
+    model = network("adam", tmp_path / "fit", max_iter=6)
+    with cut_at(4), pytest.raises(Cut):
+        model.fit(place)
+    saved = Checkpoints(str(tmp_path / "fit")).load(checkpoint_types(get_solver("adam")))
+    model.fit(place, resume=True)
+    cost = model.cost_
+    assert cost["resumed_after"] == len(saved.history) == 4
+    assert "resumed_after" not in whole.cost_
+    for name in ("passes", "bytes_read", "bytes_written"):
+        assert cost[name] == whole.cost_[name]
+    assert cost["seconds"] >= model.history_[-1]["total_seconds"] >= cost["training_seconds"]
+    before = saved.history[-1]["total_seconds"]
+    assert model.history_[-1]["total_seconds"] > before
+    assert cost["seconds"] > before + model.history_[-1]["seconds"]

@@ -11,14 +11,14 @@ ROOT = Path(daskalt.__file__).parent
 
 # Each module may import those above it. A new module goes where it can be read.
 ORDER = """
-    errors versions signals parameters limits jit
+    errors versions signals shelter wording parameters limits jit
     activations loss_passes losses
     kernels.threads kernels.workspace kernels.scale kernels.step kernels.gram kernels.forward
     kernels.backward kernels.rowwise kernels.systems kernels.newton kernels.sweep kernels.joint
     kernels.admm kernels.hessian kernels
     statistics reduction
     data.retries data.chunks data.guard data.traces data.recent data.rows data.readers data.gaps
-    data.checks data.graphs data.table data.finite data.watch data.store data.buckets
+    data.checks data.graphs data.table data.finite data.watch data.store data.locks data.buckets
     data.staging data.arranging data.sources data.files data.frames data.ingest data.opening
     data.passes data.zstore data.scaling data.targets data.survey data.fingerprint data
     network weights progress checkpoint
@@ -27,9 +27,9 @@ ORDER = """
     solvers.full_batch solvers.batch_map solvers.batch solvers.admm
     solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
     scoring solvers.tasks solvers.pass_graph solvers.loop solvers
-    preparing keeping monitor fitting rehearsal peaks planning
+    preparing keeping monitor fitting rehearsal peaks plan planning
     export predicting fitted prepared perceptron estimators
-    folders model output examples config report running cli
+    folders model output examples config report running commands cli
 """
 PLACE = {f"daskalt.{name}": place for place, name in enumerate(ORDER.split())}
 

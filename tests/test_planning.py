@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import dask
@@ -263,7 +264,7 @@ def test_a_fit_over_its_limit_reads_nothing(place, monkeypatch):
 def test_weights_over_the_limit_are_not_even_made():
     table = unreadable(10_000, 50_000)
     model = MLPClassifier((400_000,), memory_limit="8GB")
-    with pytest.raises(PlanError, match=r"at the very least, 3 copies of the weights"):
+    with pytest.raises(PlanError, match=r"at the very least: 240 GB for 3 copies of the weights"):
         model.plan(table, classes=LABELS)
 
 
@@ -317,6 +318,29 @@ def test_a_detected_limit_refuses_and_changes_no_size(place, monkeypatch):
     assert not same.fits
     with pytest.raises(PlanError, match="a container"):
         wide.fit(place)
+
+
+def test_the_process_itself_is_told_from_the_weights(place):
+    """What is there before the fit was laid to 40 kB of weights."""
+    model = network(memory_limit="50MB")
+    with pytest.raises(PlanError) as refused:
+        model.fit(place)
+    message = str(refused.value)
+    before = limits.describe_bytes(model.plan(place).parts["the process before the fit"])
+    assert f"which has {before.split('.')[0][:2]}" in message
+    assert "are the process itself, Python with its libraries" in message
+    assert "hidden_layer_sizes" not in message
+    enough = message.rsplit("set memory_limit to ", 1)[1].removesuffix(" or more.")
+    assert network(memory_limit=enough.replace(" ", ""), batch_size=8).plan(place).memory_limit
+    wide = network(memory_limit="50MB").set_params(hidden_layer_sizes=(20_000, 20_000))
+    with pytest.raises(PlanError, match=r"for 3 copies of the weights.*for the process itself"):
+        wide.fit(place)
+
+
+def test_counts_in_a_plan_are_in_the_right_number(place):
+    plan = replace(network().plan(place), steps=1, batch_size=1, blocks=1)
+    assert "1 step of 1 row, read in 1 task\n" in plan.table()
+    assert "2 steps of 1 row, read in 1 task\n" in replace(plan, steps=2).table()
 
 
 def test_a_workers_limit(place, cluster):

@@ -1,5 +1,6 @@
 """Rows of CSV and Parquet files: read once to learn sizes and types, once more to be stored."""
 
+import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +11,11 @@ import numpy as np
 from daskalt.data.staging import Layout
 from daskalt.data.table import Block
 from daskalt.errors import DaskaltError, InputError, StorageError
+from daskalt.wording import plural
 
 __all__ = ["FrameFiles"]
 
+SHOWN = 20  # names in a message
 BATCH_VALUES = 2_000_000  # about 16 MB of float64 a batch
 EXACT_INTEGERS = 2.0**-4  # float32 keeps a millionth of the range of a column this wide
 
@@ -130,14 +133,29 @@ class Roles:
         unknown = [name for name in wanted if name not in available]
         if unknown:
             raise InputError(
-                f"{files.files[0]} has no column {', '.join(map(repr, unknown))}; it has "
-                f"{available[:20]}. Check target, features and weight."
+                f"{files.files[0]} has no column {', '.join(map(repr, unknown))}."
+                f"{_closest(unknown, available)} It has {_listed(available)}. Check target, "
+                "features and weight."
             )
         if not features or len(set(wanted)) < len(wanted):
             raise InputError(
-                f"Features {features[:20]}, target {target} and weight {weight} must be different "
-                "columns, and at least one a feature."
+                f"Features {_listed(features)}, target {target} and weight {weight} must be "
+                "different columns, and at least one a feature."
             )
+
+
+def _closest(unknown: list[str], available: list[str]) -> str:
+    """A guess at what was meant."""
+    lower = {name.lower(): name for name in available}
+    found = [difflib.get_close_matches(name.lower(), lower, 1) for name in unknown]
+    names = [repr(lower[close[0]]) for close in found if close]
+    return f" Did you mean {', '.join(names)}?" if names else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first names, and how many there are beside."""
+    more = f" and {plural(len(names) - SHOWN, 'column')} more" if len(names) > SHOWN else ""
+    return f"{list(names[:SHOWN])}{more}"
 
 
 class Survey:

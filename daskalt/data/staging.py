@@ -290,12 +290,11 @@ def write_blocks(
     rows = chunk_rows or good_rows(layout.n_rows, layout.row_bytes)
     with new_group(destination, attributes=attributes, overwrite=overwrite) as group:
         writer = ChunkWriter(group, layout, rows)
-        bar = tqdm(
-            total=layout.n_rows * (1 if seed is None else 2), unit="rows", disable=not progress
-        )
-        with bar, storage_errors(destination):
+        with storage_errors(destination):
             if seed is not None:
-                blocks = _shuffled(blocks, layout, group, seed, memory_bytes, bar)
+                with _bar("reading", layout, progress) as bar:
+                    blocks = _shuffled(blocks, layout, group, seed, memory_bytes, bar)
+        with _bar("writing", layout, progress) as bar, storage_errors(destination):
             for block in blocks:
                 writer.append(block)
                 bar.update(len(block.X))
@@ -305,6 +304,10 @@ def write_blocks(
 
 def _table(sources: Mapping[str, Source]) -> Table:
     return Table(sources["X"], sources.get("y"), sources.get("sample_weight"))
+
+
+def _bar(words: str, layout: Layout, progress: bool) -> tqdm:
+    return tqdm(total=layout.n_rows, desc=words, unit="rows", disable=not progress)
 
 
 def _check_numbers(seed: int | None, chunk_rows: int | None) -> None:

@@ -26,7 +26,7 @@ __all__ = ["Halt", "Pace", "Pass", "Reading", "WholeBlocks", "fetched", "run_pas
 GRAPH_TASKS = 4096  # of a graph; a task costs the scheduler some 5 KB while its graph runs
 FIRST_TASKS = 64  # of a graph of limited time, before it is known how long a task takes
 ROOT_SECONDS = 5.0  # between the points that a fit on a cluster can be made anew from, about
-HALT_SECONDS = 20.0  # of a graph of a fit that may be stopped or lose workers, about
+HALT_SECONDS = 20.0  # of a graph of a fit that may lose workers, about
 
 
 @dataclass(frozen=True)

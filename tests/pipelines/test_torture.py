@@ -28,6 +28,12 @@ def test_a_killed_run_is_resumed_to_the_same_bits(tmp_path):
     assert all(row["same bits"] and row["files left"] == 0 for row in rows)
 
 
+def test_a_run_that_is_told_to_stop_ends_quietly_and_goes_on_to_the_same_bits(tmp_path):
+    rows = run(tmp_path, "interrupts")
+    assert [row["place"] for row in rows] == ["workers", "threads", "threads"]
+    assert all(row["same bits"] and row["left"] == 0 and not row["traceback"] for row in rows)
+
+
 def test_flipped_bits_are_found(tmp_path):
     rows = run(tmp_path, "flips")
     assert len(rows) == 10
