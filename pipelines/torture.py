@@ -1,8 +1,8 @@
 """Do harm to fits on purpose, and see whether anything is lost.
 
 `python -m pipelines.torture` kills workers and clients at random moments, presses Ctrl-C, fills a
-disk, flips bits, takes stores away and changes them under fits, and holds fits to their memory;
-every check prints a table with what came of it.
+disk, flips bits, takes stores away and changes them under fits, holds fits to their memory, and
+compares the bits of fits in every place; every check prints a table with what came of it.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 
 from pipelines.benchmark.tables import markdown, write
+from pipelines.harm.bits import check_bits
 from pipelines.harm.clients import check_clients
 from pipelines.harm.disk import check_disk
 from pipelines.harm.flips import check_flips
@@ -29,6 +30,7 @@ CHECKS = {
     "stores": check_stores,
     "limits": check_limits,
     "plans": check_plans,
+    "bits": check_bits,
 }
 
 

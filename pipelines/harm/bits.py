@@ -1,0 +1,231 @@
+"""The same fit of the same rows, wherever they lie and wherever it runs: one digest a solver."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import warnings
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+
+import dask
+import dask.array as da
+import numpy as np
+import pandas as pd
+import xarray as xr
+import zarr
+from distributed import Client, LocalCluster
+
+import daskalt
+from daskalt.running import local_workers
+from daskalt.solvers import SOLVERS
+from pipelines.benchmark.tables import Table, Target
+from pipelines.harm.fits import digest
+
+ROWS, FEATURES, CHUNK_ROWS = 700, 6, 128
+ROOT = Path(__file__).parents[2]
+
+
+def check_bits(options):
+    """Every solver on every kind of rows, in every place, with every number of cores."""
+    solvers = list(SOLVERS)[:3] if options.quick else list(SOLVERS)
+    table = Table("bits", "digests of fits and partial fits to the same rows")
+    with tempfile.TemporaryDirectory(prefix="daskalt-harm-") as name:
+        found = {}
+        for place, enter in PLACES.items():
+            with warnings.catch_warnings(), enter() as run:
+                warnings.simplefilter("ignore")
+                for form in FORMS:
+                    for solver in solvers:
+                        digests = run(partial(fitted, solver, form, name))
+                        found.setdefault(solver, {})[f"{form} on {place}"] = digests
+        for cores, blas in ((1, 1), (2, 2), (2, 4)):
+            for solver, digests in on_cores(cores, blas, solvers).items():
+                found.setdefault(solver, {})[f"{cores} cores, {blas} BLAS threads"] = digests
+    for solver, digests in found.items():
+        expected = next(iter(digests.values()))
+        others = [where for where, each in digests.items() if each != expected]
+        table.add(
+            Target("one digest", not others),
+            solver=solver,
+            fits=len(digests),
+            digests=len({tuple(each) for each in digests.values()}),
+            fit=expected[0],
+            partial_fit=expected[2],
+            others="; ".join(others[:3]),
+        )
+    return table
+
+
+# ---------------------------------------------------------------------------------- rows
+
+
+def rows():
+    """Features, labels in their order, and weights of the rows."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((ROWS, FEATURES)).astype(np.float32)
+    y = (X[:, 0] * X[:, 1] + X[:, 2] > 0).astype(np.int64)
+    order = np.argsort(y, kind="stable")
+    return X[order], y[order], rng.uniform(0.5, 2, ROWS)
+
+
+def _stored(folder):
+    path = Path(folder) / "rows.zarr"
+    if not path.exists():
+        group = zarr.create_group(str(path))
+        for name, values in zip(("X", "y", "sample_weight"), rows(), strict=True):
+            chunks = (CHUNK_ROWS, *values.shape[1:])
+            whole = {"write_empty_chunks": True}
+            array = group.create_array(
+                name, shape=values.shape, dtype=values.dtype, chunks=chunks, config=whole
+            )
+            array[:] = values
+    return str(path)
+
+
+def _dask(values):
+    return da.from_array(values, chunks=(100, *values.shape[1:]))
+
+
+def _from_zarr(folder):
+    names = ("X", "y", "sample_weight")
+    return tuple(da.from_zarr(_stored(folder), component=name) for name in names)
+
+
+FORMS = {
+    "NumPy": lambda folder: rows(),
+    "pandas": lambda folder: (pd.DataFrame(rows()[0]), *map(pd.Series, rows()[1:])),
+    "Dask over NumPy": lambda folder: tuple(map(_dask, rows())),
+    "Dask, computed": lambda folder: tuple(_dask(values) + 0 for values in rows()),
+    "Zarr": lambda folder: (_stored(folder), None, None),
+    "Dask over Zarr": _from_zarr,
+    "xarray": lambda folder: tuple(map(xr.DataArray, rows())),
+}
+
+
+# ---------------------------------------------------------------------------------- fits
+
+
+def network(solver, **options):
+    """An unfitted network that a solver can train."""
+    hidden = () if solver == "newton" else (5,)
+    options = {"max_iter": 2, "random_state": 0, "batch_size": 100} | options
+    return daskalt.MLPClassifier(hidden, solver=solver, **options)
+
+
+def fitted(solver, form, folder):
+    """Digests of a fit, of one with rows held out, and of two partial fits."""
+    X, y, weight = FORMS[form](folder)
+    models = [network(solver).fit(X, y, weight)]
+    models.append(network(solver, early_stopping=True).fit(X, y, weight))
+    if isinstance(X, str):
+        X, y, weight = (zarr.open_array(X, path=name) for name in ("X", "y", "sample_weight"))
+    parts = network(solver)
+    for _ in range(2):
+        parts.partial_fit(X, y, classes=[0, 1], sample_weight=weight)
+    return [f"{digest(model)} {_curve(model)}" for model in (*models, parts)]
+
+
+def _curve(model):
+    losses = [[record.get("loss"), record.get("validation_loss")] for record in model.history_]
+    return hashlib.blake2b(json.dumps(losses).encode(), digest_size=4).hexdigest()
+
+
+# ---------------------------------------------------------------------------------- places
+
+
+@contextmanager
+def _scheduler(name):
+    with dask.config.set(scheduler=name):
+        yield lambda call: call()
+
+
+@contextmanager
+def _workers(count):
+    with local_workers(count):
+        yield lambda call: call()
+
+
+@contextmanager
+def _in_process():
+    with (
+        LocalCluster(2, processes=False, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster),
+    ):
+        yield lambda call: call()
+
+
+@contextmanager
+def _second_thread():
+    """Threads that have never set a limit, while the first has."""
+    daskalt.kernels.threads.hold_blas_threads(2)
+
+    def run(call):
+        results = []
+        thread = threading.Thread(target=lambda: results.append(call()))
+        thread.start()
+        thread.join()
+        return results[0]
+
+    yield run
+
+
+@contextmanager
+def _inside_a_task():
+    with local_workers(1) as client:
+        yield lambda call: client.submit(call, pure=False).result(timeout=120)
+
+
+PLACES = {
+    "threads": lambda: nullcontext(lambda call: call()),
+    "the synchronous scheduler": lambda: _scheduler("sync"),
+    "one worker": lambda: _workers(1),
+    "two workers": lambda: _workers(2),
+    "a cluster in this process": _in_process,
+    "a second thread": _second_thread,
+    "a task of a worker": _inside_a_task,
+}
+
+
+# ---------------------------------------------------------------------------------- cores
+
+
+def on_cores(cores, blas, solvers):
+    """Digests of fits by a process on some of the cores, which begins with some BLAS threads."""
+    allowed = sorted(os.sched_getaffinity(0))[:cores]
+    names = ("OPENBLAS", "MKL", "OMP", "BLIS")
+    environment = os.environ | {f"{name}_NUM_THREADS": str(blas) for name in names}
+    code = "from pipelines.harm.bits import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(allowed), *solvers],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main():
+    """Print the digests of fits by this process, put on the cores that it is told."""
+    os.sched_setaffinity(0, json.loads(sys.argv[1]))
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = {name: fitted(name, "NumPy", folder) for name in sys.argv[2:]}
+        print(json.dumps(found | {"wide": [wide_start()] * 3}))
+
+
+def wide_start():
+    """A digest of a fit whose initial weights are products too large for one BLAS thread."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((40_000, 50)).astype(np.float32)
+    model = daskalt.MLPRegressor((64,), max_iter=1, random_state=0).fit(X, X[:, 0] * X[:, 1])
+    predicted = hashlib.blake2b(model.predict(X).tobytes(), digest_size=4).hexdigest()
+    return f"{digest(model)} {predicted}"
