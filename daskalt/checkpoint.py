@@ -27,6 +27,7 @@ from daskalt.data.retries import patiently
 from daskalt.data.store import filesystem_of, storage_errors
 from daskalt.errors import CheckpointWarning, InputError, StorageError
 from daskalt.parameters import check_parameters, integer, real
+from daskalt.wording import plural
 
 __all__ = ["Checkpoint", "Checkpoints", "checksum"]
 
@@ -67,9 +68,9 @@ class Checkpoint(NamedTuple):
     @property
     def place(self) -> str:
         """Where it stands, in words."""
-        done = len(self.history)
+        done = plural(len(self.history), "pass", "passes")
         step = "" if self.position is None else f", step {self.position.steps} of the next"
-        return f"{done} {'pass' if done == 1 else 'passes'}{step}"
+        return f"{done}{step}"
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,8 @@ class Checkpoints:
         else:
             if newest["finished"]:
                 return
-            words = f"a fit that was cut short after {len(newest['history'])} passes"
+            done = plural(len(newest["history"]), "pass", "passes")
+            words = f"a fit that was cut short after {done}"
         raise InputError(
             f"checkpoint: {self.location} holds {words}. Pass resume=True (--resume) to go on with "
             "it, resume=False (--overwrite) to start anew in its place, or name another folder."

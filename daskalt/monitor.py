@@ -14,6 +14,7 @@ from daskalt.errors import (
 from daskalt.keeping import Standing
 from daskalt.scoring import Sample
 from daskalt.solvers.loop import Pass
+from daskalt.wording import plural
 
 __all__ = [
     "Monitor",
@@ -92,7 +93,8 @@ class Monitor:
             return "the solver has converged"
         if self.stale >= self.patience:
             where = "validation" if self.early_stopping else "training"
-            return f"{where} loss fell by less than tol={self.tol} for {self.stale} passes"
+            passes = plural(self.stale, "pass", "passes")
+            return f"{where} loss fell by less than tol={self.tol} for {passes}"
         return None
 
     def fall_back(self, reason: str, state: Any = None) -> str:
@@ -140,7 +142,7 @@ class Monitor:
         self.warned = True
         warnings.warn(
             f"In pass {record['pass']} the solver met numbers that were not finite "
-            f"{record['refused']} times, and left these steps out. {record['refusal']}",
+            f"{plural(record['refused'], 'time')}, and left these steps out. {record['refusal']}",
             RefusalWarning,
             stacklevel=4,
         )

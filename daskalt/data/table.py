@@ -9,6 +9,7 @@ import numpy as np
 
 from daskalt.data.readers import SlicedSource, Source
 from daskalt.errors import InputError
+from daskalt.wording import plural
 
 __all__ = ["Block", "Table", "good_rows"]
 
@@ -152,7 +153,7 @@ def check_rows(arrays: dict) -> None:
         raise InputError(
             "Found input variables with inconsistent numbers of samples: "
             f"{list(counts.values())}; "
-            + ", ".join(f"{name} has {rows} rows" for name, rows in counts.items())
+            + ", ".join(f"{name} has {plural(rows, 'row')}" for name, rows in counts.items())
             + ". Give each row of X one entry of every other array."
         )
 

@@ -93,7 +93,10 @@ def spans_of(plan: PassPlan, position: Position, tasks: int, every: int | None) 
         cost = len(group.lanes) + 1
         if first >= last or (spans and tasks < cost):
             break
-        last = min(last, first + max(1, tasks // cost))
+        possible = max(1, tasks // cost)
+        if spans and last - first > possible:  # a group that is cut in two is read twice
+            break
+        last = min(last, first + possible)
         spans.append(Span(group, first, last))
         tasks -= cost * (last - first)
         if last < group.steps:
