@@ -197,10 +197,11 @@ def _own_tables(data: DataConfig) -> tuple[Table, Table | None]:
         return train, open_rows(data.test, "data.test")
     if data.held_out is None:
         return train, None
-    cut = train.n_rows - max(1, round(data.held_out * train.n_rows))
-    chunk = train.X.chunk_rows or 1
-    if cut > chunk:  # no chunk is read for both
-        cut -= cut % chunk
+    wanted = max(1, round(data.held_out * train.n_rows))
+    cut = train.n_rows - wanted
+    over = cut % (train.X.chunk_rows or 1)
+    if over < cut and over <= 0.05 * wanted:  # no chunk is read for both, where that is so cheap
+        cut -= over
     if cut < 1:
         raise ConfigError(f"data.held_out={data.held_out} leaves no rows to train on.")
     return train.rows_slice(0, cut), train.rows_slice(cut, train.n_rows)

@@ -534,7 +534,10 @@ def test_asynchronous_clients_are_refused(fitted, store):
     async def use():
         async with (
             LocalCluster(
-                n_workers=1, processes=False, dashboard_address=None, asynchronous=True
+                n_workers=1,
+                processes=False,
+                dashboard_address="127.0.0.1:0",  # None is a port that others may hold
+                asynchronous=True,
             ) as cluster,
             Client(cluster, asynchronous=True) as client,
         ):

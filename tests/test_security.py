@@ -1,6 +1,7 @@
 """Nothing is opened, unpickled or run that a user did not ask for; TLS clusters stay closed."""
 
 import ast
+import re
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -155,7 +156,8 @@ def test_no_module_unpickles_or_runs_text(file):
     assert not {name.split(".")[0] for name in imported(tree)} & (PICKLES | {"subprocess"})
     for name, call in calls(tree):
         head, *_, last = name.split(".") if "." in name else (name, name)
-        assert last not in RUNS or (head == "re" and last == "compile"), name
+        own = file == "__init__.py" and re.match(r"import_module\(f.daskalt\.", ast.unparse(call))
+        assert last not in RUNS or (head == "re" and last == "compile") or own, name
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         if last in ("load", "load_all", "full_load", "unsafe_load") and head == "yaml":
             assert given.get("Loader") == "_Loader", name
