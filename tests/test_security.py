@@ -1,8 +1,8 @@
 """Nothing is opened, unpickled or run that a user did not ask for; TLS clusters stay closed."""
 
 import ast
-import re
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
