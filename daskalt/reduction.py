@@ -160,8 +160,9 @@ def fetch(handle: Handle | Any) -> Any:
     if not isinstance(handle, Delayed):
         return handle
     futures = distributed.futures_of(handle)
-    if not futures:
-        return handle.compute(scheduler="sync")
+    if not futures:  # the value itself is all that there is of the graph
+        value = handle.dask[handle.key]
+        return value.value if isinstance(value, DataNode) else value
     with _cluster_errors():
         return futures[0].result()
 
@@ -172,7 +173,13 @@ def fold(combine: Callable[[Any, Any], Any], parts: Iterable[Any]) -> Any:
 
 
 def call(function: Callable, *arguments: Any) -> Any:
-    """Run one call as a task of the active scheduler and return its value."""
+    """Run one call as a task of the active scheduler and return its value.
+
+    A scheduler of this process is not troubled: it would take longer than most calls.
+    """
+    if in_this_process():
+        with blas_threads():
+            return _held_to_threads(1, function, *arguments)
     graph = Graph()
     return graph.compute(graph.add(function, *arguments))
 
