@@ -24,6 +24,7 @@ from daskalt.data.retries import patiently
 from daskalt.data.staging import promise, stage
 from daskalt.data.table import Table, check_rows
 from daskalt.errors import DaskaltError, InputError, InputTypeError, StorageError
+from daskalt.reduction import scheduler_of_here
 
 __all__ = [
     "MemorySource",
@@ -272,7 +273,8 @@ def _frame_to_dask(frame: Any, name: str) -> da.Array:
     check_columns(frame, name)
     if frame.ndim == 1 and getattr(frame.dtype, "kind", "O") not in "biuf":
         frame = frame.astype(object)
-    return frame.to_dask_array(lengths=True)
+    lengths = frame.map_partitions(len).compute(scheduler=scheduler_of_here())
+    return frame.to_dask_array(lengths=list(lengths))
 
 
 def _unwrap_xarray(value: Any, name: str) -> Any:
