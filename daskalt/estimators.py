@@ -63,8 +63,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Passes over the data. None leaves the number to the solver: "altmin" makes 2 for 50,000 rows
         and more, up to 20 for few, along which its steps are annealed to zero.
     shuffle : bool or "global", default=True
-        True reads blocks in random order and mixes rows in memory. "global" first writes a
-        shuffled copy to `scratch`, for data stored in an order.
+        True mixes up to 64 MiB of rows in every pass; of more stored rows it reads blocks in
+        random order. "global" first writes a shuffled copy of these to `scratch`, for data stored
+        in an order.
     random_state : int, RandomState or None, default=None
         Seed of initial weights, shuffling and validation split.
     tol : float, default=1e-4
@@ -76,7 +77,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     early_stopping : bool, default=False
         Watch the loss of held-out rows (or of `eval_set`) and keep the best weights.
     validation_fraction : float, default=0.1
-        Share of the rows, or of the stored blocks, held out for early stopping.
+        Share of the rows held out for early stopping.
     n_iter_no_change : int, default=10
         Passes without improvement before training stops.
     class_weight : dict, "balanced" or None, default=None
