@@ -15,8 +15,8 @@ import numpy as np
 import zarr
 
 from daskalt.data.passes import CHUNK_ROWS, PassPlan
-from daskalt.data.readers import KEPT_BYTES, SlicedSource, Source, ZarrSource
-from daskalt.data.table import Table
+from daskalt.data.readers import KEPT_BYTES, PIECE_BYTES, SlicedSource, Source, ZarrSource
+from daskalt.data.table import PLACE_BYTES, Table
 from daskalt.preparing import INITIAL_ROWS, SAMPLE_BLOCKS, SAMPLE_ROWS
 from daskalt.reduction import FAN_IN
 from daskalt.rehearsal import Rehearsal
@@ -169,6 +169,7 @@ def _steps(work: Work, threads: int, share: float) -> dict[str, int]:
     tasks = min(GRAPH_TASKS, _pass_tasks(work))
     return {
         "rows in memory": int(held * work.row_bytes),
+        "order of the rows": _order_bytes(table),
         "blocks being read": _reading_bytes(table, rows.read, threads, rows.spare, rows.single),
         "threads that read": 0 if table.kept else threads * READER_BYTES,
         "arrays kept decoded": _kept_bytes(table),
@@ -214,6 +215,8 @@ def _rows(work: Work, threads: int) -> _Rows:
     lanes = [lane for group in groups for lane in group.lanes]
     longest = max(lane.rows for lane in lanes)
     read = max(int(np.max(lane.stops - lane.starts)) for lane in lanes)
+    if work.table.single:
+        read = min(work.table.n_rows, PIECE_BYTES // max(1, work.table.X.row_bytes))
     single = all(len(lane.starts) == 1 for lane in lanes)
     if work.whole:
         ahead = 2 if _branch(len(groups[0].lanes), threads) > 1 else 1
@@ -301,6 +304,13 @@ def _reading_bytes(table: Table, rows: int, threads: int, spare: int, single: bo
         block, chunks = threads * rows, copies * decoding * chunk
         total += (max(block, chunks) if single else block + chunks) * source.row_bytes
     return total
+
+
+def _order_bytes(table: Table) -> int:
+    """Where single rows are in the plan of a pass, or those in memory in a shuffled view."""
+    if table.single:
+        return 2 * PLACE_BYTES * table.n_rows
+    return 4 * table.n_rows if table.in_memory else 0
 
 
 def _kept_bytes(*tables: Table) -> int:

@@ -11,9 +11,10 @@ from daskalt.data.readers import SlicedSource, Source
 from daskalt.errors import InputError
 from daskalt.wording import plural
 
-__all__ = ["Block", "Table", "good_rows"]
+__all__ = ["PLACE_BYTES", "Block", "Table", "good_rows"]
 
 MEBIBYTE = 1 << 20
+PLACE_BYTES = 32  # of a row that is dealt by itself, in the plan of a pass
 
 
 class Block(NamedTuple):
@@ -70,10 +71,11 @@ class Table:
     def mixed_bytes(self) -> int:
         """Bytes that a row counts for where rows are mixed, the same wherever they lie.
 
-        Of text, for one, the type in memory differs from that in a store.
+        Of text, for one, the type in memory differs from that in a store. Its place in the order
+        counts too.
         """
         values = sum(int(np.prod(s.shape[1:], dtype=np.int64)) for s in self._beside_features)
-        return self.X.row_bytes + 8 * values
+        return self.X.row_bytes + 8 * values + PLACE_BYTES
 
     @property
     def _beside_features(self) -> list[Source]:

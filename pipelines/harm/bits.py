@@ -152,7 +152,9 @@ def _workers(count):
 @contextmanager
 def _in_process():
     with (
-        LocalCluster(2, processes=False, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(
+            2, processes=False, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+        ) as cluster,
         Client(cluster),
     ):
         yield lambda call: call()

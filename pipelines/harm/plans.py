@@ -1,4 +1,4 @@
-"""Planned and measured peak memory of every process of a fit, over twelve configurations."""
+"""Planned and measured peak memory of every process of a fit, over some configurations."""
 
 import json
 import subprocess
@@ -33,6 +33,7 @@ class Case(NamedTuple):
     threads: int = 2
     workers: int = 0
     compressed: bool = False
+    loaded: bool = False  # whether the rows are read into memory before
 
 
 CASES = (
@@ -48,6 +49,9 @@ CASES = (
     Case(100, 200, "float64", 2000, "admm", (64,)),
     Case(200, 784, "float32", 1000, "altmin", (256,), 1, batch_size=4_000, workers=2, threads=1),
     Case(150, 300, "float32", 1000, "batch-altmin", (128,), workers=2, threads=1),
+    Case(55, 784, "uint8", 1000, "altmin", (256,), compressed=True),
+    Case(10, 8, "uint8", 20_000, "adam", (32,), 1, batch_size=500),
+    Case(300, 30, "float32", 4000, "altmin", (64,), 1, batch_size=2000, loaded=True),
 )
 
 
@@ -76,6 +80,9 @@ def fit(store, case):
 
     import daskalt
 
+    rows = (store,)
+    if case.loaded:
+        rows = tuple(zarr.open_array(store, path=name, mode="r")[:] for name in ("X", "y"))
     model = daskalt.MLPClassifier(
         case.hidden,
         solver=case.solver,
@@ -93,11 +100,11 @@ def fit(store, case):
     peaks = [0]
     if case.workers:
         with local_workers(case.workers) as client:
-            model.fit(store)
+            model.fit(*rows)
             peaks = list(client.run(high_water).values())
     else:
         with dask.config.set(num_workers=case.threads):
-            model.fit(store)
+            model.fit(*rows)
     (plan,) = planned
     account = {
         "client": high_water() * 1e9,
@@ -125,7 +132,7 @@ def check(case):
 
 
 def check_plans(options):
-    """Planned and measured peaks over twelve configurations."""
+    """Planned and measured peaks over all configurations."""
     table = Table(
         "plans", f"measured peak ≤ planned ≤ {SLACK} × measured, {len(CASES)} configurations"
     )
