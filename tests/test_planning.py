@@ -279,8 +279,8 @@ def test_the_parameter_shrinks_buffers_blocks_and_batches():
 
     free, tight = reading("altmin", None), reading("altmin", 160 << 20)
     assert isinstance(free, Reading)
-    assert free.buffer_rows == (64 << 20) // table.row_bytes
-    assert tight.buffer_rows == (10 << 20) // table.row_bytes
+    assert free.buffer_rows == (64 << 20) // table.mixed_bytes
+    assert tight.buffer_rows == (10 << 20) // table.mixed_bytes
     assert free.batch_size == tight.batch_size == 2000
     assert reading("altmin", 16 << 20).batch_size < 2000
     assert reading("altmin", 16 << 20, 2000).batch_size == 2000

@@ -115,7 +115,8 @@ FORMS = {
 def network(solver, **options):
     """An unfitted network that a solver can train."""
     hidden = () if solver == "newton" else (5,)
-    options = {"max_iter": 2, "random_state": 0, "batch_size": 200} | options
+    passes = 6 if solver in ("gd", "cg", "lbfgs", "newton") else 2  # of which each is a trial
+    options = {"max_iter": passes, "random_state": 0, "batch_size": 200} | options
     return daskalt.MLPClassifier(hidden, solver=solver, **options)
 
 
