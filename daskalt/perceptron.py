@@ -157,32 +157,34 @@ class BaseMLP(PreparedMLP):
         start = solver.start(problem, weights, budget)
         if not in_this_process():
             compile_step(solver, problem, start, table)
-        keeper = None
-        if checkpoints is not None:
-            facts = {
-                **_fingerprints(given),
-                "held_out": None if held is None else _fingerprints(held.given),
-                "shuffle": self.shuffle,
-                **{name: getattr(self, name) for name in _STOPPING},
-            }
-            identity = identify(
-                facts,
-                solver,
-                problem,
-                reading,
-                steps=budget.steps,
-                seed=seed,
-                class_factors=checksum(goal.class_factors),
-                blocks=checksum(bounds),
-                held_blocks=None if held is None else checksum(held.bounds),
-                initial_weights=checksum(*weights),
-            )
-            keeper = Keeper(checkpoints, solver, identity, watch)
         watched = take_sample(problem, problem.rows(thin_out(sample, count_rows(bounds))))
-        job = Training(
-            solver, problem, table, bounds, reading, watched, watch, held, self.verbose, keeper
-        )
+        job = Training(solver, problem, table, bounds, reading, watched, watch, held, self.verbose)
+        if checkpoints is not None:
+            keeper = Keeper(checkpoints, solver, self._identity(job, given, start, seed), watch)
+            job = replace(job, keeper=keeper)
         return job, start, passes
+
+    def _identity(self, job: Training, given: Table, start: Any, seed: int) -> dict[str, Any]:
+        """What a fit must have in common with this one to go on from its checkpoint."""
+        held = job.held
+        facts = {
+            **_fingerprints(given),
+            "held_out": None if held is None else _fingerprints(held.given),
+            "shuffle": self.shuffle,
+            **{name: getattr(self, name) for name in _STOPPING},
+        }
+        return identify(
+            facts,
+            job.solver,
+            job.problem,
+            job.reading,
+            steps=start.budget.steps,
+            seed=seed,
+            class_factors=checksum(job.problem.class_factors),
+            blocks=checksum(job.bounds),
+            held_blocks=None if held is None else checksum(held.bounds),
+            initial_weights=checksum(*start.weights),
+        )
 
     def _alone(self) -> contextlib.AbstractContextManager:
         """Keep other fits out of where this one puts itself down, and what it keeps of rows."""
