@@ -31,7 +31,7 @@ from daskalt.wording import plural
 
 __all__ = ["Checkpoint", "Checkpoints", "checksum"]
 
-FORMAT = 2
+FORMAT = 3
 _DAMAGE = (ValueError, KeyError, TypeError, FileNotFoundError)  # what reading a broken file raises
 _RECORD = re.compile(r"checkpoint-(\d{8})\.json$")
 
@@ -49,21 +49,24 @@ class Checkpoint(NamedTuple):
         The records of the passes that are done.
     position : Any
         Where in a pass the fit stands, like a state; None between two passes.
-    best : Any
-        The state of the best pass, if the fit may fall back on it.
+    best : tuple
+        The states that the fit may fall back on, of its best pass.
     finished : bool
         Whether there is nothing more to do.
     versions : dict
         Of the libraries that made it.
+    reason : str or None
+        Why the fit ended before its last pass, if it did.
     """
 
     identity: dict[str, Any]
     state: Any
     history: list[dict[str, Any]]
     position: Any = None
-    best: Any = None
+    best: tuple = ()
     finished: bool = False
     versions: dict[str, str] = {}  # noqa: RUF012  never changed
+    reason: str | None = None
 
     @property
     def place(self) -> str:
@@ -132,6 +135,7 @@ class Checkpoints:
             "versions": checkpoint.versions,
             "finished": checkpoint.finished,
             "history": checkpoint.history,
+            "reason": checkpoint.reason,
             **packed,
         }
         with storage_errors(self.location):
@@ -218,7 +222,7 @@ class Checkpoints:
         """The seed of the fit whose checkpoint is the newest that can be read; None if none can."""
         for number in sorted(self._numbers(), reverse=True):
             with suppress(*_DAMAGE):
-                return self._record(number)["identity"]["seed"]
+                return self._record(number)["identity"]["random_state"]
         return None
 
     def refuse_unfinished(self) -> None:
@@ -269,7 +273,9 @@ class Checkpoints:
             parts = {
                 name: _unpack(record[name], arrays, types) for name in ("state", "position", "best")
             }
-        plain = {name: record[name] for name in ("identity", "history", "finished", "versions")}
+        plain = {
+            name: record[name] for name in ("identity", "history", "finished", "versions", "reason")
+        }
         return Checkpoint(**parts, **plain)
 
     def _content(self, name: str) -> bytes:

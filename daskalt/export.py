@@ -16,13 +16,14 @@ def to_sklearn(estimator: Any) -> MLPClassifier | MLPRegressor:
     """Return a scikit-learn estimator with the same weights and the same predictions."""
     link = estimator.out_activation_
     classifier = hasattr(estimator, "classes_")
-    if estimator.activation == "softplus" or (link != "identity" and not classifier):
-        name = estimator.activation if estimator.activation == "softplus" else link
+    activation = estimator._fitted.problem.network.activation  # the parameter may be another now
+    if activation == "softplus" or (link != "identity" and not classifier):
+        name = activation if activation == "softplus" else link
         raise InputError(f"scikit-learn's networks have no activation {name!r} in this place.")
     kind = MLPClassifier if classifier else MLPRegressor
     model = kind(
         hidden_layer_sizes=tuple(len(b) for b in estimator.intercepts_[:-1]),
-        activation=estimator.activation,
+        activation=activation,
         alpha=estimator.alpha,
         early_stopping=False,
     )

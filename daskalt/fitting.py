@@ -22,16 +22,16 @@ from daskalt.kernels.workspace import release
 from daskalt.monitor import Monitor
 from daskalt.preparing import Held, count_rows
 from daskalt.progress import listen
-from daskalt.reduction import call, fetch
-from daskalt.scoring import Sample, sample_loss, score_table
-from daskalt.solvers.base import Problem, Solver
+from daskalt.reduction import call_on, fetch
+from daskalt.ruin import far_above, worth_of_rows, worth_of_table
+from daskalt.scoring import score_table
+from daskalt.solvers.base import Problem, Rows, Solver
 from daskalt.solvers.loop import Halt, Pass, Reading, WholeBlocks, run_passes
 from daskalt.solvers.pass_graph import Position
 from daskalt.statistics import Score
 
 __all__ = [
     "Training",
-    "begin",
     "identify",
     "train",
 ]
@@ -75,7 +75,9 @@ def _plain(value: Any) -> Any:
 class Training:
     """What is trained, on what, and how the rows are read.
 
-    The ``sample`` is of the training rows, and tells weights that are ruined from others.
+    The ``sample`` is of the training rows, on which ruined weights are suspected first; it
+    ``judges`` others than those whose numbers overflow if it is large enough. ``trivial`` is the
+    loss of a network that says nothing.
     """
 
     solver: Solver
@@ -83,11 +85,13 @@ class Training:
     table: Table
     bounds: np.ndarray
     reading: Reading | WholeBlocks
-    sample: Sample
+    sample: Rows
+    trivial: float
     watch: Watch
     held: Held | None = None
     verbose: bool = False
     keeper: Keeper | None = None
+    judges: bool = True
 
 
 def train(
@@ -132,17 +136,18 @@ def train(
             topic if job.verbose else None,
             position,
             None if job.keeper is None else job.keeper.pace,
-            job.sample,
         ):
             if isinstance(result, Halt):
                 if job.keeper is not None:
                     job.keeper.halt(monitor.met(result.state), result.position)
                 continue
             record = _record(job, result)
-            job.watch.check()
+            if job.keeper is None:  # which looks before it puts anything down
+                job.watch.check()
             record["total_seconds"] = time.perf_counter() - began
             bar.set_postfix({k: f"{v:.4g}" for k, v in record.items() if "loss" in k or "acc" in k})
             reason = monitor.see(result, record)
+            _weigh(job, monitor)
             if reason is not None:
                 bar.total = bar.n
                 if job.verbose:
@@ -152,38 +157,64 @@ def train(
                 job.keeper.save(monitor.met(result.state))
     release()
     job.watch.check()
-    state = _best_of(job, monitor)
+    state = _last_sound(job, monitor)
     if job.keeper is not None:
         job.keeper.save(monitor.met(state), finished=True)
     return state
 
 
-def begin(job: Training, monitor: Monitor, start: Any) -> None:
-    """Have a monitor know the state before the first pass."""
-    monitor.begin(start, call(sample_loss, job.problem, start.weights, job.sample), job.sample)
+def _last_sound(job: Training, monitor: Monitor) -> Any:
+    """The state that the fit ends with: the last, or the best if its weights are ruined."""
+    last = monitor.best[0] if monitor.early_stopping and monitor.best else monitor.state
+    if not monitor.diverged and not _suspicious(job, monitor, last):
+        return fetch(last)
+    before = getattr(getattr(fetch(last), "caution", None), "before", None)
+    others = [] if before is None else [fetch(last)._replace(weights=before)]
+    if monitor.early_stopping:  # what held-out rows chose stands against nothing but the start
+        others = [*others, monitor.start]
+    else:
+        others = [*others, *monitor.best, monitor.start]
+    worths = [
+        worth_of_table(job.problem, state, job.table, job.bounds) for state in (last, *others)
+    ]
+    best = min(range(len(worths)), key=lambda k: worths[k].order)
+    if monitor.early_stopping and monitor.diverged and worths[0].order[0] == worths[best].order[0]:
+        best = 0
+    ruined = far_above(worths[0], worths[best], job.trivial)
+    if not (ruined or monitor.diverged):
+        return fetch(last)
+    if worths[best].share_lost > 0.5:
+        raise DivergenceError(
+            "Numbers overflow under all weights that the fit led to: let the solver take smaller "
+            "steps, lower alpha, and look for extreme values in X."
+        )
+    if not monitor.diverged:
+        monitor.fall_back("the weights of its last steps lose far more than others before")
+    state = (last, *others)[best]
+    monitor.conclude(state)
+    return fetch(state)
 
 
-def _best_of(job: Training, monitor: Monitor) -> Any:
-    """The state that the fit ends with, on whose weights no later step has looked."""
-    kept_best = monitor.early_stopping or monitor.diverged
-    state = fetch(monitor.best_state if kept_best else monitor.state)
-    if not _is_ruined(job, monitor, state.weights):
-        return state
-    before = getattr(getattr(state, "caution", None), "before", None)
-    others = [] if before is None else [state._replace(weights=before)]
-    for other in (*others, monitor.best_state, monitor.start):
-        value = fetch(other)
-        if not _is_ruined(job, monitor, value.weights):
-            monitor.fall_back("the last steps raised the loss far above what it had been", other)
-            return value
-    raise DivergenceError(
-        "Numbers overflow under the weights that the fit led to: let the solver take smaller "
-        "steps, lower alpha, and look for extreme values in X."
-    )
+def _weigh(job: Training, monitor: Monitor) -> None:
+    """In an erratic fit, keep the state that is best for all training rows."""
+    if monitor.early_stopping or not monitor.erratic:
+        return
+    before = monitor.best if monitor.worth is None else ()
+    for state in (*before, monitor.state):
+        worth = worth_of_table(job.problem, state, job.table, job.bounds)
+        if monitor.worth is None or worth.order < monitor.worth.order:
+            monitor.best, monitor.worth = (state,), worth
 
 
-def _is_ruined(job: Training, monitor: Monitor, weights: Any) -> bool:
-    return monitor.is_ruin(call(sample_loss, job.problem, weights, job.sample))
+def _suspicious(job: Training, monitor: Monitor, last: Any) -> bool:
+    """Whether the last weights may be ruined, from what little it takes to suspect it."""
+    if monitor.erratic and not monitor.early_stopping:
+        return True
+    states = (last, monitor.start, *([] if monitor.early_stopping else monitor.best[:1]))
+    worths = [call_on(worth_of_rows, job.problem, state, job.sample) for state in states]
+    if job.judges:
+        return any(far_above(worths[0], other, job.trivial) for other in worths[1:])
+    return worths[0].share_lost > worths[1].share_lost
 
 
 def _record(job: Training, result: Pass) -> dict[str, Any]:

@@ -23,11 +23,12 @@ REST_SECONDS = 3.0  # of a graph, about: what Ctrl-C waits for
 
 
 class Standing(NamedTuple):
-    """A fit between two graphs: handles or values of its state and of the best one, its history."""
+    """A fit between two graphs: handles or values of its state and of the best, its history."""
 
     state: Any
-    best: Any
+    best: tuple
     history: list[dict[str, Any]]
+    reason: str | None = None  # why it ended
 
 
 class Keeper:
@@ -56,7 +57,7 @@ class Keeper:
         self.resumed: Checkpoint | None = None  # what the fit goes on from
         self._saved = time.monotonic()
         self._unsaved: tuple[Standing, Position | None] | None = None  # values: no cluster is asked
-        self._best: tuple[Any, Any] = (None, None)  # the handle and the value of the best state
+        self._best: list[tuple[Any, Any]] = []  # handles of the best states, and their values
 
     @property
     def pace(self) -> Pace:
@@ -112,9 +113,14 @@ class Keeper:
     def _values(self, fit: Standing) -> Standing:
         """The fit with values in place of handles, and the history as it is now."""
         state = fetch(fit.state)
-        if fit.best is not self._best[0]:
-            self._best = (fit.best, state if fit.best is fit.state else fetch(fit.best))
-        return Standing(state, self._best[1], list(fit.history))
+        known = [*self._best, (fit.state, state)]
+        for handle in fit.best:
+            if not any(handle is other for other, _ in known):
+                known.append((handle, fetch(handle)))
+        self._best = [pair for pair in known if any(pair[0] is handle for handle in fit.best)]
+        values = {id(handle): value for handle, value in self._best}
+        best = tuple(values[id(handle)] for handle in fit.best)
+        return Standing(state, best, list(fit.history), fit.reason)
 
     def _write(self, fit: Standing, position: Position | None, finished: bool = False) -> None:
         """Write a checkpoint, whole whatever signals come."""
@@ -131,9 +137,10 @@ class Keeper:
                     self.solver.detach(fit.state),
                     fit.history,
                     position,
-                    None if fit.best is None else self.solver.detach(fit.best),
+                    tuple(map(self.solver.detach, fit.best)),
                     finished,
                     versions(),
+                    fit.reason,
                 ),
                 alone=passed,  # the variables of earlier iterations are overwritten from now on
             )

@@ -12,7 +12,7 @@ from daskalt.errors import (
     RefusalWarning,
 )
 from daskalt.keeping import Standing
-from daskalt.scoring import Sample
+from daskalt.ruin import FAR, FAR_OF_TRIVIAL
 from daskalt.solvers.loop import Pass
 from daskalt.wording import plural
 
@@ -21,9 +21,7 @@ __all__ = [
 ]
 
 PARTED_PASSES, PARTED_RISE = 5, 1.1  # passes and rise of the loss that are no chance
-# A loss is far above another where it is more than so many times that, and this share of the loss
-# of a network that says nothing.
-FAR, FAR_OF_TRIVIAL = 2.0, 0.05
+DIVERGED = "the method diverged"
 
 
 @dataclass
@@ -33,50 +31,53 @@ class Monitor:
     What is watched is the loss of the forward pass: of the held-out rows if `early_stopping`,
     else of the training rows as the passes met them. Where that is `divergence` times its best or
     more, or where the solver gives up, the fit diverges: it ends, with the best weights that it has
-    had. Which these are is told by the held-out rows under early stopping; else by a sample of the
-    training rows that is scored at the start and after every pass.
+    had.
     """
 
     tol: float
     patience: int
     early_stopping: bool
     divergence: float = np.inf
+    start: Any = None  # the state before the first pass
     state: Any = None  # the last
+    trivial: float = 0.0
+    # The states after and, where no held-out rows tell, before the best pass; of an erratic fit the
+    # state that all training rows say is the best, and what it is worth.
+    best: tuple = ()
+    worth: Any = None
     diverged: bool = False
     reason: str | None = None  # why the fit ended before its last pass
     history: list[dict[str, Any]] = field(default_factory=list)
-    best_loss: float = np.inf  # of what is watched
-    start: Any = None  # the state before the first pass
-    start_loss: float = np.nan  # of the sample
-    trivial_loss: float = 0.0  # of the sample, where all outputs are zero
-    most: float = np.inf  # that the sample can lose
-    best_state: Any = None
-    least: float = np.inf  # loss that chose it
+    best_loss: float = np.inf
     stale: int = 0
     warned: bool = False  # of steps that were refused
     parted: bool = False  # whether the objective has fallen without the loss
 
-    def begin(self, state: Any, loss: float, sample: Sample) -> None:
-        """Take in the state before the first pass, and its loss on a sample of the rows."""
-        self.state, self.start, self.start_loss = state, state, loss
-        self.trivial_loss, self.most = sample.trivial, sample.most
-        self._choose(state, np.inf if self.early_stopping else loss)
+    def begin(self, state: Any, trivial: float) -> None:
+        """Take in the state before the first pass, and the loss of a network that says nothing."""
+        self.start = self.state = state
+        self.trivial = trivial
 
-    def recall(self, history: list[dict[str, Any]], best_state: Any) -> None:
-        """Take in the passes of the fit that this one goes on from, and its best state."""
+    def recall(self, history: list[dict[str, Any]], best: tuple, reason: str | None) -> None:
+        """Take in the passes of the fit that this one goes on from, and its best states."""
         for record in history:
             self._judge(record)
-            self._choose(best_state, self._choice(record))
+        self.best, self.reason = best, reason
+        if reason is not None and reason.startswith(DIVERGED):
+            self._warn()
 
     def met(self, state: Any) -> Standing:
         """Return what of the fit has to be kept, with the state that it is in now."""
-        return Standing(state, self.best_state, self.history)
+        return Standing(state, self.best, self.history, self.reason)
 
     def see(self, result: Pass, record: dict[str, Any]) -> str | None:
         """Take in a pass; return the reason to stop, or None."""
-        self._judge(record)
+        if self._judge(record) and not record.get("given_up"):
+            if self.early_stopping:
+                self.best = (result.state,)
+            elif not self.erratic:
+                self.best = (result.state, self.state)
         self._compare_objective()
-        self._choose(result.state, self._choice(record))
         self.state = result.state
         self.reason = self._stop(record)
         return self.reason
@@ -97,43 +98,43 @@ class Monitor:
             return f"{where} loss fell by less than tol={self.tol} for {passes}"
         return None
 
-    def fall_back(self, reason: str, state: Any = None) -> str:
-        """Return why the fit ends with its best weights or others, and warn of it."""
+    def fall_back(self, reason: str) -> str:
+        """Return why the fit ends with the best weights that it has had."""
         self.diverged = True
-        left = self._words_of(self.best_state if state is None else state)
-        self.reason = f"the method diverged: {reason}; the weights are those {left}"
-        words = self.reason[0].upper() + self.reason[1:]
-        warnings.warn(f"{words}.", DivergenceWarning, stacklevel=4)
+        self.reason = f"{DIVERGED}: {reason}"
         return self.reason
+
+    def conclude(self, state: Any) -> None:
+        """Take in the state that the fit ends with; warn if the method diverged."""
+        if self.diverged:
+            self.reason = f"{self.reason}; the weights are those {self._words_of(state)}"
+            self._warn()
+
+    def _warn(self) -> None:
+        assert self.reason is not None
+        words = self.reason[0].upper() + self.reason[1:]
+        cure = (
+            "Take smaller steps (a lower learning rate, more damping), or look for outliers in X."
+        )
+        warnings.warn(f"{words}. {cure}", DivergenceWarning, stacklevel=5)
 
     def _words_of(self, state: Any) -> str:
         if state is self.start:
             return "that the fit started from"
-        if state is not self.best_state:
-            return "before the last sound step"
-        losses = [self._choice(record) for record in self.history]
-        number = "" if np.isnan(losses).all() else f", {1 + int(np.nanargmin(losses))}"
-        return f"of the best pass{number}"
+        if not any(state is best for best in self.best):
+            return "of the last sound step"
+        return f"{'after' if state is self.best[0] else 'before'} the best pass"
 
-    def is_ruin(self, loss: float) -> bool:
-        """Say whether a loss of the sample is far above one that the fit has had.
+    @property
+    def erratic(self) -> bool:
+        """Whether some pass lost far more than one before it.
 
-        Weights that held-out rows have chosen may well fit the sample worse than others.
+        Then the losses of passes say little of the weights that these led to.
         """
-        losses = [self.start_loss]
-        if not self.early_stopping:
-            losses += [self._choice(record) for record in self.history]
-        least = min((each for each in losses if np.isfinite(each)), default=np.inf)
-        return loss > min(FAR * least + FAR_OF_TRIVIAL * self.trivial_loss, 0.99 * self.most)
-
-    def _choice(self, record: dict[str, Any]) -> float:
-        """The loss of a pass that says how good the weights are that it led to."""
-        return record.get("validation_loss" if self.early_stopping else "sample_loss", np.nan)
-
-    def _choose(self, state: Any, loss: float) -> None:
-        if self.best_state is None or loss < self.least:
-            self.best_state = state
-            self.least = loss if np.isfinite(loss) else np.inf
+        losses = np.array([record["loss"] for record in self.history])
+        losses = losses[~np.isnan(losses)]
+        least = np.minimum.accumulate(losses)
+        return bool((losses > FAR * least + FAR_OF_TRIVIAL * self.trivial).any())
 
     def _tell_of_refusals(self, record: dict[str, Any]) -> None:
         """Warn, once, of steps that left no trace in the weights."""
@@ -165,12 +166,15 @@ class Monitor:
                 stacklevel=4,
             )
 
-    def _judge(self, record: dict[str, Any]) -> None:
-        """Add a pass to the history, and to the passes without progress if it made none."""
+    def _judge(self, record: dict[str, Any]) -> bool:
+        """Add a pass to the history; say whether it is the best so far."""
         self.history.append(record)
         loss = record["validation_loss" if self.early_stopping else "loss"]
         self.stale = self.stale + 1 if loss > self.best_loss - self.tol else 0
-        self.best_loss = min(loss, self.best_loss)
+        best = loss < self.best_loss
+        if best:
+            self.best_loss = loss
+        return best
 
 
 def _unscored(record: dict[str, Any]) -> bool:

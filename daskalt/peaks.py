@@ -153,6 +153,8 @@ def _start(work: Work, machine: Machine) -> dict[str, int]:
         reading = sample
     return {
         "sample": 2 * sample + max(doubles, weights + activations),
+        # Keys are sorted for a shuffled view.
+        "order of the rows": 20 * table.n_rows if table.in_memory and not table.single else 0,
         "blocks being read": reading,
         "arrays kept decoded": _kept_bytes(table),
     }
@@ -271,7 +273,7 @@ def _surveys(work: Work, threads: int) -> int:
 def _states(work: Work, chain: int) -> int:
     """The state and what of it there is more than once."""
     rehearsal = work.rehearsal
-    copies = chain + 2  # of the pass before, of the best
+    copies = chain + 3  # of the pass before, of those around the best
     return rehearsal.state + copies * rehearsal.fresh + rehearsal.initial
 
 

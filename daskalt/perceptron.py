@@ -1,7 +1,6 @@
 """What the estimators share: fitting and continuing, whatever the targets are."""
 
 import contextlib
-import copy
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,13 +20,14 @@ from daskalt.data.targets import Targets
 from daskalt.data.watch import Watch
 from daskalt.errors import InputError
 from daskalt.fitted import Fitted
-from daskalt.fitting import Training, begin, identify, train
+from daskalt.fitting import Training, identify, train
 from daskalt.keeping import Keeper, stoppable
 from daskalt.kernels.threads import blas_threads
 from daskalt.monitor import Monitor
 from daskalt.planning import current_machine
 from daskalt.prepared import PreparedMLP
 from daskalt.preparing import (
+    LEAST_WATCHED,
     all_blocks,
     compile_step,
     count_rows,
@@ -36,7 +36,7 @@ from daskalt.preparing import (
     warn_if_sorted,
 )
 from daskalt.reduction import check_client, in_this_process, on
-from daskalt.scoring import take_sample
+from daskalt.ruin import effective_rows, trivial_loss
 from daskalt.solvers import get_solver
 from daskalt.solvers.base import Budget, Solver
 from daskalt.solvers.loop import Reading, WholeBlocks
@@ -96,7 +96,7 @@ class BaseMLP(PreparedMLP):
         self._check_parameters()
         with on(client), self._alone():
             # Whatever goes wrong, this estimator stays as it is.
-            fitted = copy.copy(self)
+            fitted = self._twin()
             fitted._fit(X, y, sample_weight, eval_set, resume)
         self.__dict__ = fitted.__dict__
         return self
@@ -157,8 +157,11 @@ class BaseMLP(PreparedMLP):
         start = solver.start(problem, weights, budget)
         if not in_this_process():
             compile_step(solver, problem, start, table)
-        watched = take_sample(problem, problem.rows(thin_out(sample, count_rows(bounds))))
-        job = Training(solver, problem, table, bounds, reading, watched, watch, held, self.verbose)
+        watched = problem.rows(thin_out(sample, count_rows(bounds)))
+        trivial = trivial_loss(problem, watched)
+        job = Training(
+            solver, problem, table, bounds, reading, watched, trivial, watch, held, self.verbose
+        )
         if checkpoints is not None:
             keeper = Keeper(checkpoints, solver, self._identity(job, given, start, seed), watch)
             job = replace(job, keeper=keeper)
@@ -168,8 +171,11 @@ class BaseMLP(PreparedMLP):
         """What a fit must have in common with this one to go on from its checkpoint."""
         held = job.held
         facts = {
+            "random_state": seed,
+            "alpha": float(self.alpha),
             **_fingerprints(given),
-            "held_out": None if held is None else _fingerprints(held.given),
+            # Rows of the table itself are known by their blocks.
+            "held_out": None if held is None or held.given is given else _fingerprints(held.given),
             "shuffle": self.shuffle,
             **{name: getattr(self, name) for name in _STOPPING},
         }
@@ -179,12 +185,17 @@ class BaseMLP(PreparedMLP):
             job.problem,
             job.reading,
             steps=start.budget.steps,
-            seed=seed,
             class_factors=checksum(job.problem.class_factors),
             blocks=checksum(job.bounds),
             held_blocks=None if held is None else checksum(held.bounds),
             initial_weights=checksum(*start.weights),
         )
+
+    def _twin(self) -> Any:
+        """The same object once more; not by `copy`, which leaves out what is not pickled."""
+        twin = object.__new__(type(self))
+        twin.__dict__ = dict(vars(self))
+        return twin
 
     def _alone(self) -> contextlib.AbstractContextManager:
         """Keep other fits out of where this one puts itself down, and what it keeps of rows."""
@@ -225,13 +236,13 @@ class BaseMLP(PreparedMLP):
     def _train(self, job: Training, state: Any, passes: int, monitor: Monitor, resume: bool) -> Any:
         """The state after all passes, those included that an earlier fit has made."""
         solver, keeper, position = job.solver, job.keeper, None
-        begin(job, monitor, state)
+        monitor.begin(state, job.trivial)
         saved = keeper.resume() if keeper is not None and resume else None
         with self._storage(job, saved is not None) as storage:
             if saved is not None:
                 state, position = saved.state, saved.position
-                best = None if saved.best is None else solver.attach(saved.best, storage)
-                monitor.recall(saved.history, best)
+                best = tuple(solver.attach(state, storage) for state in saved.best)
+                monitor.recall(saved.history, best, saved.reason)
             elif keeper is not None:
                 keeper.checkpoints.clear()
             state = solver.attach(state, storage)
@@ -272,7 +283,7 @@ class BaseMLP(PreparedMLP):
         self, X: Any, y: Any, sample_weight: Any, classes: np.ndarray | None = None
     ) -> Any:
         self._check_parameters()
-        fitted = copy.copy(self)
+        fitted = self._twin()
         before = getattr(self, "_fitted", None)
         if before is not None:
             before.check_solver(get_solver(self.solver))
@@ -310,12 +321,21 @@ class BaseMLP(PreparedMLP):
         else:
             # What a full batch keeps for each row is of the rows of that fit.
             state = solver.attach(before.state, None)._replace(budget=budget)
-        watched = take_sample(problem, problem.rows(thin_out(sample, table.n_rows)))
+        watched = problem.rows(thin_out(sample, table.n_rows))
         job = Training(
-            solver, problem, table, bounds, reading, watched, watch, verbose=self.verbose
+            solver,
+            problem,
+            table,
+            bounds,
+            reading,
+            watched,
+            trivial_loss(problem, watched),
+            watch,
+            verbose=self.verbose,
+            judges=effective_rows(watched) >= LEAST_WATCHED // 2,
         )
         monitor = Monitor(0.0, 1 << 30, False)
-        begin(job, monitor, state)
+        monitor.begin(state, job.trivial)
         state = train(job, state, range(passes, passes + 1), monitor)
         if before is not None:
             monitor.history = [*getattr(self, "history_", []), *monitor.history]

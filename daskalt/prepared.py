@@ -93,6 +93,8 @@ class PreparedMLP(FittedMLP):
         get_solver(self.solver).check()
         if isinstance(self.checkpoint, Checkpoints):
             self.checkpoint.check()
+        elif self.checkpoint == "":
+            raise InputError("The parameter checkpoint is an empty path: name a folder.")
 
     def set_params(self, **params: Any) -> Any:
         """Set parameters, those of a solver object as ``solver__damping``; return the estimator.
@@ -293,6 +295,8 @@ class PreparedMLP(FittedMLP):
                 )
             with about("eval_set"):
                 other = open_table(self, *(*members, None, None)[:3], reset=False, lazy=planned)
+                if not planned:
+                    total_weight(other)  # which must be in range
             laid_out = replace(arrangement, shuffle=False).arrange(other, promised=planned)
             return bounds, Held(laid_out, all_blocks(laid_out), other)
         if not self.early_stopping:

@@ -22,6 +22,7 @@ from daskalt.solvers.loop import Reading, WholeBlocks
 
 __all__ = [
     "INITIAL_ROWS",
+    "LEAST_WATCHED",
     "SAMPLE_BLOCKS",
     "SAMPLE_ROWS",
     "Held",
@@ -204,11 +205,18 @@ def sample_rows(table: Table, bounds: np.ndarray, seed: int) -> Block:
 
 
 def thin_out(sample: Block, n_rows: int) -> Block:
-    """Return some rows of a sample, whose loss takes little beside a pass over ``n_rows``."""
+    """Return some rows of a sample that have weight, whose loss takes little beside a pass."""
+    if sample.weight is not None and sample.weight.any():
+        with_weight = sample.weight.ravel() > 0
+        sample = _select(sample, with_weight)
     row_bytes = sum(part[:1].nbytes for part in sample if part is not None)
     most = min(n_rows // 50, WATCHED_ROWS, WATCHED_BYTES // max(1, row_bytes))
     every = -(-len(sample.X) // max(most, LEAST_WATCHED))
-    X, y, weight = (None if part is None else part[::every].copy() for part in sample)
+    return _select(sample, slice(None, None, every))
+
+
+def _select(block: Block, rows: np.ndarray | slice) -> Block:
+    X, y, weight = (None if part is None else part[rows].copy() for part in block)
     assert X is not None
     return Block(X, y, weight)
 

@@ -20,13 +20,14 @@ from distributed.comm import CommClosedError
 from distributed.threadpoolexecutor import thread_state
 
 from daskalt.errors import ClusterError, InputError
-from daskalt.kernels.threads import blas_threads, hold_blas_threads
+from daskalt.kernels.threads import blas_threads
 
 __all__ = [
     "Graph",
     "Handle",
     "active_client",
     "call",
+    "call_on",
     "check_client",
     "connected",
     "fetch",
@@ -178,7 +179,7 @@ def call(function: Callable, *arguments: Any) -> Any:
     A scheduler of this process is not troubled: it would take longer than most calls.
     """
     if in_this_process():
-        with blas_threads():
+        with blas_threads():  # in its turn
             return _held_to_threads(1, function, *arguments)
     graph = Graph()
     return graph.compute(graph.add(function, *arguments))
@@ -221,6 +222,14 @@ def on(client: distributed.Client | None) -> Iterator[None]:
 
 def _scheduler() -> Callable | None:
     return get_scheduler(scheduler=scheduler_of_here(), cls=Delayed)
+
+
+def call_on(function: Callable, first: Any, handle: Handle | Any, *arguments: Any) -> Any:
+    """Run one call whose second argument a handle stands for, where its value is."""
+    if in_this_process():
+        return call(function, first, fetch(handle), *arguments)
+    graph = Graph()
+    return graph.compute(graph.add(function, first, graph.constant(handle), *arguments))
 
 
 def in_this_process() -> bool:
@@ -304,7 +313,7 @@ def connected() -> bool:
 
 
 def _held_to_threads(threads: int, function: Callable, *arguments: Any) -> Any:
-    hold_blas_threads(threads)
     # Numbers that overflow are found, by solvers and surveys, in the statistics that they reach.
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    errors = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+    with blas_threads(threads, joins=True), errors:
         return function(*arguments)

@@ -1,6 +1,6 @@
 """Forward loss and quality of a network on rows of any number, as one map and reduce."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +15,7 @@ from daskalt.reduction import Graph
 from daskalt.solvers.base import Problem, Rows
 from daskalt.statistics import Score, combine
 
-__all__ = ["Sample", "sample_loss", "score_rows", "score_table", "take_sample"]
-
-OUTLIER = 100.0  # losses above so many times the median at zero outputs are an outlier's
+__all__ = ["score_rows", "score_table"]
 
 
 def score_rows(problem: Problem, weights: Weights, rows: Rows) -> Score:
@@ -39,47 +37,6 @@ def score_rows(problem: Problem, weights: Weights, rows: Rows) -> Score:
     return score._replace(
         squared_error=weight @ error, target=weight @ y, target_squared=weight @ y**2
     )
-
-
-class Sample(NamedTuple):
-    """A few rows, on which weights that are ruined are told from others.
-
-    Attributes
-    ----------
-    rows : Rows
-    trivial : float
-        Their mean loss where all outputs are zero.
-    most : float
-        What the loss of a row counts at most, that of one whose numbers overflow too: no outlier
-        has a say in it by itself.
-    """
-
-    rows: Rows
-    trivial: float
-    most: float
-
-    def mean(self, losses: np.ndarray) -> float:
-        """Return the weighted mean of the rows' losses."""
-        losses = np.where(np.isfinite(losses), np.minimum(losses, self.most), self.most)
-        weight = self.rows.weight
-        weighted = weight is not None and weight.any()
-        return float(np.average(losses, weights=weight if weighted else None))
-
-
-def take_sample(problem: Problem, rows: Rows) -> Sample:
-    """Return some rows as a sample."""
-    nothing = np.zeros((len(rows.X), problem.network.widths[-1]), problem.dtype)
-    losses = problem.network.loss.value(nothing, rows.y)
-    typical = float(np.median(losses)) or float(losses.mean()) or 1.0
-    sample = Sample(rows, 0.0, OUTLIER * typical)
-    return sample._replace(trivial=sample.mean(losses))
-
-
-def sample_loss(problem: Problem, weights: Weights, sample: Sample) -> float:
-    """Return the mean forward loss of a sample."""
-    network, workspace, rows = problem.network, thread_workspace(), sample.rows
-    z = forward(weights, problem.inputs(rows.X, workspace), network.phi, workspace)[-1]
-    return sample.mean(network.loss.value(z, rows.y))
 
 
 def score_table(problem: Problem, state: Any, table: Table, bounds: np.ndarray) -> Score:

@@ -42,7 +42,7 @@ def test_a_state_comes_back_as_it_was(checkpoints):
     assert checkpoints.load(TYPES) is None
     checkpoints.refuse_unfinished()
     history = [{"loss": 0.1 + 0.2}, {"loss": 1e-300}]
-    checkpoints.save(Checkpoint({"seed": 1}, STATE, history))
+    checkpoints.save(Checkpoint({"random_state": 1}, STATE, history))
     saved = checkpoints.load(TYPES, {"seed": 1})
     assert saved.history == history
     assert type(saved.state) is Outer

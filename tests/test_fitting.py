@@ -1,16 +1,19 @@
 """What is watched while a fit goes on, and what it must never end with."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from daskalt import MLPClassifier, StochasticAltMin
+from daskalt import MLPClassifier, MLPRegressor, StochasticAltMin
 from daskalt.errors import DivergenceWarning, ObjectiveWarning
 from daskalt.monitor import Monitor
-from daskalt.scoring import Sample, sample_loss, take_sample
-from daskalt.solvers.base import Rows
+from daskalt.ruin import Worth, far_above, worth_of_rows
 from daskalt.solvers.loop import Pass
 from daskalt.statistics import Score
 from tests.solvers.problems import make_problem
@@ -79,9 +82,11 @@ def rows():
 
 def test_weights_ruined_by_the_last_step_are_never_returned(rows):
     expected = ruined(rows, max_iter=6)
-    with pytest.warns(DivergenceWarning, match=r"far above.*before the last sound step"):
+    with pytest.warns(
+        DivergenceWarning, match=r"lose far more.*the weights are those of the last sound step"
+    ):
         model = ruined(rows, 6 * STEPS)
-    assert "far above" in model.stop_reason_
+    assert "lose far more" in model.stop_reason_
     assert model.score(*rows) > expected.score(*rows) - 0.02
     assert expected.stop_reason_ == "all passes were made"
 
@@ -97,18 +102,13 @@ def test_weights_ruined_in_a_pass_before_the_last_are_not_either(rows, options):
         model = ruined(rows, *last, **options)
     assert {w.category for w in seen} >= set(warned)
     assert model.score(*rows) > expected.score(*rows) - 0.05
-    losses = [record["sample_loss"] for record in model.history_]
-    assert max(losses[4:]) > 10 * min(losses)
 
 
 def test_a_fit_that_only_ruins_ends_where_it_started(rows):
     with pytest.warns(DivergenceWarning, match="those that the fit started from"):
         model = ruined(rows, *range(1, 100), max_iter=2)
-    start = MLPClassifier((8,), random_state=0, max_iter=2).fit(*rows)
     assert model.n_iter_ == 2
     assert "started from" in model.stop_reason_
-    first = next(iter(start.history_))["sample_loss"]
-    assert model.history_[-1]["sample_loss"] > 5 * first
 
 
 def test_partial_fit_keeps_what_it_had_before_rows_that_ruin(rows):
@@ -153,32 +153,111 @@ def test_a_resumed_fit_falls_back_to_the_same_weights(rows, tmp_path):
     assert model.stop_reason_ == whole.stop_reason_
 
 
-def test_one_outlier_in_the_sample_has_no_say():
-    """Nor have rows whose numbers overflow."""
-    case = make_problem(("squared", "identity"), n=50, dtype="float32")
-    case.rows.y[0] = 1e6
-    case.rows.X[1] = 1e38
-    sample = take_sample(case.problem, case.rows)
-    loss = sample_loss(case.problem, case.weights, sample)
-    part = Rows(case.rows.X[2:], case.rows.y[2:], None)
-    without = sample_loss(case.problem, case.weights, take_sample(case.problem, part))
-    assert loss < without + 2 * sample.most / 50
-    assert sample.most < 100
-
-
 def test_what_is_far_above():
-    monitor = Monitor(0.0, 10, False)
-    sample = Sample(None, trivial=2.0, most=100.0)
-    monitor.begin(None, 1.5, sample)
-    assert not monitor.is_ruin(3.0)
-    monitor.history = [{"sample_loss": 0.2}, {"sample_loss": np.nan}]
-    assert not monitor.is_ruin(0.49)
-    assert monitor.is_ruin(0.51)
-    assert monitor.is_ruin(np.inf)
-    monitor.early_stopping = True  # held-out rows chose them: they may fit the sample worse
-    assert not monitor.is_ruin(0.51)
-    monitor.begin(None, 100.0, sample)  # all that the sample can lose: nothing is sound
-    assert monitor.is_ruin(100.0)
+    fine, worse, ruined = Worth(10, 0, 3), Worth(10, 0, 6.9), Worth(10, 0, 7.1)
+    assert not far_above(worse, fine, 2.0)
+    assert far_above(ruined, fine, 2.0)
+    assert not far_above(fine, ruined, 2.0)
+    assert far_above(Worth(10, 1, 0), fine, 2.0)  # a tenth of the rows overflows
+    assert not far_above(Worth(10, 1, 3), Worth(10, 1, 3), 2.0)
+    assert far_above(Worth(10, 10, 0), fine, 2.0)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_worth_is_the_penalised_loss_of_the_rows_that_have_one(weighted):
+    case = make_problem(("squared", "identity"), n=50, weighted=weighted, penalty=0.3)
+    case.rows.X[1] = 1e200
+    state = SimpleNamespace(weights=case.weights)
+    with np.errstate(over="ignore"):
+        worth = worth_of_rows(case.problem, state, case.rows)
+    keep = np.arange(50) != 1
+    w = case.row_weight
+    a = np.tanh(case.x[keep] @ case.weights[0].T)
+    z = np.column_stack([a, np.ones(49)]) @ case.weights[1].T
+    losses = 0.5 * np.sum((z - case.rows.y[keep]) ** 2, axis=1)
+    squares = sum(np.sum(each[:, :-1] ** 2) for each in case.weights)
+    if np.isfinite(worth.mean) and worth.lost:
+        assert worth.share_lost == pytest.approx(w[1] / w.sum())
+        expected = np.average(losses, weights=w[keep]) + 0.15 * squares
+        assert worth.mean == pytest.approx(expected)
+    else:  # tanh saturates: the row has a loss of its own
+        assert worth.lost == 0
+
+
+@pytest.mark.parametrize("factor", [0.25, 1.0, 2.0])
+def test_a_penalty_that_shrinks_the_weights_is_no_ruin(factor):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((400, 3))
+    y = X @ [1.0, -2.0, 0.5] + 0.1 * rng.standard_normal(400)
+    alpha = factor * len(X)
+    options = {"solver": "lbfgs", "max_iter": 200, "alpha": alpha, "random_state": 0}
+    model = MLPRegressor((), scale="standard", **options).fit(X, y)
+    standard = make_pipeline(StandardScaler(), Ridge(alpha))
+    theirs = standard.fit(X, (y - y.mean()) / y.std()).predict(X) * y.std() + y.mean()
+    np.testing.assert_allclose(model.predict(X), theirs, atol=2e-3)
+    assert "diverged" not in model.stop_reason_
+
+
+@pytest.mark.parametrize("rows", [1, 4, 50])
+def test_small_partial_fits_are_not_judged_by_a_few_rows(rows):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((600, 4))
+    y = X[:, 0] * X[:, 1]
+    model = MLPRegressor((16,), random_state=0).partial_fit(X[:300], y[:300])
+    for start in range(300, 300 + 20 * rows, rows)[:20]:
+        at = slice(start % 500, start % 500 + rows)
+        model.partial_fit(X[at], y[at])  # warnings are errors here
+    assert model.stop_reason_ == "all passes were made"
+
+
+def test_targets_of_which_most_are_the_mean_are_no_ruin():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2000, 4))
+    y = np.sign(np.round(X[:, 0], 0)) * (np.abs(X[:, 0]) > 0.8)
+    model = MLPRegressor((16,), random_state=0).fit(X, y)
+    assert model.score(X, y) > 0.8
+    assert model.stop_reason_ == "all passes were made"
+
+
+def test_one_row_that_explodes_is_ruin_though_no_sample_has_it():
+    """The losses of the passes tell of it, and then all rows do."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((4000, 5))
+    X[7] *= 300
+    y = X[:, 0] + X[:, 1] ** 2
+    y[7] = 0.0
+    options = {"max_iter": 8, "scale": "none", "random_state": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = MLPRegressor((32,), solver=StochasticAltMin(damping=0.001), **options).fit(X, y)
+    start = np.mean((y - y.mean()) ** 2)
+    assert np.mean((model.predict(X) - y) ** 2) < 3 * start
+
+
+def test_a_finished_fit_says_again_why_it_ended(rows, tmp_path):
+    options = {"checkpoint": str(tmp_path / "points"), "early_stopping": True}
+    options |= {"n_iter_no_change": 1, "tol": 0.2}
+    whole = ruined(rows, max_iter=20, **options)
+    assert "validation loss fell by less" in whole.stop_reason_
+    again = MLPClassifier(
+        (8,), solver=Ruined(), max_iter=20, batch_size=60, random_state=0, **options
+    ).fit(*rows, resume=True)
+    assert again.stop_reason_ == whole.stop_reason_
+
+
+class Holding(MLPClassifier):
+    """Leaves what it holds out of its pickles."""
+
+    def __getstate__(self):
+        return {k: v for k, v in super().__getstate__().items() if k != "held"}
+
+
+def test_what_is_not_pickled_survives_a_fit(rows):
+    model = Holding((4,), max_iter=1)
+    model.held = object()
+    held = model.held
+    assert model.fit(*rows).held is held
+    assert model.partial_fit(*rows).held is held
 
 
 # ------------------------------------------------------------------------- refused fits

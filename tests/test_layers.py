@@ -26,8 +26,8 @@ ORDER = """
     solvers.base solvers.caution solvers.descent solvers.altmin_map solvers.altmin
     solvers.full_batch solvers.batch_map solvers.batch solvers.admm
     solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
-    scoring solvers.tasks solvers.pass_graph solvers.loop solvers
-    preparing keeping monitor fitting rehearsal peaks plan planning
+    solvers.tasks solvers.pass_graph solvers.loop solvers
+    scoring ruin preparing keeping monitor fitting rehearsal peaks plan planning
     export predicting fitted prepared perceptron estimators
     folders model output examples config report running commands cli
 """

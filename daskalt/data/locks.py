@@ -46,7 +46,9 @@ def locked(place: str) -> Iterator[None]:
         yield
         return
     folder = Path(path)
-    lock = folder.with_name(f".{folder.name}.lock")
+    lock = folder.with_name(f".{folder.name}.lock") if folder.name else folder / ".lock"
+    if folder.is_dir() and not os.access(folder.parent, os.W_OK):  # a mounted volume, for instance
+        lock = folder / ".lock"
     with storage_errors(place):
         lock.parent.mkdir(parents=True, exist_ok=True)
         file = _taken(lock)

@@ -47,7 +47,7 @@ def open_table(
             _check_rows(table)
     _check_features(estimator, X, table.X, reset)
     for source in table.present.values():
-        learn_chunks(source, warn=reset)
+        learn_chunks(source, warn=True)
     return table
 
 
@@ -55,7 +55,7 @@ def open_features(estimator: Any, X: Any) -> Source:
     """Return the features to predict for, with as many columns as the fit had."""
     source = as_source(X, "X", scratch=estimator.scratch)
     _check_features(estimator, X, source, reset=False)
-    learn_chunks(source, warn=False)
+    learn_chunks(source, warn=True)
     return source
 
 

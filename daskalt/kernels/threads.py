@@ -3,6 +3,7 @@
 The bits of a product may depend on their number, so it never follows from the number of cores.
 """
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,20 @@ __all__ = ["blas_threads", "hold_blas_threads"]
 
 _change = threading.Condition()
 _inside: dict[int, int] = {}  # how often each thread is inside `blas_threads`
+_queue: list[object] = []  # those that wait to be
 _limit = 0
 _found: list[int] = []  # what the limits were before the first entered
+
+
+def _forget() -> None:
+    """Begin anew in a forked process, in which the other threads are not."""
+    global _change, _limit
+    _change, _limit = threading.Condition(), 0
+    _inside.clear()
+    _queue.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 @cache
@@ -30,8 +43,8 @@ def _libraries() -> list[Any]:
 def hold_blas_threads(threads: int) -> None:
     """See to it that products of this thread are made by so many BLAS threads.
 
-    A task calls this: where every thread has a limit of its own, `blas_threads` in another does not
-    reach it. Asking takes a microsecond.
+    Where every thread has a limit of its own, that of another does not reach it. Asking takes a
+    microsecond.
 
     Raises
     ------
@@ -63,34 +76,68 @@ def _set(library: Any, threads: int) -> None:
 
 
 @contextmanager
-def blas_threads(threads: int = 1) -> Iterator[None]:
+def blas_threads(threads: int = 1, *, joins: bool = False) -> Iterator[None]:
     """Limit BLAS to some threads while any thread of this process is inside.
 
     Mostly the limit is one number for the whole process, so entries are counted: the first sets it
     and the last restores what it found. A thread that wants another number waits until the others
-    are out.
+    are out, in turn; one that ``joins``, as a task does whose graph is inside already, does not
+    queue behind those.
+
+    Raises
+    ------
+    RuntimeError
+        If the thread is inside with another number, and not alone.
     """
-    global _limit
-    here = threading.get_ident()
+    here, ticket = threading.get_ident(), object()
     with _change:
-        _change.wait_for(lambda: _limit == threads or not _inside.keys() - {here})
-        if not _inside:
-            _found[:] = [library.num_threads for library in _libraries()]
-        before, _limit = _limit, threads
-        _inside[here] = _inside.get(here, 0) + 1
-        hold_blas_threads(threads)
+        _queue.append(ticket)
+        try:
+            _change.wait_for(lambda: _admits(here, threads, ticket, joins))
+        finally:
+            _queue.remove(ticket)
+        before = _enter(here, threads)
+        _change.notify_all()  # the next in the queue may want the same
     try:
+        hold_blas_threads(threads)
         yield
     finally:
         with _change:
-            _inside[here] -= 1
-            if _inside[here] == 0:
-                del _inside[here]
-            if not _inside:
-                _limit = 0
-                for library, found in zip(_libraries(), _found, strict=True):
-                    _set(library, found)
-            elif before and before != threads:  # back in the block around this one
-                _limit = before
-                hold_blas_threads(before)
+            _leave(here, before)
             _change.notify_all()
+
+
+def _admits(here: int, threads: int, ticket: object, joins: bool) -> bool:
+    if not _inside or _inside.keys() == {here}:
+        return here in _inside or joins or _queue[0] is ticket
+    if _limit == threads:
+        return here in _inside or joins or _queue[0] is ticket
+    if here in _inside:
+        raise RuntimeError(
+            f"A limit of {threads} BLAS threads within one of {_limit} that other threads rely on."
+        )
+    return False
+
+
+def _enter(here: int, threads: int) -> int:
+    """Count a thread in; return the limit before."""
+    global _limit
+    if not _inside:
+        _found[:] = [library.num_threads for library in _libraries()]
+    before, _limit = _limit, threads
+    _inside[here] = _inside.get(here, 0) + 1
+    return before
+
+
+def _leave(here: int, before: int) -> None:
+    global _limit
+    _inside[here] -= 1
+    if _inside[here] == 0:
+        del _inside[here]
+    if not _inside:
+        _limit = 0
+        for library, found in zip(_libraries(), _found, strict=True):
+            _set(library, found)
+    elif before and before != _limit:  # back in the block around this one
+        _limit = before
+        hold_blas_threads(before)

@@ -16,7 +16,6 @@ from daskalt.data.passes import PassPlan, plan_blocks, plan_pass
 from daskalt.data.table import Table
 from daskalt.errors import ClusterError
 from daskalt.reduction import ATTEMPTS, Handle, connected, fetch, on_cluster
-from daskalt.scoring import Sample
 from daskalt.solvers.base import Problem, Solver
 from daskalt.solvers.pass_graph import Branch, Job, Position, run_graph, spans_of, tasks_of
 from daskalt.statistics import Score
@@ -127,7 +126,6 @@ def run_passes(
     progress: str | None = None,
     position: Position | None = None,
     pace: Pace | None = None,
-    sample: Sample | None = None,
 ) -> Iterator[Pass | Halt]:
     """Yield the result of each pass, and where the fit stands within one; the caller may stop.
 
@@ -142,15 +140,13 @@ def run_passes(
         Where to go on from, with values in it rather than handles.
     pace : Pace, optional
         How often to yield within a pass. By default only where a graph has to end.
-    sample : Sample, optional
-        Rows that the weights after every pass are scored on.
 
     Raises
     ------
     ClusterError
         If workers die so often that nothing gets done.
     """
-    job = Job(solver, problem, table, solver.surveys(state.budget), progress, sample)
+    job = Job(solver, problem, table, solver.surveys(state.budget), progress)
     run = _Run(job, state, position or Position(numbers.start))
     if pace is None:
         pace = Pace(seconds=HALT_SECONDS) if on_cluster() else Pace()

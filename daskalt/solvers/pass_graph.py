@@ -8,7 +8,6 @@ from dask._task_spec import TaskRef
 from daskalt.data.passes import Group, Lane, PassPlan
 from daskalt.data.table import Table
 from daskalt.reduction import FAN_IN, Graph, Handle, fold, on_cluster, parallelism
-from daskalt.scoring import Sample
 from daskalt.solvers import tasks
 from daskalt.solvers.base import Problem, Solver
 
@@ -67,7 +66,6 @@ class Job(NamedTuple):
     table: Table
     surveys: bool
     progress: str | None
-    sample: Sample | None = None  # that is scored after every pass
 
 
 class End(NamedTuple):
@@ -168,7 +166,7 @@ class PassGraph:
         self.shared = self.graph.constant((job.solver, job.problem))
         self.table = self.graph.constant(job.table)
         self.states = [self.graph.constant(state) for state in states]
-        self.check, self.progress, self.sample = check, job.progress, job.sample
+        self.check, self.progress = check, job.progress
         self.surveys = job.surveys and position.number == 0
         self.replicates = on_cluster()
         self.position = position
@@ -203,8 +201,7 @@ class PassGraph:
         if self.survey is not None:
             wanted.append(self.survey)
         if finished:
-            sample = self.graph.constant(self.sample)
-            wanted.append(self.graph.add(tasks.score, self.shared, self.states[0], sample))
+            wanted.append(self.graph.add(tasks.score, self.shared, self.states[0]))
         handles = list(self.graph.persist(*wanted))
         score = handles.pop() if finished else None
         survey = handles.pop() if self.survey is not None else None

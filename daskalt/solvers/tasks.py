@@ -14,7 +14,6 @@ from daskalt.data.table import Table
 from daskalt.errors import DivergenceError
 from daskalt.progress import report_step
 from daskalt.reduction import FAN_IN, fold
-from daskalt.scoring import Sample, sample_loss
 from daskalt.solvers.base import Problem, Rows, Solver
 from daskalt.statistics import Score
 
@@ -61,13 +60,8 @@ def begin(shared: tuple, state: Any) -> Any:
     return shared[0].begin_pass(state)
 
 
-def score(shared: tuple, state: Any, sample: Sample | None) -> tuple[Score, dict[str, Any]]:
-    """The sums of a pass and what is told of it: how the weights do that it led to, for one."""
-    solver, problem = shared
-    told = solver.report(state)
-    if sample is not None:
-        told = {"sample_loss": sample_loss(problem, state.weights, sample)} | told
-    return state.score, told
+def score(shared: tuple, state: Any) -> tuple[Score, dict[str, Any]]:
+    return state.score, shared[0].report(state)
 
 
 def survey(shared: tuple, rows: Rows | Coming, shares: list[tuple[int, int]]) -> Any:

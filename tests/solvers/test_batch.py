@@ -310,7 +310,7 @@ def test_a_fit_whose_seed_was_left_to_chance_is_resumed_with_that_seed(
         model.fit(*digits)
     monkeypatch.undo()
     model.fit(*digits, resume=True)
-    drawn = record_in(tmp_path / "z.zarr")["identity"]["seed"]
+    drawn = record_in(tmp_path / "z.zarr")["identity"]["random_state"]
     monkeypatch.setattr("daskalt.perceptron.check_random_state", lambda _: Drawn(drawn))
     assert_same_weights(model, network().fit(*digits))
 
