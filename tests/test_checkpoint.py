@@ -43,7 +43,7 @@ def test_a_state_comes_back_as_it_was(checkpoints):
     checkpoints.refuse_unfinished()
     history = [{"loss": 0.1 + 0.2}, {"loss": 1e-300}]
     checkpoints.save(Checkpoint({"random_state": 1}, STATE, history))
-    saved = checkpoints.load(TYPES, {"seed": 1})
+    saved = checkpoints.load(TYPES, {"random_state": 1})
     assert saved.history == history
     assert type(saved.state) is Outer
     np.testing.assert_array_equal(saved.state.parts[0], STATE.parts[0])
