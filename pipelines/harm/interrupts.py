@@ -35,6 +35,7 @@ TRIALS, SECONDS, PATIENCE = 20, 10.0, 60.0
 LINES = 3  # that it stops, that it has, and the command that goes on
 MARK = "DASKALT_TRIAL"  # in the environment of all processes of a trial
 # Random seconds after the process starts, after its first checkpoint, after its last.
+ALMOST_DONE = 2.0  # seconds
 WINDOWS = {"start": (0.15, 8.0), "middle": (0.0, 1.5), "end": (0.0, 1.5)}
 PASSES = {"threads": 1.0, "workers": 0.15, "scheduler": 0.15}  # which take some seconds
 SCHEDULER = """
@@ -97,7 +98,9 @@ def chosen(quick):
 def fine(outcome, seconds, moment):
     """Whether a trial ended as it should: at the end the run may have been complete."""
     code = outcome["code"]
-    codes = (130, 143, 0, -15) if moment == "end" or not outcome["told"] else (130, 143)
+    # A run whose folder is just being moved into place is done, and says so.
+    done = moment == "end" or not outcome["told"] or outcome["ended_seconds"] < ALMOST_DONE
+    codes = (130, 143, 0, -15) if done else (130, 143)
     ended = outcome["ended_seconds"] <= seconds and code in codes
     quiet = not outcome["traceback"] and outcome["lines"] <= LINES
     return ended and quiet and outcome["same_bits"] and not outcome["left"]
