@@ -709,7 +709,7 @@ def test_predict_refuses(finished, held_out, tmp_path, capsys):
     assert "Zarr" in refused(capsys, "predict", model, str(tmp_path / "none.zarr"))
     output = str(tmp_path / "p.xlsx")
     assert "must end in" in refused(capsys, "predict", model, held_out, "--output", output)
-    bad = np.zeros((40, 13), np.float32)
+    bad = np.ones((40, 13), np.float32)  # chunks of zeros would be left out
     bad[33, 2] = np.nan
     zarr.create_array(tmp_path / "bad.zarr", data=bad, chunks=(16, 13))
     words = ["predict", model, str(tmp_path / "bad.zarr"), "--output", str(tmp_path / "p.npy")]

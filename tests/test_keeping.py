@@ -160,13 +160,13 @@ def test_a_fit_cut_short_is_resumed_replaced_or_refused(place, tmp_path):
     [
         ({"batch_size": 50}, "batch_size 60, not 50"),
         ({"max_iter": 4}, "steps"),
-        ({"random_state": 1}, "seed"),
-        ({"alpha": 1.0}, "penalty"),
+        ({"random_state": 1}, "random_state"),
+        ({"alpha": 1.0}, "alpha"),
         ({"hidden_layer_sizes": (8,)}, "widths"),
         ({"activation": "tanh"}, "activation 'relu', not 'tanh'"),
         ({"solver": "adagrad"}, "rule"),
         ({"tol": 0.1}, "tol"),
-        ({"early_stopping": True}, "held_out"),
+        ({"early_stopping": True}, "early_stopping"),
         ({"class_weight": {0: 2.0}}, "class_factors"),
     ],
 )

@@ -404,6 +404,7 @@ def test_a_solver_that_gave_up_takes_no_more_steps(case):
     assert take_step(EVERY, case, EVERY.begin_pass(last)).step == last.step + 1
 
 
+@pytest.mark.filterwarnings("ignore::daskalt.errors.DivergenceWarning")  # it may go back, too
 def test_partial_fit_goes_on_past_rows_that_overflow(digits):
     X, y = digits.X, digits.y
     parts = model(EVERY, batch_size=500)
