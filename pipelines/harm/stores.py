@@ -22,6 +22,7 @@ from pipelines.benchmark.tables import Table, Target
 # More than the 64 MiB that a process keeps decoded: every pass reads the store.
 ROWS, FEATURES, CHUNK_ROWS = 180_000, 100, 2_000
 AWAY = 3  # passes for which a moved store is away
+TRIES = 6  # at doing the harm before the fit ends
 
 
 def check_stores(options):
@@ -75,9 +76,13 @@ def one_trial(folder, maker, harm, client, quick, rng):
     seconds = undisturbed(original, client, passes)
     moment = float(rng.uniform(0.15, 0.8) * seconds)
     away = AWAY * seconds / passes
-    with harmed(lambda: HARMS[harm](store, rng, away), moment) as done:
-        error = error_of(store, client, passes)
-        in_time = done.is_set()
+    for _ in range(TRIES):
+        with harmed(lambda: HARMS[harm](store, rng, away), moment) as begun:
+            error = error_of(store, client, passes)
+            in_time = begun.is_set()
+        if in_time:
+            break
+        moment /= 2  # the fit was faster than the undisturbed one: the store is as it was
     return {
         "at_seconds": moment,
         "of_seconds": seconds,
