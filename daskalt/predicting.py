@@ -1,8 +1,10 @@
 """Predictions of a fitted network: for arrays in memory, and lazily for stored ones."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import dask.array as da
@@ -25,8 +27,17 @@ from daskalt.reduction import holds_a_worker
 __all__ = ["Predictor", "predict_stored"]
 
 BLOCK_ROWS = 4096  # rows whose activations are in memory at a time, at most
-CACHE_BYTES = 1 << 20  # of a layer's
+CACHE_BYTES = 2 << 20  # of a layer's
 SHARED_FLOPS = 50e6  # less work than this takes one thread no longer than starting others
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """The threads of this process that predict, one for each core."""
+    return ThreadPoolExecutor(CPU_COUNT, thread_name_prefix="daskalt-predict")
+
+
+os.register_at_fork(after_in_child=_threads.cache_clear)  # the threads stay in the parent
 
 
 @dataclass(frozen=True)
@@ -62,8 +73,7 @@ class Predictor:
         work = 2 * len(X) * sum(coef.size for coef in self.coefs)
         with blas_threads():
             if self.shares and work > SHARED_FLOPS and len(starts) > 1 and not holds_a_worker():
-                with ThreadPoolExecutor(min(CPU_COUNT, len(starts))) as pool:
-                    list(pool.map(fill, starts))
+                list(_threads().map(fill, starts))
             else:
                 for start in starts:
                     fill(start)
