@@ -108,9 +108,7 @@ def blas_threads(threads: int = 1, *, joins: bool = False) -> Iterator[None]:
 
 
 def _admits(here: int, threads: int, ticket: object, joins: bool) -> bool:
-    if not _inside or _inside.keys() == {here}:
-        return here in _inside or joins or _queue[0] is ticket
-    if _limit == threads:
+    if _limit == threads or _inside.keys() <= {here}:
         return here in _inside or joins or _queue[0] is ticket
     if here in _inside:
         raise RuntimeError(

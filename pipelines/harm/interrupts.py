@@ -34,8 +34,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TRIALS, SECONDS, PATIENCE = 20, 10.0, 60.0
 LINES = 3  # that it stops, that it has, and the command that goes on
 MARK = "DASKALT_TRIAL"  # in the environment of all processes of a trial
+ALMOST_DONE = 2.0  # seconds in which a run that is told may have ended anyway
 # Random seconds after the process starts, after its first checkpoint, after its last.
-ALMOST_DONE = 2.0  # seconds
 WINDOWS = {"start": (0.15, 8.0), "middle": (0.0, 1.5), "end": (0.0, 1.5)}
 PASSES = {"threads": 1.0, "workers": 0.15, "scheduler": 0.15}  # which take some seconds
 SCHEDULER = """
