@@ -12,7 +12,7 @@ __all__ = ["main"]
 def main() -> int:
     """Run the command; stopped by a signal, end without waiting for what still computes."""
     with leaving():
-        from daskalt import cli
+        from daskalt.runs import cli
 
         code = cli.main()
         for number in KINDS:  # too late

@@ -51,7 +51,7 @@ def cluster():
     """
     from distributed import Client, LocalCluster
 
-    # See daskalt.running.local_workers about the profiler.
+    # See daskalt.runs.clusters.local_workers about the profiler.
     with dask.config.set({"distributed.worker.profile.enabled": False}), ExitStack() as stack:
 
         def start(workers, *, processes=False):

@@ -14,7 +14,7 @@ import pytest
 import yaml
 import zarr
 
-from daskalt import BatchAltMin, MLPClassifier, MLPRegressor, StochasticAltMin, cli, limits
+from daskalt import BatchAltMin, MLPClassifier, MLPRegressor, StochasticAltMin, limits
 from daskalt.data.readers import Source
 from daskalt.data.table import Table
 from daskalt.data.zstore import ZStore
@@ -22,6 +22,7 @@ from daskalt.errors import InputError, PlanError
 from daskalt.planning import current_machine
 from daskalt.preparing import all_blocks
 from daskalt.rehearsal import held_bytes
+from daskalt.runs import cli
 from daskalt.solvers.loop import Reading, WholeBlocks
 
 ROWS, FEATURES, CLASSES, HIDDEN = 30_000, 60, 3, 32

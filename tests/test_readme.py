@@ -7,8 +7,8 @@ from pathlib import Path
 import dask
 import pytest
 
-from daskalt import cli
-from daskalt.config import load_config, read_overrides
+from daskalt.runs import cli
+from daskalt.runs.config import load_config, read_overrides
 from pipelines import benchmark_mnist
 
 ROOT = Path(__file__).parents[1]

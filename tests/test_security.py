@@ -15,8 +15,9 @@ from distributed import Client, LocalCluster
 from distributed.security import Security
 
 import daskalt
-from daskalt import MLPClassifier, StochasticAltMin, cli
-from daskalt.running import _cluster
+from daskalt import MLPClassifier, StochasticAltMin
+from daskalt.runs import cli
+from daskalt.runs.clusters import cluster_of
 
 ROOT = Path(daskalt.__file__).parent
 TREES = {
@@ -137,7 +138,7 @@ def test_a_fit_on_threads_listens_on_nothing_new(data, monkeypatch):
 def test_workers_that_a_run_starts_listen_to_this_machine_alone():
     config = SimpleNamespace(scheduler=None, workers=1)
     before = listening()
-    with _cluster(config):
+    with cluster_of(config):
         after = listening(*psutil.Process().children(recursive=True)) - before
     assert len(after) >= 2
     assert {address.ip for address in after} <= {"127.0.0.1", "::1"}
@@ -166,7 +167,7 @@ def test_no_module_unpickles_or_runs_text(file):
 
 
 def test_the_loader_of_configurations_is_a_safe_one():
-    from daskalt.config import _Loader
+    from daskalt.runs.config import _Loader
 
     assert issubclass(_Loader, yaml.SafeLoader)
     assert not any(tag and "python" in tag for tag in _Loader.yaml_constructors)
@@ -205,7 +206,9 @@ def test_tags_that_name_python_are_refused_and_run_nothing(tmp_path, capsys, tag
     assert os.listdir(tmp_path) == ["conf.yaml"]
 
 
-@pytest.mark.parametrize("name", ["os.system", "builtins.eval", "daskalt.cli.main", "__class__"])
+@pytest.mark.parametrize(
+    "name", ["os.system", "builtins.eval", "daskalt.runs.cli.main", "__class__"]
+)
 @pytest.mark.parametrize(
     ("path", "inner"),
     [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from daskalt.commands import describe
+from daskalt.runs.commands import describe
 from daskalt.wording import plural
 
 

@@ -21,7 +21,7 @@ import zarr
 from distributed import Client, LocalCluster
 
 import daskalt
-from daskalt.running import local_workers
+from daskalt.runs.clusters import local_workers
 from daskalt.solvers import SOLVERS
 from pipelines.benchmark.tables import Table, Target
 from pipelines.harm.fits import digest

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import zarr
 
-from daskalt.running import local_workers
+from daskalt.runs.clusters import local_workers
 from pipelines.benchmark.memory_fit import high_water
 from pipelines.benchmark.tables import Table, Target
 

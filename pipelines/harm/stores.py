@@ -16,7 +16,7 @@ import daskalt
 from daskalt.data.readers import MemorySource
 from daskalt.data.staging import shuffle_to_zarr
 from daskalt.data.table import Table as Rows
-from daskalt.running import local_workers
+from daskalt.runs.clusters import local_workers
 from pipelines.benchmark.tables import Table, Target
 
 # More than the 64 MiB that a process keeps decoded: every pass reads the store.

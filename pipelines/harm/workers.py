@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from daskalt.running import local_workers
+from daskalt.runs.clusters import local_workers
 from pipelines.benchmark.tables import Table, Target
 from pipelines.harm.fits import digest, files, network, solvers, write_rows
 

@@ -5,12 +5,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from daskalt.config import load_config, parameter_names, read_overrides
+from daskalt.runs.config import load_config, parameter_names, read_overrides
 from daskalt.data.ingest import ingest
 from daskalt.model import load
-from daskalt.output import write_predictions
-from daskalt.report import quality
-from daskalt.running import open_rows, plan_run, run
+from daskalt.runs.output import write_predictions
+from daskalt.runs.report import quality
+from daskalt.runs.rows import open_rows
+from daskalt.runs.running import plan_run, run
 from daskalt.wording import plural, spoken
 
 __all__ = ["COMMANDS", "describe"]

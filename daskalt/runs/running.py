@@ -1,40 +1,34 @@
 """One configured run, from data to a whole run folder."""
 
-import logging
-import os
 import shutil
-import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import dask
 import yaml
-from distributed import Client, LocalCluster
 
-from daskalt.config import DataConfig, RunConfig
 from daskalt.data.locks import locked
-from daskalt.data.sources import as_table
 from daskalt.data.store import absolute, storage_errors
 from daskalt.data.table import Table
-from daskalt.errors import ConfigError, InputError
-from daskalt.examples import HELD_OUT, write_example
+from daskalt.errors import InputError
 from daskalt.folders import check_replaceable, whole_folder
 from daskalt.model import save
 from daskalt.peaks import Machine
 from daskalt.planning import Plan, Project, current_machine
-from daskalt.report import quality, save_learning_curve, write_json, write_metrics
-from daskalt.signals import held, sheltered, stopping
+from daskalt.runs.clusters import cluster_of
+from daskalt.runs.config import RunConfig
+from daskalt.runs.report import quality, save_learning_curve, write_json, write_metrics
+from daskalt.runs.rows import example_tables, own_tables
+from daskalt.signals import held
 from daskalt.solvers import get_solver
 from daskalt.versions import versions
 
-__all__ = ["local_workers", "open_rows", "plan_run", "run"]
+__all__ = ["plan_run", "run"]
 
 CONFIG, REPORT = "config.yaml", "report.json"
-LOOPBACK = "127.0.0.1"
 
 
 def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> dict[str, Any]:
@@ -64,10 +58,10 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
     going_on = True if resume else (False if overwrite else None)
     with ExitStack() as end, locked(absolute(config.output)):
         _check_place(config, overwrite)
-        tables = None if config.data.train is None else _own_tables(config.data)
+        tables = None if config.data.train is None else own_tables(config.data)
         with _clearing(config), whole_folder(config.output) as folder:
-            with _cluster(config):
-                train, test = tables or _example_tables(config.data, folder)
+            with cluster_of(config):
+                train, test = tables or example_tables(config.data, folder)
                 report = _fit(config, train, test, going_on)
                 with held(), storage_errors(config.output):  # there are imports in it
                     _write(config, report, folder)
@@ -117,8 +111,8 @@ def plan_run(config: RunConfig) -> tuple[Project, Plan]:
     """
     estimator = config.estimator
     with tempfile.TemporaryDirectory(prefix="daskalt-plan-") as folder, _planned(config) as machine:
-        tables = None if config.data.train is None else _own_tables(config.data)
-        train, test = tables or _example_tables(config.data, Path(folder))
+        tables = None if config.data.train is None else own_tables(config.data)
+        train, test = tables or example_tables(config.data, Path(folder))
         watched = None if estimator.early_stopping else test
         project = estimator._plan_on(machine or current_machine(), train, eval_set=watched)
         return project, project.plan()
@@ -130,7 +124,7 @@ def _planned(config: RunConfig) -> Iterator[Machine | None]:
     if config.workers is not None:
         yield Machine(1, config.workers)
         return
-    with _cluster(config):
+    with cluster_of(config):
         yield None
 
 
@@ -180,133 +174,3 @@ def _check_place(config: RunConfig, overwrite: bool) -> None:
         place = getattr(config.data, name)
         if place and "://" not in place and Path(place).resolve().is_relative_to(output.resolve()):
             raise InputError(f"data.{name} lies in the run folder {output}. Name another output.")
-
-
-def open_rows(place: str, key: str) -> Table:
-    """Return the rows of a Zarr group with arrays X and y; errors name ``key``."""
-    table = as_table(absolute(place))
-    if table.y is None:
-        raise InputError(f"{key}: {place} has no targets. It must be a group with arrays X and y.")
-    return table
-
-
-def _own_tables(data: DataConfig) -> tuple[Table, Table | None]:
-    assert data.train is not None
-    train = open_rows(data.train, "data.train")
-    if data.test is not None:
-        return train, open_rows(data.test, "data.test")
-    if data.held_out is None:
-        return train, None
-    wanted = max(1, round(data.held_out * train.n_rows))
-    cut = train.n_rows - wanted
-    over = cut % (train.X.chunk_rows or 1)
-    if over < cut and over <= 0.05 * wanted:  # no chunk is read for both, where that is so cheap
-        cut -= over
-    if cut < 1:
-        raise ConfigError(f"data.held_out={data.held_out} leaves no rows to train on.")
-    return train.rows_slice(0, cut), train.rows_slice(cut, train.n_rows)
-
-
-def _example_tables(data: DataConfig, folder: Path) -> tuple[Table, Table]:
-    assert data.dataset is not None
-    return write_example(
-        data.dataset,
-        folder / "data",
-        held_out=data.held_out or HELD_OUT,
-        seed=data.seed,
-        chunk_rows=data.chunk_rows,
-    )
-
-
-@contextmanager
-def local_workers(count: int) -> Iterator[Client]:
-    """Yield a client of worker processes on this machine, of a thread each, started again if lost.
-
-    Nothing of it can be reached from other machines.
-    """
-    # In some CPython 3.11 the profiler of a worker can lock it up for good: garbage collected while
-    # it lists the threads' frames waits for a lock that it holds itself.
-    with ExitStack() as stack:
-        stack.enter_context(dask.config.set({"distributed.worker.profile.enabled": False}))
-        with held(), sheltered():  # half a cluster could not be ended
-            cluster = stack.enter_context(
-                LocalCluster(
-                    n_workers=count,
-                    threads_per_worker=1,
-                    preload="daskalt.shelter",
-                    # None would be port 8787 of every interface, and the port of another run.
-                    dashboard_address=f"{LOOPBACK}:0",
-                    worker_dashboard_address=f"{LOOPBACK}:0",
-                )
-            )
-            client = stack.enter_context(Client(cluster))
-            stack.enter_context(_killed_at_once(cluster))
-        yield client
-
-
-@contextmanager
-def _killed_at_once(cluster: LocalCluster) -> Iterator[None]:
-    """Have workers end at once where a signal ends the program; closing them is not cut short."""
-    try:
-        with _left_quietly():
-            yield
-    except KeyboardInterrupt:
-        with held(drop=True):
-            _kill_workers(cluster)
-        raise
-
-
-def _kill_workers(cluster: LocalCluster) -> None:
-    """End workers whatever they are doing, which nobody waits for any more."""
-    for nanny in cluster.workers.values():
-        nanny.close_gracefully()  # or it would start another
-        with suppress(ProcessLookupError, TypeError):  # gone, or not there yet
-            os.kill(nanny.pid, signal.SIGKILL)
-
-
-@contextmanager
-def _cluster(config: RunConfig) -> Iterator[None]:
-    """Train on the scheduler or the workers that the configuration asks for, else on threads."""
-    if config.workers is not None:
-        cluster: Any = local_workers(config.workers)
-    elif config.scheduler is not None:
-        cluster = _client(config.scheduler)
-    else:
-        cluster = nullcontext()
-    with cluster:
-        yield
-
-
-@contextmanager
-def _client(scheduler: str) -> Iterator[None]:
-    """Train on a scheduler that is there already."""
-    try:
-        with _left_quietly():
-            client = Client(scheduler, timeout="10s")
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"No Dask scheduler answers at scheduler={scheduler!r} ({error}). "
-            "Check the address, or use --workers N to start one here."
-        ) from error
-    with client, _left_quietly():
-        yield
-
-
-@contextmanager
-def _left_quietly() -> Iterator[None]:
-    """Keep what a cluster says of being left in the midst of work off the terminal."""
-    of_loops = logging.getLogger("asyncio")
-    of_loops.addFilter(_is_news)
-    try:
-        yield
-    except KeyboardInterrupt:
-        for logger in (of_loops, logging.getLogger("distributed")):  # to the end of the process
-            logger.setLevel(logging.CRITICAL + 1)
-        raise
-    finally:
-        of_loops.removeFilter(_is_news)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a message is not of tasks that a signal has cut short."""
-    return not stopping()

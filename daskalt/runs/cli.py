@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     with leaving():
         options = _options(arguments)
-        from daskalt.commands import (
+        from daskalt.runs.commands import (
             COMMANDS,
             describe,
         )  # with the libraries

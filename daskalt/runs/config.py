@@ -14,7 +14,7 @@ from sklearn.base import is_classifier
 
 from daskalt.checkpoint import Checkpoints
 from daskalt.errors import ConfigError
-from daskalt.examples import EXAMPLES, HELD_OUT
+from daskalt.runs.examples import EXAMPLES, HELD_OUT
 from daskalt.model import ESTIMATORS
 from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES, LineSearch, Rule, Schedule
 from daskalt.solvers import SOLVERS

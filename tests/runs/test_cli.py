@@ -21,13 +21,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import daskalt
-from daskalt import Checkpoints, cli, running
-from daskalt.config import load_config, read_overrides
+from daskalt import Checkpoints
+from daskalt.runs import cli, clusters, running
+from daskalt.runs.config import load_config, read_overrides
 from daskalt.data.locks import locked
 from daskalt.errors import ConfigError, InputError
 from daskalt.monitor import Monitor
 
-CONF = Path(__file__).parent.parent / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 QUICK = {
     "estimator": "MLPClassifier",
     "parameters": {"hidden_layer_sizes": [8], "max_iter": 2, "random_state": 0},
@@ -187,7 +188,7 @@ def test_own_data_without_held_out_rows(rows, tmp_path):
 def test_worker_processes_give_the_same_bits(finished, tmp_path):
     words = ["fit", write_config(tmp_path), "--workers", "2"]
     run = subprocess.run(
-        [sys.executable, "-m", "daskalt.cli", *words],
+        [sys.executable, "-m", "daskalt.runs.cli", *words],
         cwd=CONF.parent, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
@@ -310,7 +311,7 @@ def test_the_checkpoint_goes_when_the_run_folder_is_there(tmp_path, monkeypatch,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(running, "_cluster", interrupted)
+        patch.setattr(running, "cluster_of", interrupted)
         assert cli.main(["fit", config]) == 130
     assert not (tmp_path / "run").exists()
     assert cli.main(["fit", config, "--resume"]) == 0
@@ -451,14 +452,14 @@ def _loggers():
 @pytest.mark.usefixtures("_loggers")
 def test_workers_that_are_interrupted_while_they_start_are_gone(tmp_path, monkeypatch, capfd):
     """The signal counts once they can be told to end; of their end nothing is to be seen."""
-    make, made = running.LocalCluster, []
+    make, made = clusters.LocalCluster, []
 
     def told(**options):
         os.kill(os.getpid(), signal.SIGINT)
         made.append(make(**options))
         return made[0]
 
-    monkeypatch.setattr(running, "LocalCluster", told)
+    monkeypatch.setattr(clusters, "LocalCluster", told)
     config = write_config(tmp_path, workers=1)
     assert cli.main(["fit", config]) == 130
     assert made[0].status.name == "closed"
@@ -467,14 +468,14 @@ def test_workers_that_are_interrupted_while_they_start_are_gone(tmp_path, monkey
 
 
 def test_workers_have_a_session_of_their_own():
-    with running.local_workers(1) as client:
+    with clusters.local_workers(1) as client:
         ((session, pid),) = client.run(lambda: (os.getsid(0), os.getpid())).values()
     assert session == pid != os.getsid(0)
 
 
 def test_help_waits_for_no_library():
     code = (
-        "import sys; from daskalt import __main__, cli\n"
+        "import sys; from daskalt import __main__; from daskalt.runs import cli\n"
         "try: cli.main([sys.argv[1]])\n"
         "except SystemExit: print({'numba', 'distributed', 'numpy'} & set(sys.modules))"
     )
@@ -670,7 +671,7 @@ def test_evaluate(finished, held_out, capsys):
 
 
 def test_predict_to_every_format(finished, held_out, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("daskalt.output.BLOCK_ROWS", 10)
+    monkeypatch.setattr("daskalt.runs.output.BLOCK_ROWS", 10)
     model = daskalt.load(finished / "model")
     X = zarr.open_array(held_out, path="X")[:]
     labels, proba = model.predict(X), model.predict_proba(X)
@@ -774,7 +775,7 @@ def test_ingest_refuses(tmp_path, capsys):
 
 def test_entry_point_exits_with_the_code_of_main(tmp_path):
     run = subprocess.run(
-        [sys.executable, "-m", "daskalt.cli", "fit", str(tmp_path / "none.yaml")],
+        [sys.executable, "-m", "daskalt.runs.cli", "fit", str(tmp_path / "none.yaml")],
         cwd=CONF.parent, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert run.returncode == 2
