@@ -8,6 +8,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from daskalt.data.choosing import takes_names
 from daskalt.data.opening import is_stored
 from daskalt.data.sources import as_classes
 from daskalt.data.staging import Promised
@@ -184,8 +185,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self.checkpoint = checkpoint
         self.memory_limit = memory_limit
 
+    @takes_names
     def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> "MLPClassifier":
         """Make one pass over these rows, on top of all earlier calls, and return the estimator.
 
@@ -265,15 +267,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return table.y.read(0, table.n_rows).ravel()
 
     @available_if(_has_probabilities)
+    @takes_names
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of every class, of shape (rows, classes), lazy as `predict`."""
         return self._apply(X, "predict_proba")
 
     @available_if(_has_probabilities)
+    @takes_names
     def predict_log_proba(self, X: Any) -> Any:
         """Return the logarithm of `predict_proba`."""
         return np.log(self.predict_proba(X))
 
+    @takes_names
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the share of rows whose label (or all labels) is right.
 
@@ -365,7 +370,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self.checkpoint = checkpoint
         self.memory_limit = memory_limit
 
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPRegressor":
+    @takes_names
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "MLPRegressor":
         """Make one pass over these rows, on top of all earlier calls, and return the estimator.
 
         Scaling and initial weights are found on the rows of the first call. There is no schedule,
@@ -411,6 +417,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         targets = RealTargets(np.zeros(width), np.ones(width), one_dimensional)
         return Goal(targets, get_loss(*self._loss_and_link))
 
+    @takes_names
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return R², the mean over the outputs; stored rows are scored block by block."""
         check_is_fitted(self, "coefs_")

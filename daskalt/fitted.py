@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from daskalt.data.choosing import takes_names
 from daskalt.data.opening import features_in_memory, is_stored, open_table
 from daskalt.data.staging import staged_bytes
 from daskalt.data.table import Table
@@ -130,6 +131,7 @@ class FittedMLP(BaseEstimator):
             return predict_stored(self, X, self._predictor, method)
         return getattr(self._predictor, method)(features_in_memory(self, X))
 
+    @takes_names
     def predict(self, X: Any) -> Any:
         """Return the prediction for every row.
 

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from daskalt.checkpoint import Checkpoints, checksum
+from daskalt.data.choosing import takes_names
 from daskalt.data.fingerprint import fingerprint
 from daskalt.data.locks import alone_in
 from daskalt.data.opening import open_table
@@ -52,6 +53,7 @@ class BaseMLP(PreparedMLP):
 
     # Training
 
+    @takes_names
     def fit(
         self,
         X: Any,

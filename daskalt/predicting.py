@@ -14,9 +14,11 @@ from dask.system import CPU_COUNT
 
 from daskalt.activations import ACTIVATIONS
 from daskalt.data.checks import check_array, refuse_masked, refuse_sparse
+from daskalt.data.containers import Columns
 from daskalt.data.finite import check_finite
-from daskalt.data.opening import check_names, open_features
-from daskalt.data.sources import check_columns, first_row, is_dask_frame
+from daskalt.data.labelled import as_labelled, is_data_array
+from daskalt.data.opening import check_names, features_of, open_features
+from daskalt.data.sources import as_lazy, first_row
 from daskalt.data.table import Table
 from daskalt.data.targets import MultilabelTargets, Targets
 from daskalt.errors import InputError
@@ -108,18 +110,32 @@ class Predictor:
 
 
 def predict_stored(estimator: Any, X: Any, predictor: Predictor, method: str) -> Any:
-    """Return predictions for rows that are not in memory: lazy for Dask, else an array."""
+    """Return predictions for rows that are not in memory: lazy for lazy ones, else an array.
+
+    Those for xarray's are labelled as these are.
+    """
+    X = features_of(estimator, X)
+    like = X.first if isinstance(X, Columns) else X
+    values = _predictions(estimator, X, predictor, method)
+    if not is_data_array(like):
+        return values
+    dim, labels = "class", getattr(estimator, "classes_", None)
+    if method == "predict":
+        targets = getattr(estimator, "members_", {}).get("y")
+        dim, labels = "output", targets if isinstance(targets, list) else None
+    name = getattr(estimator, "target_name_", "prediction")
+    return as_labelled(values, like, name=name, dim=dim, labels=labels)
+
+
+def _predictions(estimator: Any, X: Any, predictor: Predictor, method: str) -> Any:
     function = getattr(predictor, method)
     example = function(np.zeros((1, estimator.n_features_in_), estimator.coefs_[0].dtype))
-    if isinstance(getattr(X, "data", None), da.Array):  # an xarray.DataArray
-        X = X.data
-    if is_dask_frame(X):
-        check_columns(X, "X")
-        check_names(estimator, list(X.columns) if X.ndim == 2 else None)
-        X = X.to_dask_array()  # its lengths perhaps unknown
-    if isinstance(X, da.Array):
-        _check_lazy(estimator, X)
-        return _lazy(X, getattr(replace(predictor, shares=False), method), example)
+    lazy = as_lazy(X)
+    if lazy is not None:
+        array, names = lazy
+        check_names(estimator, names)
+        _check_lazy(estimator, array)
+        return _lazy(array, getattr(replace(predictor, shares=False), method), example)
     source = open_features(estimator, X)
     result = np.empty((len(source), *example.shape[1:]), example.dtype)
     for start, stop in Table(source).block_bounds():

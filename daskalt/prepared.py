@@ -10,6 +10,7 @@ from sklearn.base import clone
 
 from daskalt.checkpoint import Checkpoints
 from daskalt.data.arranging import Arrangement
+from daskalt.data.choosing import takes_names
 from daskalt.data.opening import open_table
 from daskalt.data.scaling import Scaling, choose_scaling
 from daskalt.data.sources import as_classes
@@ -119,6 +120,7 @@ class PreparedMLP(FittedMLP):
         tags.input_tags.sparse = False
         return tags
 
+    @takes_names
     def plan(
         self,
         X: Any,

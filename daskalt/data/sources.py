@@ -17,13 +17,25 @@ from daskalt.data.checks import (
     refuse_sparse,
     text_of_objects,
 )
+from daskalt.data.choosing import choose, choose_features
+from daskalt.data.columns import ColumnsSource, beside, lazy_beside
+from daskalt.data.containers import Columns, member, open_store, refuse_packed
 from daskalt.data.finite import check_finite
 from daskalt.data.graphs import read_through
+from daskalt.data.labelled import (
+    check_aligned,
+    check_dimensions,
+    feature_names,
+    is_data_array,
+    is_dataset,
+    is_lazy,
+    transposition,
+    values_of,
+)
 from daskalt.data.readers import MemorySource, Source, ZarrSource
-from daskalt.data.retries import patiently
 from daskalt.data.staging import promise, stage
 from daskalt.data.table import Table, check_rows
-from daskalt.errors import DaskaltError, InputError, InputTypeError, StorageError
+from daskalt.errors import InputError, InputTypeError
 from daskalt.reduction import scheduler_of_here
 
 __all__ = [
@@ -31,6 +43,7 @@ __all__ = [
     "Source",
     "ZarrSource",
     "as_classes",
+    "as_lazy",
     "as_source",
     "as_table",
     "check_columns",
@@ -49,8 +62,9 @@ def as_source(
     value : array-like
         NumPy array, list, pandas or Dask DataFrame or Series, Dask array, xarray DataArray,
         ``zarr.Array``, or the path or fsspec URL of a Zarr array, or of a group with a member
-        called "X", "y" or "sample_weight" as ``name`` has it. A Dask array that is stored rows and
-        nothing more is read where these lie; any other is computed once, to Zarr.
+        called "y" or "sample_weight" as ``name`` has it. Features may also be a Zarr group or an
+        xarray Dataset, as `choose` takes them. A Dask array that is stored rows and nothing more
+        is read where these lie; any other is computed once, to Zarr.
     name : str
         The argument, for messages. "y..." and "sample_weight..." are targets and weights,
         everything else is features.
@@ -68,6 +82,8 @@ def as_source(
     """
     if rows is not None and kind_of(name) == "sample_weight" and np.isscalar(value):
         value = np.full(rows, value)
+    if kind_of(name) == "X":
+        value = choose_features(value)
     ready = _prepare(value, name)
     if rows is not None:
         check_rows({name: ready, "the rest of the data": np.empty((rows, 0))})
@@ -101,8 +117,8 @@ def as_table(
     """Features, targets and weights as an aligned table.
 
     Everything is checked before anything is copied, and Dask arrays that must be copied are
-    computed together. Takes what ``as_source`` takes. Where ``X`` is a Zarr group and ``y`` is
-    None, members "y" and "sample_weight" of the group are used if there are any.
+    computed together. Takes what ``as_source`` takes. Where ``X`` is a Zarr group or an xarray
+    Dataset, the others may be names of arrays in it: see `choose`.
 
     With ``lazy`` nothing is computed or copied: what would have to be has no rows to read yet.
 
@@ -115,12 +131,7 @@ def as_table(
     """
     if lazy:
         _refuse_unknown_rows(X, y, sample_weight)
-    if y is None:
-        group = _open(X, "X") if isinstance(X, str | Path) else X
-        if isinstance(group, zarr.Group):
-            y = _child(group, "y")
-            if sample_weight is None:
-                sample_weight = _child(group, "sample_weight")
+    X, y, sample_weight, _ = choose(X, y, sample_weight)
     ready = {"X": _prepare(X, "X")}
     if y is not None:
         ready["y"] = _prepare(y, "y")
@@ -128,7 +139,12 @@ def as_table(
         if np.isscalar(sample_weight) and not isinstance(sample_weight, str):
             sample_weight = np.full(ready["X"].shape[0], sample_weight)
         ready["sample_weight"] = _prepare(sample_weight, "sample_weight")
-    check_rows(ready)
+    first = {"X": X.first if isinstance(X, Columns) else X}
+    check_aligned(first | {"y": y, "sample_weight": sample_weight})
+    try:
+        check_rows(ready)
+    except InputError as error:
+        raise InputError(f"{error}{transposition(X)}") from None
     sources = _staged(ready, _columns(X), scratch, lazy)
     return Table(sources["X"], sources.get("y"), sources.get("sample_weight"))
 
@@ -159,77 +175,96 @@ def _refuse_unknown_rows(*values: Any) -> None:
 
 def _prepare(value: Any, name: str) -> Source | da.Array:
     """A checked source, or a checked Dask array that has to be staged."""
-    refuse_sparse(value, name)
     if isinstance(value, Source):
         check_array(value, name)
         return value
+    if isinstance(value, Columns):
+        return _side_by_side(value, name)
     if isinstance(value, str | Path):
-        value = _open(value, name)
+        value = open_store(value, name)
     if isinstance(value, zarr.Group):
         value = _member(value, name)
     if isinstance(value, zarr.Array):
         check_array(value, name)
         return ZarrSource(value, name=name)
-    value = _unwrap_xarray(value, name)
+    columns = _columns(value)
+    if is_dataset(value):
+        raise InputError(f"{name} is an xarray Dataset. Give one of its variables.")
+    if is_data_array(value):
+        check_dimensions(value, name)
+        value = values_of(value, name)
+    refuse_sparse(value, name)
     if is_dask_frame(value):
         value = _frame_to_dask(value, name)
     if isinstance(value, da.Array):
-        return _from_dask(value, name)
-    return _from_memory(value, name)
+        return _from_dask(value, name, columns)
+    return _from_memory(value, name, columns)
+
+
+def _side_by_side(value: Columns, name: str) -> Source | da.Array:
+    """Arrays of a container as the columns of one, read where they lie if all of them can be."""
+    columns = value.columns
+    parts = {f"{name} {key!r}": part for key, part in value.parts.items()}
+    if isinstance(value.first, zarr.Array):
+        stored = [ZarrSource(part, name=key) for key, part in parts.items()]
+        return ColumnsSource(stored, name, columns)
+    arrays = {key: values_of(part, key) for key, part in parts.items()}
+    if not any(isinstance(array, da.Array) for array in arrays.values()):
+        return _from_memory(beside(*map(np.asarray, arrays.values())), name, columns)
+    lazy = {key: _plain(_as_dask(array), key) for key, array in arrays.items()}
+    sources = [read_through(array, key) for key, array in lazy.items()]
+    found = [source for source in sources if source is not None]
+    if len(found) < len(sources):
+        return _from_dask(lazy_beside(list(lazy.values())), name, columns)
+    if all(source.in_memory for source in found):
+        rows = beside(*(source.read(0, len(source)) for source in found))
+        return _from_memory(rows, name, columns)
+    return ColumnsSource(found, name, columns)
+
+
+def as_lazy(X: Any) -> tuple[da.Array, list[str] | None] | None:
+    """Features that are lazy as a Dask array, with the names of the columns; None for others.
+
+    The rows of a Dask DataFrame may be unknown in number.
+    """
+    if is_dask_frame(X):
+        check_columns(X, "X")
+        return X.to_dask_array(), list(X.columns) if X.ndim == 2 else None
+    if isinstance(X, Columns) and not isinstance(X.first, zarr.Array):
+        if any(map(is_lazy, X.parts.values())):
+            values = {key: values_of(part, f"X {key!r}") for key, part in X.parts.items()}
+            parts = [_plain(_as_dask(array), f"X {key!r}") for key, array in values.items()]
+            return lazy_beside(parts), X.columns
+    elif is_data_array(X) and is_lazy(X):
+        check_dimensions(X, "X")
+        return _as_dask(values_of(X, "X")), feature_names(X)
+    return (X, None) if isinstance(X, da.Array) else None
+
+
+def _as_dask(array: np.ndarray | da.Array) -> da.Array:
+    return array if isinstance(array, da.Array) else da.from_array(array, name=False)
 
 
 # ------------------------------------------------------------------------------- Zarr
 
 
-def _open(location: str | Path, name: str) -> zarr.Array | zarr.Group:
-    if str(location).endswith((".csv", ".parquet", ".npy", ".npz")):
-        raise InputError(
-            f"{name}: {location} is not a Zarr store. Convert it first: daskalt ingest, or "
-            "daskalt.data.ingest."
-        )
-    try:
-        what = f"{name}: opening the Zarr store at {location}"
-        return patiently(what, zarr.open, str(location), mode="r")
-    except DaskaltError:
-        raise
-    except Exception as error:
-        cure = "Check the path; a store whose writing was interrupted must be written again."
-        if str(location).endswith(".zip") and "::" not in str(location):
-            cure = f"A Zarr store in a zip file is read as zip::{location}."
-        raise StorageError(
-            f"{name}: no readable Zarr array or group at {location} ({error}). {cure}"
-        ) from error
-
-
-def _child(group: zarr.Group, name: str) -> Any:
-    """The array or group of a name; None if there is none."""
-    try:
-        return patiently(f"{name}: opening it in {group.store_path}", group.get, name)
-    except DaskaltError:
-        raise
-    except Exception as error:
-        raise StorageError(
-            f"{name}: the metadata of {group.store_path}/{name} are damaged "
-            f"({type(error).__name__}: {error}). Restore them, or write the array again."
-        ) from error
-
-
 def _member(group: zarr.Group, name: str) -> zarr.Array:
     wanted = kind_of(name)
     for key in (name, wanted):
-        member = _child(group, key)
-        if isinstance(member, zarr.Array):
-            return member
+        array = member(group, key)
+        if isinstance(array, zarr.Array):
+            refuse_packed(array, f"{name}: the array {key!r} of the Zarr group {group.store_path}")
+            return array
     raise InputError(
         f"{name}: the Zarr group {group.store_path} has no array called {wanted!r}; it has "
         f"{sorted(group.array_keys())}. Give the path of the array itself."
     )
 
 
-# ------------------------------------------------------------------------------- Dask, xarray
+# ------------------------------------------------------------------------------- Dask
 
 
-def _from_dask(array: da.Array, name: str) -> Source | da.Array:
+def _from_dask(array: da.Array, name: str, columns: list[str] | None = None) -> Source | da.Array:
     refuse_sparse(array._meta, name)
     if any(np.isnan(size) for size in array.shape):
         raise InputError(
@@ -237,9 +272,7 @@ def _from_dask(array: da.Array, name: str) -> Source | da.Array:
             f"Call {name}.compute_chunk_sizes() first."
         )
     check_array(array, name)
-    if isinstance(array._meta, np.ma.MaskedArray):
-        plain = np.empty((0,) * array.ndim, array.dtype)
-        array = da.map_blocks(_unmasked, array, name, dtype=array.dtype, meta=plain)
+    array = _plain(array, name)
     if array.ndim == 2 and array.numblocks[1] > 1:
         raise InputError(
             f"{name} has chunks across columns ({array.numblocks[1]} blocks), and a block must "
@@ -247,10 +280,19 @@ def _from_dask(array: da.Array, name: str) -> Source | da.Array:
         )
     source = read_through(array, name)
     if isinstance(source, MemorySource):
-        return _from_memory(source.array, name)
+        return _from_memory(source.array, name, columns)
     if source is None or array.dtype.kind == "O":  # staging holds objects to be text
         return array
+    source.columns = columns or source.columns
     return source
+
+
+def _plain(array: da.Array, name: str) -> da.Array:
+    """The array without masks, of which there is an error where they hide anything."""
+    if not isinstance(array._meta, np.ma.MaskedArray):
+        return array
+    plain = np.empty((0,) * array.ndim, array.dtype)
+    return da.map_blocks(_unmasked, array, name, dtype=array.dtype, meta=plain)
 
 
 def _unmasked(block: np.ndarray, name: str, block_info: Any = None) -> np.ndarray:
@@ -277,20 +319,10 @@ def _frame_to_dask(frame: Any, name: str) -> da.Array:
     return frame.to_dask_array(lengths=list(lengths))
 
 
-def _unwrap_xarray(value: Any, name: str) -> Any:
-    if not type(value).__module__.startswith("xarray."):
-        return value
-    if not hasattr(value, "variable"):
-        raise InputError(f"{name} is an xarray Dataset. Give one of its variables.")
-    if not getattr(value.variable, "_in_memory", True) and value.chunks is None:
-        value = value.chunk()  # lazy, not yet Dask: .data would read all of it
-    return value.data
-
-
 # ------------------------------------------------------------------------------- memory
 
 
-def _from_memory(value: Any, name: str) -> MemorySource:
+def _from_memory(value: Any, name: str, columns: list[str] | None = None) -> MemorySource:
     check_columns(value, name)
     array = _as_numpy(value, name)
     if array.dtype.kind == "O" and not array.ndim:
@@ -304,7 +336,7 @@ def _from_memory(value: Any, name: str) -> MemorySource:
     if array.dtype.kind == "O":
         array = _from_objects(array, value, name)
     check_array(array, name)
-    return MemorySource(array, name, _columns(value))
+    return MemorySource(array, name, columns)
 
 
 def _as_numpy(value: Any, name: str) -> np.ndarray:
@@ -368,6 +400,8 @@ def _kind(dtype: Any) -> str:
 
 def _columns(value: Any) -> list[str] | None:
     """Column names where all are text, as scikit-learn has feature names."""
+    if is_data_array(value):
+        return feature_names(value)
     names = getattr(value, "columns", None)
     if names is None:
         return None

@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 import zarr
+from daskalt.runs.clusters import local_workers
 from distributed import Client, LocalCluster
 
 import daskalt
-from daskalt.runs.clusters import local_workers
 from daskalt.solvers import SOLVERS
 from pipelines.benchmark.tables import Table, Target
 from pipelines.harm.fits import digest
