@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import dask.array as da
@@ -14,7 +15,9 @@ __all__ = ["ColumnsSource", "beside", "lazy_beside"]
 
 
 class ColumnsSource(Source):
-    """Rows whose columns lie in several sources of as many rows, in chunks of any length.
+    """Rows whose columns lie in sources of as many rows, in chunks of any length.
+
+    What a source has for a row, of any shape, is laid flat.
 
     Blocks follow the longest chunks, which are the dearest to read twice.
     """
@@ -25,7 +28,7 @@ class ColumnsSource(Source):
         self.sources = tuple(sources)
         self.name = name
         self.columns = columns
-        width = sum(int(np.prod(source.shape[1:])) for source in sources)
+        width = sum(prod(source.shape[1:]) for source in sources)
         self.shape = (len(sources[0]), width)
         self.dtype = native(np.result_type(*(source.dtype for source in sources)))
         longest = max(sources, key=lambda source: source.chunk_rows or 0)
@@ -45,7 +48,7 @@ class ColumnsSource(Source):
         rows = np.empty((stop - start, self.shape[1]), self.dtype)
         first = 0
         for source in self.sources:
-            part = self._read(source, start, stop).reshape(stop - start, -1)
+            part = _flat(self._read(source, start, stop))
             rows[:, first : first + part.shape[1]] = part
             first += part.shape[1]
         return rows
@@ -63,7 +66,12 @@ class ColumnsSource(Source):
     def read_rows(self, rows: np.ndarray) -> np.ndarray:
         if not (self.kept or self.in_memory):
             return super().read_rows(rows)
-        return contiguous(beside(*(source.read_rows(rows) for source in self.sources)), self.dtype)
+        parts = (_flat(source.read_rows(rows)) for source in self.sources)
+        return contiguous(beside(*parts), self.dtype)
+
+
+def _flat(rows: np.ndarray) -> np.ndarray:
+    return rows.reshape(len(rows), prod(rows.shape[1:]))
 
 
 def beside(*parts: np.ndarray) -> np.ndarray:
@@ -84,7 +92,7 @@ def lazy_beside(arrays: Sequence[da.Array]) -> da.Array:
         beside,
         ("row", "columns"),
         *pairs,
-        new_axes={"columns": sum(int(np.prod(array.shape[1:])) for array in arrays)},
+        new_axes={"columns": sum(prod(array.shape[1:]) for array in arrays)},
         concatenate=True,
         dtype=dtype,
         meta=np.empty((0, 0), dtype),
