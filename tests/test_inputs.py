@@ -18,12 +18,12 @@ from daskalt import (
     MLPClassifier,
     MLPRegressor,
     StochasticAltMin,
-    cli,
     load,
     save,
 )
 from daskalt.data.ingest import ingest
 from daskalt.errors import InputError, PlanError, StorageError
+from daskalt.runs import cli
 
 ROWS = 60
 RNG = np.random.default_rng(0)

@@ -11,13 +11,13 @@ import numpy as np
 import psutil
 import pytest
 import yaml
-from daskalt.runs.clusters import cluster_of
 from distributed import Client, LocalCluster
 from distributed.security import Security
 
 import daskalt
 from daskalt import MLPClassifier, StochasticAltMin
 from daskalt.runs import cli
+from daskalt.runs.clusters import cluster_of
 
 ROOT = Path(daskalt.__file__).parent
 TREES = {

@@ -71,7 +71,8 @@ def choose(
         Names of arrays in the container; a text that it does not have as a name is left as it is.
     fit : dict, optional
         Names that the fit had, for what is not given. Without it X is the two-dimensional array
-        "X", or else all arrays but coordinates, y and weights; these are "y" and "sample_weight".
+        "X", or else all arrays but coordinates, y and weights, sorted by name; these are "y" and
+        "sample_weight".
     columns : list of str, optional
         Names of the features in the fit, to be preferred to all arrays.
 

@@ -73,7 +73,7 @@ class Container(ABC):
     @property
     @abstractmethod
     def variables(self) -> list[str]:
-        """Names of all arrays but coordinates, in a lasting order."""
+        """Names of all arrays but coordinates, sorted."""
 
     @abstractmethod
     def is_coordinate(self, name: str) -> bool:
@@ -176,7 +176,8 @@ class DatasetContainer(Container):
 
     @property
     def variables(self) -> list[str]:
-        return [name for name in self.dataset.data_vars if isinstance(name, str)]
+        # A data set that was opened has them in the order in which a folder happens to be listed.
+        return sorted(name for name in self.dataset.data_vars if isinstance(name, str))
 
     def is_coordinate(self, name: str) -> bool:
         return name in self.dataset.coords
@@ -263,8 +264,9 @@ def member(group: zarr.Group, name: str) -> Any:
 
 
 def is_inside(name: str) -> bool:
-    """Whether a text can name an array in a group; a path or URL cannot."""
-    return bool(name) and not name.startswith("/") and "://" not in name and ".." not in name
+    """Say whether a text can name an array in a group, which no path out of it or URL can."""
+    steps = name.split("/")
+    return not {"", ".", ".."} & set(steps) and "://" not in name
 
 
 def _dimensions(array: zarr.Array) -> tuple[str, ...] | None:
@@ -286,8 +288,9 @@ def refuse_packed(array: zarr.Array, which: str) -> None:
     ]
     marks = [attributes.get("_FillValue"), attributes.get("missing_value")]
     if array.metadata.zarr_format == 2 and "_ARRAY_DIMENSIONS" in attributes:
-        marks.append(array.fill_value)
-    packed += [f"missing values as {mark!r}" for mark in marks if _marks_numbers(mark)]
+        marks.append(array.fill_value)  # where xarray keeps it in this format
+    numbers = {str(mark) for mark in map(_decoded, marks) if not np.all(np.isnan(mark))}
+    packed += [f"missing values as {mark}" for mark in sorted(numbers)]
     if packed:
         raise InputError(
             f"{which} holds packed numbers ({', '.join(packed)}), which Zarr does not decode. "
@@ -296,11 +299,8 @@ def refuse_packed(array: zarr.Array, which: str) -> None:
         )
 
 
-def _marks_numbers(mark: Any) -> bool:
-    """Whether a mark of missing values is a number, which would be taken for real."""
+def _decoded(mark: Any) -> np.ndarray:
+    """A mark of missing values as a number; NaN where there is none."""
     if isinstance(mark, str):  # as xarray writes those of floats in format 3
-        try:
-            (mark,) = struct.unpack("<d", base64.b64decode(mark))
-        except (ValueError, struct.error):
-            return True
-    return mark is not None and not np.all(np.isnan(np.asarray(mark, float)))
+        (mark,) = struct.unpack("<d", base64.b64decode(mark))
+    return np.asarray(np.nan if mark is None else mark, np.float64)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import column_or_1d, validate_data
 
-from daskalt.data.choosing import Named, choose, choose_features
+from daskalt.data.choosing import Named, choose_features
 from daskalt.data.containers import Columns
 from daskalt.data.finite import check_block, check_finite
 from daskalt.data.gaps import learn_chunks
@@ -39,18 +39,11 @@ def open_table(
 ) -> Table:
     """Return the rows to train on or to score, checked as far as that reads no stored block.
 
-    Rows in memory are checked whole. Sets ``n_features_in_`` and ``feature_names_in_`` of the
-    estimator if ``reset``, and else compares with them. If ``reset``, also warns of missing
-    chunks, whose rows Zarr makes up. With ``lazy`` nothing is computed or copied.
+    Rows in memory are checked whole. Sets ``n_features_in_``, ``feature_names_in_``, ``members_``
+    and ``target_name_`` of the estimator if ``reset``, and else goes by them. If ``reset``, also
+    warns of missing chunks, whose rows Zarr makes up. With ``lazy`` nothing is computed or copied.
     """
-    members: dict[str, Any] = {}
-    if isinstance(X, Table):
-        table = X
-    else:
-        fit = None if reset else getattr(estimator, "members_", None)
-        *arrays, members = choose(X, y, sample_weight, fit, _names_of_fit(estimator, reset))
-        X, y, _ = arrays
-        table = as_table(*arrays, scratch=estimator.scratch, lazy=lazy)
+    table = X if isinstance(X, Table) else _as_table(estimator, X, y, sample_weight, reset, lazy)
     if table.y is None:
         raise InputError(
             f"{type(estimator).__name__} requires y to be passed, but the target y is None: give "
@@ -58,7 +51,7 @@ def open_table(
             'its arrays, as in y="label".'
         )
     if reset:
-        _remember(estimator, members, y)
+        _remember(estimator, table.members or {}, y)
     if table.in_memory:
         table = _in_order(table, warn=reset)
         if not (lazy and is_stored(X)):
@@ -74,7 +67,7 @@ def features_of(estimator: Any, X: Any) -> Any:
     if isinstance(X, Table):
         return X.X
     fit = getattr(estimator, "members_", None)
-    return choose_features(X, fit, _names_of_fit(estimator, False))
+    return choose_features(X, fit, _names_of_fit(estimator))
 
 
 def open_features(estimator: Any, X: Any) -> Source:
@@ -94,8 +87,17 @@ def features_in_memory(estimator: Any, X: Any) -> np.ndarray:
     return rows
 
 
-def _names_of_fit(estimator: Any, reset: bool) -> list[str] | None:
-    names = None if reset else getattr(estimator, "feature_names_in_", None)
+def _as_table(estimator: Any, X: Any, y: Any, sample_weight: Any, reset: bool, lazy: bool) -> Table:
+    fit, columns = None, None
+    if not reset:
+        fit, columns = getattr(estimator, "members_", None), _names_of_fit(estimator)
+    return as_table(
+        X, y, sample_weight, scratch=estimator.scratch, lazy=lazy, fit=fit, columns=columns
+    )
+
+
+def _names_of_fit(estimator: Any) -> list[str] | None:
+    names = getattr(estimator, "feature_names_in_", None)
     return None if names is None else list(names)
 
 

@@ -113,12 +113,15 @@ def as_table(
     *,
     scratch: str | Path | None = None,
     lazy: bool = False,
+    fit: Mapping[str, Any] | None = None,
+    columns: list[str] | None = None,
 ) -> Table:
     """Features, targets and weights as an aligned table.
 
     Everything is checked before anything is copied, and Dask arrays that must be copied are
     computed together. Takes what ``as_source`` takes. Where ``X`` is a Zarr group or an xarray
-    Dataset, the others may be names of arrays in it: see `choose`.
+    Dataset, the others may be names of arrays in it, and what is not given has the names of the
+    fit, ``fit`` and ``columns``: see `choose`.
 
     With ``lazy`` nothing is computed or copied: what would have to be has no rows to read yet.
 
@@ -131,7 +134,7 @@ def as_table(
     """
     if lazy:
         _refuse_unknown_rows(X, y, sample_weight)
-    X, y, sample_weight, _ = choose(X, y, sample_weight)
+    X, y, sample_weight, members = choose(X, y, sample_weight, fit, columns)
     ready = {"X": _prepare(X, "X")}
     if y is not None:
         ready["y"] = _prepare(y, "y")
@@ -146,7 +149,9 @@ def as_table(
     except InputError as error:
         raise InputError(f"{error}{transposition(X)}") from None
     sources = _staged(ready, _columns(X), scratch, lazy)
-    return Table(sources["X"], sources.get("y"), sources.get("sample_weight"))
+    return Table(
+        sources["X"], sources.get("y"), sources.get("sample_weight"), members=members or None
+    )
 
 
 def _staged(

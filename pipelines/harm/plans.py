@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 import zarr
-from daskalt.runs.clusters import local_workers
 
+from daskalt.runs.clusters import local_workers
 from pipelines.benchmark.memory_fit import high_water
 from pipelines.benchmark.tables import Table, Target
 

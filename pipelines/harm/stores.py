@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import zarr
-from daskalt.runs.clusters import local_workers
 
 import daskalt
 from daskalt.data.readers import MemorySource
 from daskalt.data.staging import shuffle_to_zarr
 from daskalt.data.table import Table as Rows
+from daskalt.runs.clusters import local_workers
 from pipelines.benchmark.tables import Table, Target
 
 # More than the 64 MiB that a process keeps decoded: every pass reads the store.

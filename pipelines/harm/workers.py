@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from daskalt.runs.clusters import local_workers
 
+from daskalt.runs.clusters import local_workers
 from pipelines.benchmark.tables import Table, Target
 from pipelines.harm.fits import digest, files, network, solvers, write_rows
 
