@@ -41,8 +41,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     """Multi-layer perceptron classifier, trained out of core.
 
     A drop-in for :class:`sklearn.neural_network.MLPClassifier` whose X may also be a Dask array, a
-    Zarr array or the path of a Zarr store of any size, trained block by block on threads or on
-    the active Dask cluster.
+    Zarr array, xarray's data or the path of a Zarr store of any size, trained block by block on
+    threads or on the active Dask cluster.
 
     Parameters
     ----------
@@ -124,6 +124,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     out_activation_ : str
     feature_names_in_ : ndarray of str
         Where X has string column names.
+    members_ : dict
+        Where X was a Zarr group or an xarray Dataset: the names of X, y and sample_weight in it,
+        which are those in such rows from then on.
+    target_name_ : str
+        Where y has a name.
 
     Examples
     --------
@@ -282,7 +287,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the share of rows whose label (or all labels) is right.
 
-        Stored rows are scored block by block and never gathered.
+        Takes what `fit` takes, names too; in a container those of the fit are the default. Stored
+        rows are scored block by block and never gathered.
         """
         check_is_fitted(self, "coefs_")
         if is_stored(X) or is_stored(y):
@@ -317,7 +323,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     Attributes
     ----------
-    coefs_, intercepts_, history_, cost_, n_iter_, stop_reason_
+    coefs_, intercepts_, history_, cost_, n_iter_, stop_reason_, members_, target_name_
         As in :class:`MLPClassifier`.
     loss_, best_loss_, loss_curve_
         Mean training loss, in units of the standardised targets.
@@ -419,7 +425,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     @takes_names
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return R², the mean over the outputs; stored rows are scored block by block."""
+        """Return R², the mean over the outputs.
+
+        Takes what `fit` takes, names too; in a container those of the fit are the default. Stored
+        rows are scored block by block and never gathered.
+        """
         check_is_fitted(self, "coefs_")
         if is_stored(X) or is_stored(y):
             return self._score(X, y, sample_weight).r2

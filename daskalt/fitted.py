@@ -138,11 +138,16 @@ class FittedMLP(BaseEstimator):
         Parameters
         ----------
         X : like the X of `fit`
+            In a container the features have the names of the fit, unless X names others:
+            ``predict("rows.zarr", X=["rain", "wind"])``.
 
         Returns
         -------
-        ndarray or dask.array.Array
-            Lazy, block by block as X, if X is a Dask collection; else an array in memory.
+        ndarray, dask.array.Array or xarray.DataArray
+            Lazy, block by block as X, if X is lazy: a Dask collection, or xarray's on Dask or not
+            read yet. A DataArray for a DataArray or Dataset, with its rows' dimension,
+            coordinates and index, named as the target was or "prediction"; the second dimension
+            of probabilities is ``class``, of several outputs ``output``. Else an array in memory.
         """
         return self._apply(X, "predict")
 

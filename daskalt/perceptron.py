@@ -69,14 +69,25 @@ class BaseMLP(PreparedMLP):
         Parameters
         ----------
         X : array-like, Dask array or DataFrame, zarr.Array, xarray.DataArray, path or URL
-            Features, of shape (rows, features), in memory or where they are stored. The path or
-            fsspec URL of a Zarr group means its array ``X``.
-        y : like X, optional
-            Targets. None with a path as X means the group's array ``y``.
-        sample_weight : like X, optional
-            Weight of each row in the loss.
-        eval_set : tuple (X, y) or (X, y, sample_weight), a list of one, or a path, optional
-            Rows that are scored after every pass, for `history_` and for early stopping.
+            Features, of shape (rows, features), in memory or where they are stored: the path or
+            fsspec URL of a Zarr array says where. Of a DataArray the first dimension is the rows,
+            and text along the second the names of the features.
+
+            Or a container of arrays with names: a Zarr group, its path or URL, or an xarray
+            Dataset. Then a keyword X beside it names the features, an array or a list of
+            variables, ``fit("rows.zarr", X=["rain", "wind"], y="label")``. Without it they are
+            the two-dimensional array ``X``, or else all variables but coordinates, y and weights,
+            side by side and sorted by name.
+        y : like X or str or list of str, optional
+            Targets; in a container by name, a list for several outputs. A text is the name of an
+            array where X is a container that has it, and else a path. None with a container
+            means its array ``y``.
+        sample_weight : like X or str, optional
+            Weight of each row in the loss; in a container by name. None with targets from a
+            container means its array ``sample_weight``, if there is one.
+        eval_set : tuple (X, y) or (X, y, sample_weight), a list of one, or a container, optional
+            Rows that are scored after every pass, for `history_` and for early stopping. Of a
+            container the arrays have the names of the fit, unless y is another.
         client : distributed.Client, optional
             Cluster to train on; by default the active client, or threads where there is none.
         resume : bool, optional

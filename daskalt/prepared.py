@@ -141,7 +141,8 @@ class PreparedMLP(FittedMLP):
         Parameters
         ----------
         X, y, sample_weight, eval_set, client
-            As in `fit`. Nothing is computed or copied.
+            As in `fit`, also with names for the arrays of a container. Nothing is computed or
+            copied.
         classes : array of shape (n_classes,), optional
             The labels of a classifier. Without them y alone is read to find them.
 

@@ -226,8 +226,9 @@ def test_signatures_are_those_of_scikit_learn(places):
         assert list(parameters)[:2] == ["X", "y"]
         assert "sample_weight" in parameters
     assert list(inspect.signature(MLPClassifier().predict).parameters) == ["X"]
-    model = pickle.loads(pickle.dumps(classifier().fit(places["flat.zarr"], X=NAMES, y="label")))
-    assert model.score(places["flat.zarr"]) == model.score(X, Y)
+    fitted = classifier().fit(places["flat.zarr"], X=NAMES, y="label")
+    copy = pickle.loads(pickle.dumps(fitted))
+    assert copy.score(places["flat.zarr"]) == fitted.score(dataset())
 
 
 def test_metadata_are_routed_to_methods_that_take_names():
@@ -291,6 +292,44 @@ def test_opening_computes_nothing(places, no_compute):
             table = as_table(rows, "label", "w", lazy=True)
             assert table.X.shape == X.shape
             model.predict(rows, X=NAMES)
+
+
+def test_chunks_of_columns_are_blocks_of_rows(tmp_path, monkeypatch):
+    """Many rows are read in blocks, which give the bits of a matrix in chunks of the longest."""
+    monkeypatch.setattr("daskalt.data.arranging.MIXING_BYTES", 1 << 10)
+    monkeypatch.setattr("daskalt.data.table.good_rows", lambda *_: 40)
+    matrix, columns = (zarr.create_group(str(tmp_path / name)) for name in ("matrix", "columns"))
+    matrix.create_array("X", data=X, chunks=(40, 3))
+    for k, rows in enumerate((40, 16, 8)):
+        columns.create_array(NAMES[k], data=X[:, k], chunks=(rows,))
+    for group in (matrix, columns):
+        group.create_array("y", data=Y, chunks=(60,))
+    expected = classifier().fit(str(tmp_path / "matrix"))
+    assert_same_model(classifier().fit(str(tmp_path / "columns")), expected)
+
+
+@pytest.mark.parametrize("form", ["variables in Zarr", "a Dataset", "a computed Dataset"])
+def test_a_cluster_gives_the_same_bits(form, places, expected, cluster):
+    cluster(2)
+    model = classifier(early_stopping=True)
+    model.fit(FORMS[form](places), X=NAMES, y="label", sample_weight="w")
+    assert_same_model(model, expected)
+
+
+def test_a_finished_fit_is_found_again(places, tmp_path):
+    names = {"X": NAMES, "y": "label"}
+    model = classifier(checkpoint=str(tmp_path / "points")).fit(places["flat.zarr"], **names)
+    again = classifier(checkpoint=str(tmp_path / "points"))
+    again.fit(places["flat.zarr"], **names, resume=True)
+    assert_same_model(again, model)
+    with pytest.raises(InputError, match="X"):
+        again.fit(places["flat.zarr"], X=NAMES[::-1], y="label", resume=True)
+
+
+def test_labels_in_other_units_are_the_same():
+    rows = matrix()
+    label = rows["label"].assign_coords(time=TIMES.as_unit("s"))
+    assert_same_model(classifier().fit(rows["features"], label), classifier().fit(X, Y))
 
 
 # ------------------------------------------------------------------- predictions

@@ -107,8 +107,8 @@ def feature_names(array: Any) -> list[str] | None:
 def check_aligned(arrays: Mapping[str, Any]) -> None:
     """Raise InputError where DataArrays, named by their keys, are not of the same rows.
 
-    That is where their rows lie along different dimensions of one of them, or where one dimension
-    has different labels.
+    That is where their rows lie along different dimensions of one of them, or where as many rows
+    of one dimension have different labels.
     """
     labelled = [(name, array) for name, array in arrays.items() if is_data_array(array)]
     for name, array in labelled[1:]:
@@ -127,7 +127,7 @@ def _check_pair(first: str, X: Any, name: str, y: Any) -> None:
         )
     if rows != others or rows not in X.indexes or rows not in y.indexes:
         return
-    if not X.indexes[rows].equals(y.indexes[rows]):
+    if len(X) == len(y) and not np.all(X.indexes[rows] == y.indexes[rows]):
         raise InputError(
             f"{first} and {name} have other labels along {rows!r}, so their rows are not the same "
             f'ones. Align them first: {first}, {name} = xarray.align({first}, {name}, join="inner"'
