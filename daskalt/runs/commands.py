@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from daskalt.runs.config import load_config, parameter_names, read_overrides
 from daskalt.data.ingest import ingest
 from daskalt.model import load
+from daskalt.runs.config import load_config, parameter_names, read_overrides
 from daskalt.runs.output import write_predictions
 from daskalt.runs.report import quality
 from daskalt.runs.rows import open_rows

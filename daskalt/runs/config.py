@@ -14,9 +14,9 @@ from sklearn.base import is_classifier
 
 from daskalt.checkpoint import Checkpoints
 from daskalt.errors import ConfigError
-from daskalt.runs.examples import EXAMPLES, HELD_OUT
 from daskalt.model import ESTIMATORS
 from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES, LineSearch, Rule, Schedule
+from daskalt.runs.examples import EXAMPLES, HELD_OUT
 from daskalt.solvers import SOLVERS
 
 __all__ = ["DataConfig", "RunConfig", "load_config", "parameter_names", "read_overrides"]

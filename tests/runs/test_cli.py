@@ -22,11 +22,11 @@ from sklearn.preprocessing import StandardScaler
 
 import daskalt
 from daskalt import Checkpoints
-from daskalt.runs import cli, clusters, running
-from daskalt.runs.config import load_config, read_overrides
 from daskalt.data.locks import locked
 from daskalt.errors import ConfigError, InputError
 from daskalt.monitor import Monitor
+from daskalt.runs import cli, clusters, running
+from daskalt.runs.config import load_config, read_overrides
 
 CONF = Path(__file__).parents[2] / "conf"
 QUICK = {
