@@ -30,8 +30,8 @@ ORDER = """
     scoring ruin preparing keeping monitor listeners plan fitting rehearsal peaks planning
     export predicting fitted prepared perceptron estimators
     histograms assessment
-    folders model runs.output runs.examples runs.config runs.report runs.rows runs.clusters
-    runs.running runs.commands runs.cli runs
+    folders model runs.output runs.examples runs.config runs.rows runs.clusters runs.folder
+    runs.journal runs.report runs.advice runs.charts runs.page runs.running runs.commands runs.cli runs
 """
 PLACE = {f"daskalt.{name}": place for place, name in enumerate(ORDER.split())}
 
