@@ -21,7 +21,7 @@ MANY = 40  # passes, above which points are not marked
 def draw_curve(history: History, name: str, words: str, held_name: str) -> str:
     """Return the SVG of a loss or score against passes, of training and held-out rows."""
     figure, axes = _axes()
-    ends = []
+    ends: list[float] = []
     for key, label, colour in (
         (name, "training", TRAINING),
         (f"validation_{name}", held_name, HELD_OUT),
@@ -66,9 +66,7 @@ def draw_residuals(residuals: dict[str, Any]) -> str:
     axes.axhline(0, color=INK, lw=0.8)
     axes.set_xlabel("prediction", color=INK)
     axes.set_ylabel("residual: target − prediction", color=INK)
-    words = (
-        "Two-dimensional histogram of residuals against predictions; darker cells have more rows."
-    )
+    words = "Histogram of residuals against predictions; stronger cells have more rows."
     return _svg(figure, "residuals", words)
 
 
