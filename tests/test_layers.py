@@ -31,7 +31,8 @@ ORDER = """
     export predicting fitted prepared perceptron estimators
     histograms assessment
     folders model runs.output runs.examples runs.config runs.rows runs.clusters runs.folder
-    runs.journal runs.report runs.advice runs.charts runs.page runs.running runs.commands runs.cli runs
+    runs.journal runs.report runs.advice runs.charts runs.page
+    runs.running runs.commands runs.cli runs
 """
 PLACE = {f"daskalt.{name}": place for place, name in enumerate(ORDER.split())}
 

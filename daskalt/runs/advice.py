@@ -21,7 +21,7 @@ NAMES = {"accuracy": "accuracy", "r2": "R²"}
 def advise(report: dict[str, Any], history: History) -> dict[str, Any]:
     """Return the headline, the shortcomings and the next commands of a run."""
     return {
-        "headline": _headline(report),
+        "headline": _capital(_headline(report)),
         "shortcomings": list(find_shortcomings(report, history)),
         "next": next_commands(report, history),
     }
@@ -36,6 +36,10 @@ def _headline(report: dict[str, Any]) -> str:
     if held:
         return f"{_score_words(held)} on the rows held out for early stopping"
     return f"{_score_words(last)} on the training rows, as the pass met them"
+
+
+def _capital(words: str) -> str:
+    return words[0].upper() + words[1:]
 
 
 def _score_words(score: dict[str, Any]) -> str:
@@ -85,7 +89,7 @@ def _of_passes(report: dict[str, Any], history: History) -> Iterator[str]:
         )
     if report["stop_reason"].startswith("the method diverged"):
         yield (
-            f"{report['stop_reason'][0].upper()}{report['stop_reason'][1:]}. Take smaller steps (a "
+            f"{_capital(report['stop_reason'])}. Take smaller steps (a "
             "lower learning rate, more damping), or look for outliers."
         )
 

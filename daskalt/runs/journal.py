@@ -127,17 +127,16 @@ class Journal(Listener):
         """Add lines to the log."""
         stamp = now()
         lines = "".join(f"{stamp}  {line}\n" for line in words.splitlines())
-        with (
-            storage_errors(self.folder),
-            (self.folder / "log.txt").open("a", encoding="utf-8") as f,
-        ):
-            f.write(lines)
+        path = self.folder / "log.txt"
+        with storage_errors(path), path.open("a", encoding="utf-8") as file:
+            file.write(lines)
 
     def _tell_beginning(self, fit: Underway) -> None:
         names = ", ".join(f"{name} {version}" for name, version in versions().items())
         self.log(f"{names}, on {platform.platform()}")
-        for key, facts in self.report["data"].items():
-            self.log(f"{key}: {facts}")
+        for name, rows in self.report["data"].items():
+            shape = f"{rows['rows']:,} × {rows['features']:,} {rows['type']}"
+            self.log(f"{name} rows: {shape} in {rows['place']}".replace("_", "-", 1))
         given = ", ".join(f"{k}={v!r}" for k, v in self.report["parameters"]["changed"].items())
         self.log(f"{self.report['estimator']}({given})")
         if fit.job.plan is not None:

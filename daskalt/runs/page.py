@@ -67,7 +67,7 @@ def _charts(report: dict[str, Any], history: History) -> list[str]:
 
 
 def _matrix(report: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """Rows of a confusion matrix: a label, and the cells with their share of the row."""
+    """Rows of a confusion matrix: a label, and cells, shaded by their share of the row."""
     if "confusion" not in report or len(report["classes"]) > MOST_DRAWN:
         return None
     counts = np.asarray(report["confusion"]["counts"], float)
@@ -76,7 +76,7 @@ def _matrix(report: dict[str, Any]) -> list[dict[str, Any]] | None:
         {
             "label": label,
             "cells": [
-                {"count": n, "share": s, "right": i == j}
+                {"count": n, "shade": s if i == j else s**0.5, "right": i == j}
                 for j, (n, s) in enumerate(zip(row, share, strict=True))
             ],
         }
@@ -122,16 +122,10 @@ def _plan_rows(report: dict[str, Any]) -> Any:
             describe_bytes(plan["worker_bytes"]),
             describe_bytes(measured["worker_bytes"]),
         )
-    yield (
-        "arithmetic",
-        f"{plan['flops']:.3g} operations",
-        f"{cost['gflops_per_second']:.1f} GFLOP/s",
-    )
-    yield "time", "", f"{describe_seconds(cost['seconds'])}, training {_training(cost)}"
-
-
-def _training(cost: dict[str, Any]) -> str:
-    return describe_seconds(cost["training_seconds"])
+    speed = f"{cost['gflops_per_second']:.1f} GFLOP/s"
+    yield "arithmetic", f"{plan['flops']:.3g} operations", speed
+    training = describe_seconds(cost["training_seconds"])
+    yield "time", "–", f"{describe_seconds(cost['seconds'])}, of which training {training}"
 
 
 def _number(value: Any) -> str:

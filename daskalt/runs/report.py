@@ -138,7 +138,7 @@ def assess(estimator: Any, train: Table, test: Table | None) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if test is not None:
         facts["held_out"] = quality(estimator, estimator._score(test, None, None))
-    if test is None and train.nbytes > mixing_bytes():  # which would take as long as a pass
+    if test is None and train.nbytes > mixing_bytes(None):  # which would take as long as a pass
         return facts
     table, of = (train, "training") if test is None else (test, "held-out")
     targets = estimator._fitted.problem.targets
