@@ -15,6 +15,8 @@ STILL_FALLING = 0.01  # of the loss, in the last tenth of the passes
 RISEN = 1.05  # validation loss over its best, while the training loss fell
 GAPS = {"accuracy": 0.1, "r2": 0.2}  # of a score between training and held-out rows
 PLAN_OFF, NEAR_LIMIT = 0.3, 0.85
+ALL_MADE = "all passes were made"
+TOLD_ANYWAY = ("DivergenceWarning", "RefusalWarning")  # by what the history says
 NAMES = {"accuracy": "accuracy", "r2": "R²"}
 
 
@@ -53,14 +55,15 @@ def find_shortcomings(report: dict[str, Any], history: History) -> Iterator[str]
     yield from _of_scores(report)
     yield from _of_classes(report)
     yield from _of_memory(report)
-    known = {str(record.get("refusal")) for record in history}
-    yield from (words for words in report.get("warnings", []) if words not in known)
+    yield from (
+        warning["words"] for warning in report["warnings"] if warning["kind"] not in TOLD_ANYWAY
+    )
 
 
 def _of_passes(report: dict[str, Any], history: History) -> Iterator[str]:
     watched = [record[report["watched"]] for record in history]
     training = [record["loss"] for record in history]
-    ended = report["stop_reason"] != "all passes were made"
+    ended = report["stop_reason"] != ALL_MADE
     if not ended and _still_falling(watched):
         fall = "" if len(history) == 1 else _fall(watched)
         yield (
@@ -71,11 +74,8 @@ def _of_passes(report: dict[str, Any], history: History) -> Iterator[str]:
             "more passes."
         )
     best = min(watched)
-    if (
-        watched is not training
-        and watched[-1] > RISEN * best
-        and training[-1] < training[watched.index(best)]
-    ):
+    early = report["parameters"]["changed"].get("early_stopping")  # the best weights were kept
+    if not early and watched[-1] > RISEN * best and training[-1] < training[watched.index(best)]:
         yield (
             f"The {_loss_words(report)} was least after pass {watched.index(best) + 1} "
             f"({best:.4g}) and has risen to {watched[-1]:.4g} while the training loss fell: the "
@@ -165,18 +165,18 @@ def _of_memory(report: dict[str, Any]) -> Iterator[str]:
 def next_commands(report: dict[str, Any], history: History) -> list[dict[str, str]]:
     """Return what may be done next: words, and a command for it."""
     output, data = report["output"], report["data"]
-    rows = data.get("held_out", data["training"])["place"] or "rows.zarr"
+    rows = data.get("held_out", data["training"])["place"]
     config = f"{output}/config.yaml"
-    more = 2 * len(history)
+    commands: list[tuple[str, tuple]] = [
+        ("Predict rows of your own", ("predict", output, "new.zarr", "--output", "labels.csv")),
+        ("Score rows that have targets", ("evaluate", output, rows)),
+    ]
+    if report["stop_reason"] == ALL_MADE:
+        more = 2 * len(history)
+        again = ("fit", config, "--parameters.max_iter", more, "--overwrite")
+        commands.append((f"Train anew with {more} passes", again))
+    commands.append(("See what the fit takes", ("plan", config)))
     return [
         {"what": name, "command": shlex.join(["daskalt", *map(str, words)])}
-        for name, words in (
-            ("Predict new rows", ("predict", output, rows, "--output", "predictions.csv")),
-            ("Score other rows", ("evaluate", output, rows)),
-            (
-                f"Train again with {more} passes",
-                ("fit", config, "--parameters.max_iter", more, "--overwrite"),
-            ),
-            ("See what a fit takes", ("plan", config)),
-        )
+        for name, words in commands
     ]

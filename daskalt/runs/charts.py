@@ -97,8 +97,8 @@ def _whole_numbers(axes: Any, passes: int) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    if passes == 1:
-        axes.set_xlim(0.5, 1.5)
+    edge = 0.5 if passes == 1 else min(0.5, 0.03 * passes)
+    axes.set_xlim(1 - edge, passes + edge)
 
 
 def _svg(figure: Any, name: str, words: str) -> str:

@@ -67,7 +67,7 @@ class Journal(Listener):
     def __init__(self, folder: Path, report: dict[str, Any], config: str, *, resumed: bool) -> None:
         self.folder, self.report, self._config = folder, report, config
         self.begun = not resumed  # whether what is in the folder is of this run
-        self.warned: list[str] = []
+        self.warned: list[dict[str, str]] = []
         self._metrics: _Metrics | None = None
         self._fit: Underway | None = None
         self._saved: Any = None  # the state that the model in the folder has
@@ -163,7 +163,7 @@ class Journal(Listener):
 
         def take(message: Any, category: Any, *place: Any, **more: Any) -> None:
             if issubclass(category, UserWarning):
-                self.warned.append(str(message))
+                self.warned.append({"kind": category.__name__, "words": str(message)})
                 self.log(f"warning: {message}")
             show(message, category, *place, **more)
 

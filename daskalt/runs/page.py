@@ -6,6 +6,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from markupsafe import Markup
 
 from daskalt.bars import describe_count, describe_seconds
 from daskalt.limits import describe_bytes
@@ -41,13 +42,15 @@ def render(report: dict[str, Any], history: History) -> str:
         "number": _number,
         "count": describe_count,
         "share": _share,
+        "time": lambda stamp: stamp.replace("T", " ").replace("Z", " UTC"),
     }
     source = files("daskalt.runs").joinpath(TEMPLATE).read_text(encoding="utf-8")
     return environment.from_string(source).render(
         report=report,
         history=history,
         columns=list(dict.fromkeys(name for record in history for name in record)),
-        charts=[jinja2.utils.markupsafe.Markup(chart) for chart in _charts(report, history)],
+        charts=[Markup(chart) for chart in _charts(report, history)],
+        residuals=Markup(draw_residuals(report["residuals"])) if "residuals" in report else None,
         matrix=_matrix(report),
         worst=_worst(report),
         plan=list(_plan_rows(report)),
@@ -63,7 +66,7 @@ def _charts(report: dict[str, Any], history: History) -> list[str]:
     for name, words in SCORES.items():
         if any(name in record or f"validation_{name}" in record for record in history):
             charts.append(draw_curve(history, name, words, held))
-    return charts + ([draw_residuals(report["residuals"])] if "residuals" in report else [])
+    return charts
 
 
 def _matrix(report: dict[str, Any]) -> list[dict[str, Any]] | None:
