@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from daskalt.checkpoint import Checkpoints
-from daskalt.data.store import storage_errors
+from daskalt.data.store import absolute, storage_errors
 from daskalt.errors import InputError
 from daskalt.folders import check_replaceable, whole_folder
 from daskalt.runs.config import RunConfig
@@ -36,17 +36,18 @@ class RunFolder:
     def __init__(self, config: RunConfig) -> None:
         self.place = Path(config.output).resolve()
         self.before = self.place.with_name(f"{self.place.name}.before")
-        estimator = config.estimator
-        named = estimator.checkpoint is not None or get_solver(estimator.solver).kept_at is not None
-        # None where the configuration names another place.
-        self.checkpoints = None if named else Checkpoints(str(self.place / "checkpoint"))
+        named = config.estimator.checkpoint or get_solver(config.estimator.solver).kept_at
+        named = getattr(named, "location", named)
+        self.own = named is None  # whether checkpoints are in the folder, and of this run alone
+        place = self.place / "checkpoint" if named is None else named
+        self.checkpoints = Checkpoints(absolute(str(place)))
         self._shown = config.output
         self._config = config
 
     @property
     def resumable(self) -> bool:
-        """Whether there is a checkpoint in it."""
-        return self.checkpoints is not None and self.checkpoints.there
+        """Whether there is a checkpoint of the run in it."""
+        return self.checkpoints.there and (self.own or _passes(self.place) > 0)
 
     def goes_on(self, resume: bool) -> bool:
         """Say whether a run that may resume takes up what is in the folder."""
@@ -89,17 +90,16 @@ class RunFolder:
                 )
 
     def _refuse_unfinished(self, status: str | None) -> None:
+        self.checkpoints.refuse_unfinished()
         if self.resumable:
-            assert self.checkpoints is not None
-            self.checkpoints.refuse_unfinished()
             raise InputError(
                 f"{self._shown} holds a run that was cut short after its last pass. Pass --resume "
                 "to complete it, --overwrite to start anew in its place, or name another output."
             )
-        if status is not None and _passes(self.place):
+        if _passes(self.place):
             raise InputError(
-                f"{self._shown} holds a run that {status}. Pass --overwrite to replace it, or "
-                "--output to write elsewhere."
+                f"{self._shown} holds a run that was not completed (status: {status}). Pass "
+                "--overwrite to replace it, or --output to write elsewhere."
             )
 
     @contextmanager
@@ -148,7 +148,7 @@ class RunFolder:
 
     def complete(self) -> None:
         """Remove what is of no use any more: the checkpoints, and the run that was put aside."""
-        if self.checkpoints is not None:
+        if self.own:
             shutil.rmtree(self.checkpoints.location, ignore_errors=True)
         shutil.rmtree(self.before, ignore_errors=True)
 

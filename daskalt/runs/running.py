@@ -112,13 +112,13 @@ def _kept(estimator: Any, folder: RunFolder, journal: Journal) -> Iterator[None]
     The configuration does not come to name that: it would mean it for other runs, too.
     """
     estimator._listeners = [journal]
-    if folder.checkpoints is not None:
+    if folder.own:
         estimator.checkpoint = folder.checkpoints.location
     try:
         yield
     finally:
         del estimator._listeners
-        if folder.checkpoints is not None:
+        if folder.own:
             estimator.checkpoint = None
 
 
