@@ -243,6 +243,11 @@ class Checkpoints:
             "it, resume=False (--overwrite) to start anew in its place, or name another folder."
         )
 
+    @property
+    def there(self) -> bool:
+        """Whether there is any."""
+        return bool(self._numbers())
+
     def clear(self) -> None:
         """Remove all checkpoints; whatever else is in the folder stays."""
         with storage_errors(self.location):

@@ -2,16 +2,16 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from daskalt import __version__
 from daskalt.checkpoint import checksum
+from daskalt.data.passes import PassPlan
 from daskalt.data.table import Table
 from daskalt.data.watch import Watch
 from daskalt.errors import (
@@ -19,9 +19,11 @@ from daskalt.errors import (
 )
 from daskalt.keeping import Keeper
 from daskalt.kernels.workspace import release
+from daskalt.listeners import Listener, PassBar, Underway
 from daskalt.monitor import Monitor
+from daskalt.plan import Plan
 from daskalt.preparing import Held, count_rows
-from daskalt.progress import listen
+from daskalt.progress import Done, listen
 from daskalt.reduction import call_on, fetch
 from daskalt.ruin import far_above, worth_of_rows, worth_of_table
 from daskalt.scoring import score_table
@@ -33,6 +35,7 @@ from daskalt.statistics import Score
 __all__ = [
     "Training",
     "identify",
+    "rows_done",
     "train",
 ]
 
@@ -77,7 +80,7 @@ class Training:
 
     The ``sample`` is of the training rows, on which ruined weights are suspected first; it
     ``judges`` others than those whose numbers overflow if it is large enough. ``trivial`` is the
-    loss of a network that says nothing.
+    loss of a network that says nothing. ``so_far`` makes an estimator of a state and its history.
     """
 
     solver: Solver
@@ -92,6 +95,9 @@ class Training:
     verbose: bool = False
     keeper: Keeper | None = None
     judges: bool = True
+    plan: Plan | None = None
+    listeners: Sequence[Listener] = ()
+    so_far: Callable[[Any, Monitor], Any] | None = None
 
 
 def train(
@@ -115,16 +121,10 @@ def train(
         began -= monitor.history[-1]["total_seconds"]
     if position is not None:
         began -= position.seconds
-    steps = job.reading.plan(job.table, job.bounds, passes.start).steps
-    bar = tqdm(
-        total=steps * len(passes),
-        initial=0 if position is None else position.steps,
-        desc="daskalt",
-        unit="step",
-        disable=not job.verbose,
-    )
     monitor.state = state
-    with bar, _ended_by_divergence(monitor), listen(bar.update) as topic:
+    plan = job.reading.plan(job.table, job.bounds, passes.start)
+    with _ended_by_divergence(monitor), _telling(job, monitor, passes.stop) as told:
+        told.begin(0 if position is None else rows_done(plan, position))
         for result in run_passes(
             job.solver,
             job.problem,
@@ -133,11 +133,12 @@ def train(
             job.reading,
             state,
             passes,
-            topic if job.verbose else None,
+            told.topic,
             position,
             None if job.keeper is None else job.keeper.pace,
         ):
             if isinstance(result, Halt):
+                told.halt(rows_done(plan, result.position))
                 if job.keeper is not None:
                     job.keeper.halt(monitor.met(result.state), result.position)
                 continue
@@ -145,13 +146,10 @@ def train(
             if job.keeper is None:  # which looks before it puts anything down
                 job.watch.check()
             record["total_seconds"] = time.perf_counter() - began
-            bar.set_postfix({k: f"{v:.4g}" for k, v in record.items() if "loss" in k or "acc" in k})
             reason = monitor.see(result, record)
             _weigh(job, monitor)
+            told.passed()
             if reason is not None:
-                bar.total = bar.n
-                if job.verbose:
-                    bar.write(f"Stopped after pass {result.number + 1}: {reason}.")
                 break
             if job.keeper is not None and result.number + 1 < passes.stop:
                 job.keeper.save(monitor.met(result.state))
@@ -161,6 +159,63 @@ def train(
     if job.keeper is not None:
         job.keeper.save(monitor.met(state), finished=True)
     return state
+
+
+class _Told:
+    """The listeners of a fit, told together."""
+
+    def __init__(self, listeners: Sequence[Listener], fit: Underway) -> None:
+        self._listeners, self._fit = listeners, fit
+        self.topic: str | None = None
+
+    def begin(self, rows: int) -> None:
+        for listener in self._listeners:
+            listener.begin(self._fit, rows)
+
+    def step(self, done: Done) -> None:
+        for listener in self._listeners:
+            listener.step(done)
+
+    def halt(self, rows: int) -> None:
+        for listener in self._listeners:
+            listener.halt(rows)
+
+    def passed(self) -> None:
+        for listener in self._listeners:
+            listener.passed(self._fit)
+
+    def end(self) -> None:
+        for listener in self._listeners:
+            listener.end(self._fit)
+
+
+@contextmanager
+def _telling(job: Training, monitor: Monitor, passes: int) -> Iterator[_Told]:
+    """Tell the listeners of a fit, and of its steps those that want to know."""
+    listeners = [*([PassBar()] if job.verbose else []), *job.listeners]
+
+    def model() -> Any:
+        assert job.so_far is not None
+        return job.so_far(monitor.best[0] if monitor.best else monitor.state, monitor)
+
+    told = _Told(listeners, Underway(job, monitor, passes, count_rows(job.bounds), model))
+    try:
+        if any(listener.steps for listener in listeners):
+            with listen(told.step) as told.topic:
+                yield told
+        else:
+            yield told
+    finally:
+        told.end()
+
+
+def rows_done(plan: PassPlan, position: Position) -> int:
+    """Return how many rows of a pass are done where a fit stands in it, nearly."""
+    lanes = [lane for group in plan.groups for lane in group.lanes]
+    rows = sum(lane.rows for lane in lanes)
+    if plan.groups[0].whole:
+        return rows if position.steps else sum(lane.rows for lane in lanes[: position.blocks])
+    return round(rows * position.steps / plan.steps)
 
 
 def _last_sound(job: Training, monitor: Monitor) -> Any:

@@ -1,5 +1,6 @@
-"""Folders that appear whole or not at all."""
+"""Folders and files that appear whole or not at all."""
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from pathlib import Path
 from daskalt.data.store import storage_errors
 from daskalt.errors import InputError
 
-__all__ = ["check_replaceable", "whole_folder"]
+__all__ = ["check_replaceable", "whole_folder", "write_whole"]
 
 
 def check_replaceable(folder: str | Path, marks: Sequence[str]) -> None:
@@ -60,3 +61,17 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
             old.rename(final)
         for leftover in (work, old):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, in place of an older one, in one step.
+
+    Raises
+    ------
+    StorageError
+        If the disk is full or refuses; the older file stays.
+    """
+    work = path.with_name(f".{path.name}.partial")
+    with storage_errors(path):
+        work.write_text(text, encoding="utf-8")
+        os.replace(work, path)

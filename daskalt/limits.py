@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,15 @@ from dask.utils import parse_bytes
 
 from daskalt.errors import InputError
 
-__all__ = ["Limit", "describe_bytes", "parse_limit", "process_limit", "resident", "trim"]
+__all__ = [
+    "Limit",
+    "describe_bytes",
+    "parse_limit",
+    "peak_resident",
+    "process_limit",
+    "resident",
+    "trim",
+]
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
@@ -92,6 +101,15 @@ def _read_limit(file: Path) -> list[Limit]:
 def resident() -> int:
     """Return the resident memory of this process."""
     return psutil.Process().memory_info().rss
+
+
+def peak_resident() -> int:
+    """Return the most resident memory that this process has had."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+    except (OSError, IndexError):  # no Linux; of a forked process this counts its parent, too
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def trim() -> None:

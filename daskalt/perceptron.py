@@ -2,8 +2,9 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from daskalt.fitted import Fitted
 from daskalt.fitting import Training, identify, train
 from daskalt.keeping import Keeper, stoppable
 from daskalt.kernels.threads import blas_threads
+from daskalt.listeners import Listener
 from daskalt.monitor import Monitor
 from daskalt.planning import current_machine
 from daskalt.prepared import PreparedMLP
@@ -36,10 +38,10 @@ from daskalt.preparing import (
     thin_out,
     warn_if_sorted,
 )
-from daskalt.reduction import check_client, in_this_process, on
+from daskalt.reduction import check_client, fetch, in_this_process, on
 from daskalt.ruin import effective_rows, trivial_loss
 from daskalt.solvers import get_solver
-from daskalt.solvers.base import Budget, Solver
+from daskalt.solvers.base import Budget, Problem, Solver
 from daskalt.solvers.loop import Reading, WholeBlocks
 
 __all__ = ["BaseMLP"]
@@ -50,6 +52,8 @@ _STOPPING = ("early_stopping", "validation_fraction", "tol", "n_iter_no_change")
 
 class BaseMLP(PreparedMLP):
     """What classifier and regressor share."""
+
+    _listeners: Sequence[Listener] = ()  # who is told how a fit goes
 
     # Training
 
@@ -157,7 +161,8 @@ class BaseMLP(PreparedMLP):
             solver, table, bounds, held, goal, seed, current_machine(), checkpoints is not None
         )
         solver.validate(project.problem)
-        project.check(project.plan())
+        plan = project.plan()
+        project.check(plan)
         sample = sample_rows(table, bounds, seed)
         with blas_threads():
             problem, weights = self._pose(table, bounds, goal, sample, seed)
@@ -173,7 +178,19 @@ class BaseMLP(PreparedMLP):
         watched = problem.rows(thin_out(sample, count_rows(bounds)))
         trivial = trivial_loss(problem, watched)
         job = Training(
-            solver, problem, table, bounds, reading, watched, trivial, watch, held, self.verbose
+            solver,
+            problem,
+            table,
+            bounds,
+            reading,
+            watched,
+            trivial,
+            watch,
+            held,
+            self.verbose,
+            plan=plan,
+            listeners=self._listeners,
+            so_far=partial(self._so_far, problem),
         )
         if checkpoints is not None:
             keeper = Keeper(checkpoints, solver, self._identity(job, given, start, seed), watch)
@@ -203,6 +220,13 @@ class BaseMLP(PreparedMLP):
             held_blocks=None if held is None else checksum(held.bounds),
             initial_weights=checksum(*start.weights),
         )
+
+    def _so_far(self, problem: Problem, state: Any, monitor: Monitor) -> Any:
+        """The estimator as it would be if the fit ended with a state that it has had."""
+        model = self._twin()
+        model._finish(problem, fetch(state), replace(monitor, history=list(monitor.history)))
+        model.stop_reason_ = monitor.reason or "the fit has not ended yet"
+        return model
 
     def _twin(self) -> Any:
         """The same object once more; not by `copy`, which leaves out what is not pickled."""

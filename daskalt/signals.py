@@ -150,9 +150,7 @@ def _watch(queue: SimpleQueue) -> None:
     number = queue.get()
     if number is None:
         return
-    from tqdm import tqdm  # which knows where progress bars are
-
-    tqdm.write(f"daskalt: {STOPPING}", file=sys.stderr)
+    print(f"daskalt: {STOPPING}", file=sys.stderr, flush=True)
     try:
         queue.get(timeout=PATIENCE)
     except Empty:

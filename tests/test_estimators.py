@@ -815,9 +815,14 @@ def test_rows_in_memory_are_staged_for_a_cluster(data, cluster):
     np.testing.assert_array_equal(result.compute(), model.predict(X))
 
 
-def test_a_progress_bar_counts_the_steps(data, capsys):
-    classifier(verbose=True, batch_size=60).fit(*data)
-    assert "18/18" in capsys.readouterr().err
+def test_verbose_says_a_line_for_each_pass(data, capsys):
+    model = classifier(verbose=True, batch_size=60).fit(*data)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert [line.split()[:4] for line in printed.err.splitlines()] == [
+        ["pass", f"{number}/{model.n_iter_}", "loss", f"{loss:.4g}"]
+        for number, loss in enumerate(model.loss_curve_, start=1)
+    ]
     classifier().fit(*data)
     assert capsys.readouterr().err == ""
 

@@ -11,7 +11,7 @@ ROOT = Path(daskalt.__file__).parent
 
 # Each module may import those above it. A new module goes where it can be read.
 ORDER = """
-    errors versions signals shelter wording parameters limits jit
+    errors versions signals shelter wording parameters limits bars jit
     activations loss_passes losses
     kernels.threads kernels.workspace kernels.scale kernels.step kernels.gram kernels.forward
     kernels.backward kernels.rowwise kernels.systems kernels.newton kernels.sweep kernels.joint
@@ -28,9 +28,11 @@ ORDER = """
     solvers.full_batch solvers.batch_map solvers.batch solvers.admm
     solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
     solvers.tasks solvers.pass_graph solvers.loop solvers
-    scoring ruin preparing keeping monitor fitting rehearsal peaks plan planning
+    scoring ruin preparing keeping monitor listeners plan fitting rehearsal peaks planning
     export predicting fitted prepared perceptron estimators
-    folders model runs.output runs.examples runs.config runs.report runs.rows runs.clusters
+    histograms assessment
+    folders model runs.output runs.examples runs.config runs.rows runs.clusters runs.folder
+    runs.journal runs.report runs.advice runs.charts runs.page
     runs.running runs.commands runs.cli runs
 """
 PLACE = {f"daskalt.{name}": place for place, name in enumerate(ORDER.split())}

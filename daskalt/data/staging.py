@@ -7,8 +7,8 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-from tqdm import tqdm
 
+from daskalt.bars import Count, counted
 from daskalt.data.buckets import Buckets
 from daskalt.data.readers import KEPT_BYTES, Source, ZarrSource
 from daskalt.data.store import (
@@ -292,9 +292,12 @@ def write_blocks(
         writer = ChunkWriter(group, layout, rows)
         with storage_errors(destination):
             if seed is not None:
-                with _bar("reading", layout, progress) as bar:
+                with counted("reading", layout.n_rows, "rows", progress) as bar:
                     blocks = _shuffled(blocks, layout, group, seed, memory_bytes, bar)
-        with _bar("writing", layout, progress) as bar, storage_errors(destination):
+        with (
+            counted("writing", layout.n_rows, "rows", progress) as bar,
+            storage_errors(destination),
+        ):
             for block in blocks:
                 writer.append(block)
                 bar.update(len(block.X))
@@ -304,10 +307,6 @@ def write_blocks(
 
 def _table(sources: Mapping[str, Source]) -> Table:
     return Table(sources["X"], sources.get("y"), sources.get("sample_weight"))
-
-
-def _bar(words: str, layout: Layout, progress: bool) -> tqdm:
-    return tqdm(total=layout.n_rows, desc=words, unit="rows", disable=not progress)
 
 
 def _check_numbers(seed: int | None, chunk_rows: int | None) -> None:
@@ -326,7 +325,7 @@ def _shuffled(
     group: NewGroup,
     seed: int,
     memory_bytes: int,
-    bar: tqdm,
+    bar: Count,
 ) -> Iterator[Block]:
     """The rows in random order; all blocks are read before the first comes out."""
     buckets = Buckets(group.folder / "buckets", layout.arrays, layout.n_rows, memory_bytes)

@@ -72,6 +72,7 @@ def write_example(
     def write(part: str, X: np.ndarray, y: np.ndarray) -> Table:
         table = Table(MemorySource(X, "X"), MemorySource(y, "y"))
         place = folder / f"{part}.zarr"
-        return shuffle_to_zarr(table, place, seed=seed, chunk_rows=chunk_rows)
+        # A run that goes on may ask for other rows, which its checkpoint is to notice.
+        return shuffle_to_zarr(table, place, seed=seed, chunk_rows=chunk_rows, overwrite=True)
 
     return write("train", X_train, y_train), write("test", X_test, y_test)

@@ -1,19 +1,31 @@
-"""What a run leaves to read: metrics of each pass, a report, and the learning curve."""
+"""What there is to report of a run, as plain values: ``report.json``, and what its page shows."""
 
-import csv
-import json
-from collections.abc import Sequence
+import os
+import platform
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from daskalt.assessment import confusion_matrix, residual_histogram
+from daskalt.data.arranging import mixing_bytes
+from daskalt.data.table import Table
+from daskalt.data.targets import ClassTargets, RealTargets
+from daskalt.limits import peak_resident, process_limit
+from daskalt.reduction import active_client
+from daskalt.runs.config import RunConfig
 from daskalt.statistics import Score
+from daskalt.versions import versions
 
-__all__ = ["quality", "save_learning_curve", "write_json", "write_metrics"]
-
-History = Sequence[dict[str, Any]]
-
-TRAINING, HELD_OUT = "#2a6f97", "#d1495b"
-INK, FAINT = "#333333", "#dddddd"
+__all__ = [
+    "assess",
+    "describe_data",
+    "describe_fit",
+    "describe_run",
+    "measure",
+    "quality",
+    "rate_classes",
+]
 
 
 def quality(estimator: Any, score: Score) -> dict[str, float]:
@@ -22,70 +34,149 @@ def quality(estimator: Any, score: Score) -> dict[str, float]:
     return {"loss": score.mean_loss, name: float(getattr(score, name))}
 
 
-def write_metrics(history: History, path: Path) -> None:
-    """Write a CSV file with one row for each pass."""
-    columns = list(dict.fromkeys(name for record in history for name in record))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(history)
+def describe_run(config: RunConfig) -> dict[str, Any]:
+    """Return what is known of a run before any rows are."""
+    changed, kept = _parameters(config.estimator)
+    return {
+        "estimator": type(config.estimator).__name__,
+        "title": config.data.dataset or Path(config.data.train or "").name,
+        "output": config.output,
+        "parameters": {"changed": changed, "defaults": kept},
+        "machine": {
+            "name": platform.node(),
+            "system": platform.platform(),
+            "cores": len(os.sched_getaffinity(0)),
+            "memory": process_limit().bytes,
+            "workers": config.workers,
+            "scheduler": config.scheduler,
+        },
+        "versions": versions(),
+        "data": {},
+    }
 
 
-def write_json(document: Any, path: Path) -> None:
-    """Write a JSON file; NumPy numbers become plain ones."""
-    text = json.dumps(document, indent=2, default=lambda value: value.item())
-    path.write_text(text + "\n", encoding="utf-8")
+def _parameters(estimator: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters that are not their defaults, and those that are."""
+    plain = type(estimator)().get_params(deep=False)
+    given = {name: _shown(value) for name, value in estimator.get_params(deep=False).items()}
+    changed = {name: value for name, value in given.items() if value != _shown(plain[name])}
+    return changed, {name: value for name, value in given.items() if name not in changed}
 
 
-def save_learning_curve(history: History, path: Path, title: str, held_name: str) -> None:
-    """Draw loss and accuracy or R² against passes, and save the picture.
+def _shown(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_shown(each) for each in value]
+    return value if isinstance(value, list | str | int | float | None) else repr(value)
+
+
+def describe_rows(table: Table, place: str | None) -> dict[str, Any]:
+    """Return what rows are like."""
+    return {
+        "place": place,
+        "rows": table.n_rows,
+        "features": int(np.prod(table.X.shape[1:])),
+        "type": str(table.X.dtype),
+        "bytes": table.nbytes,
+        "weighted": table.weight is not None,
+    }
+
+
+def describe_data(config: RunConfig, train: Table, test: Table | None) -> dict[str, Any]:
+    """Return what is known of the rows before the fit."""
+    data, output = config.data, config.output
+    places = [data.train, data.test or data.train]
+    if data.dataset is not None:
+        places = [str(Path(output) / "data" / f"{part}.zarr") for part in ("train", "test")]
+    tables = {"training": train} | ({} if test is None else {"held_out": test})
+    rows = {"training": train.n_rows, "held_out": 0 if test is None else test.n_rows}
+    described = {
+        name: describe_rows(table, place)
+        for (name, table), place in zip(tables.items(), places, strict=False)
+    }
+    return {"rows": rows, "data": described}
+
+
+def describe_fit(estimator: Any) -> dict[str, Any]:
+    """Return what a fit led to."""
+    history = estimator.history_
+    watched = "validation_loss" if "validation_loss" in history[-1] else "loss"
+    losses = [record[watched] for record in history]
+    best = 0 if np.isnan(losses).all() else int(np.nanargmin(losses))
+    problem = estimator._fitted.problem
+    facts = {
+        "passes": estimator.n_iter_,
+        "stop_reason": estimator.stop_reason_,
+        "watched": watched,
+        "last_pass": history[-1],
+        "best_pass": history[best],
+        "cost": estimator.cost_,
+        "network": list(problem.network.widths),
+        "scaling": _scaling(problem.scaling),
+        "feature_names": list(map(str, getattr(estimator, "feature_names_in_", []))),
+    }
+    if hasattr(estimator, "classes_"):
+        facts["classes"] = [str(label) for label in np.asarray(estimator.classes_).tolist()]
+    return facts
+
+
+def _scaling(scaling: Any) -> str:
+    if not scaling.shift.any() and np.ptp(scaling.factor) == 0:
+        factor = float(scaling.factor[0])
+        return "none" if factor == 1 else f"every column divided by {1 / factor:.6g}"
+    return "each column centred and divided by its spread"
+
+
+def measure() -> dict[str, Any]:
+    """Return the peak memory of this process, and of the workers if there are any."""
+    client = active_client()
+    workers = [] if client is None else list(client.run(peak_resident).values())
+    return {"client_bytes": peak_resident(), "worker_bytes": max(workers, default=None)}
+
+
+def assess(estimator: Any, train: Table, test: Table | None) -> dict[str, Any]:
+    """Return how good a model is, on held-out rows or on few training rows."""
+    facts: dict[str, Any] = {}
+    if test is not None:
+        facts["held_out"] = quality(estimator, estimator._score(test, None, None))
+    if test is None and train.nbytes > mixing_bytes(None):  # which would take as long as a pass
+        return facts
+    table, of = (train, "training") if test is None else (test, "held-out")
+    targets = estimator._fitted.problem.targets
+    about = {"rows": of, "count": table.n_rows}
+    if isinstance(targets, ClassTargets):
+        counts = confusion_matrix(estimator, table)
+        facts["confusion"] = {**about, "counts": counts, "classes": rate_classes(counts)}
+    elif isinstance(targets, RealTargets):
+        counts, predicted, residual = residual_histogram(estimator, table, bins=48)
+        facts["residuals"] = about | {
+            "counts": counts,
+            "predicted_edges": predicted,
+            "residual_edges": residual,
+            "outputs": targets.width,
+        }
+    return facts
+
+
+def rate_classes(counts: np.ndarray) -> list[dict[str, float | None]]:
+    """Return precision, recall, F1 and rows of each class; None where there is nothing to say.
 
     Parameters
     ----------
-    history : list of dict
-        ``history_`` of a fitted estimator.
-    path : Path
-        Where the PNG file goes.
-    title : str
-    held_name : str
-        What to call the rows that were scored but not trained on.
+    counts : ndarray of shape (classes, classes)
+        Rows by true and predicted label.
     """
-    from matplotlib.figure import Figure  # slow to import, and only `fit` draws
+    hits, true, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
 
-    measures = [("loss", "loss")]
-    for name, words in (("accuracy", "accuracy"), ("r2", "R²")):
-        if any(name in record or f"validation_{name}" in record for record in history):
-            measures.append((name, words))
-    figure = Figure(figsize=(4.6 * len(measures), 3.6), layout="constrained")
-    figure.suptitle(title, color=INK, fontsize=11)
-    for axes, (name, words) in zip(
-        figure.subplots(1, len(measures), squeeze=False)[0], measures, strict=True
-    ):
-        _draw(axes, history, name, held_name)
-        axes.set_title(words, loc="left", color=INK, fontsize=10)
-    figure.axes[0].legend(frameon=False, fontsize=8, labelcolor=INK)
-    figure.savefig(path, dpi=150)
+    def share(part: float, whole: float) -> float | None:
+        return float(part / whole) if whole > 0 else None
 
-
-def _draw(axes: Any, history: History, name: str, held_name: str) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    for key, label, colour in (
-        (name, "training rows, as the pass met them", TRAINING),
-        (f"validation_{name}", f"{held_name}, after the pass", HELD_OUT),
-    ):
-        points = [(record["pass"], record[key]) for record in history if key in record]
-        if points:
-            marker = "o" if len(points) <= 40 else ""
-            axes.plot(
-                *zip(*points, strict=True), color=colour, label=label, lw=1.8, marker=marker, ms=3
-            )
-    if name == "loss" and all(record["loss"] > 0 for record in history):
-        axes.set_yscale("log")
-    axes.set_xlabel("passes over the training rows", color=INK, fontsize=9)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.grid(axis="y", color=FAINT, lw=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, labelsize=8, which="both")
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    return [
+        {
+            "precision": share(hit, p),
+            "recall": share(hit, t),
+            "f1": share(2 * hit, t + p),
+            "rows": float(t),
+            "predicted": float(p),
+        }
+        for hit, t, p in zip(hits, true, predicted, strict=True)
+    ]

@@ -1,8 +1,6 @@
 """One configured run, from data to a whole run folder."""
 
-import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,95 +11,136 @@ import yaml
 from daskalt.data.locks import locked
 from daskalt.data.store import absolute, storage_errors
 from daskalt.data.table import Table
-from daskalt.errors import InputError
-from daskalt.folders import check_replaceable, whole_folder
+from daskalt.folders import write_whole
 from daskalt.model import save
 from daskalt.peaks import Machine
 from daskalt.planning import Plan, Project, current_machine
+from daskalt.runs.advice import advise
 from daskalt.runs.clusters import cluster_of
 from daskalt.runs.config import RunConfig
-from daskalt.runs.report import quality, save_learning_curve, write_json, write_metrics
+from daskalt.runs.folder import CONFIG, REPORT, RunFolder
+from daskalt.runs.journal import Journal, json_text, now, write_metrics
+from daskalt.runs.page import render
+from daskalt.runs.report import assess, describe_data, describe_fit, describe_run, measure
 from daskalt.runs.rows import example_tables, own_tables
 from daskalt.signals import held
-from daskalt.solvers import get_solver
-from daskalt.versions import versions
 
 __all__ = ["plan_run", "run"]
-
-CONFIG, REPORT = "config.yaml", "report.json"
 
 
 def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> dict[str, Any]:
     """Train as configured, leave the run folder, and return its report.
 
-    The folder holds ``config.yaml`` (every parameter, defaults too), ``metrics.csv`` (a row a
-    pass), ``report.json``, ``learning-curve.png``, ``model`` and, for a bundled data set, ``data``.
-    It appears when all of that is complete; what a killed run leaves is cleared by the next.
+    From the first moment the folder holds ``config.yaml`` (every parameter, defaults too),
+    ``report.json`` with the status of the run, ``log.txt`` and, for a bundled data set, ``data``;
+    as passes come, ``metrics.csv`` (a row a pass) and in ``model`` the best until now; and at the
+    end ``report.html``.
 
     Parameters
     ----------
     config : RunConfig
         What to do; its estimator is fitted.
     overwrite : bool
-        Whether a finished run in the same folder may be replaced.
+        Whether a finished run in the same folder may be replaced. It is put aside meanwhile, as
+        ``OUTPUT.before``.
     resume : bool
         Whether to go on from the checkpoint of a run that was cut short. Unless the configuration
-        names another place, it is beside the run folder and called ``OUTPUT.checkpoint``, and is
-        removed when the run is complete.
+        names another place, it is in the run folder, and is removed when the run is complete.
 
     Raises
     ------
     DaskaltError
-        Of the kind that says what is wrong; the old run folder, if any, stays.
+        Of the kind that says what is wrong. Where nothing was trained that could be gone on with,
+        all is as it was before.
     """
     # Asked to overwrite, a run starts anew; unasked it does not replace one that was cut short.
     going_on = True if resume else (False if overwrite else None)
+    folder = RunFolder(config)
     with ExitStack() as end, locked(absolute(config.output)):
-        _check_place(config, overwrite)
+        folder.settle()
+        folder.check(overwrite=overwrite, resume=resume)
         tables = None if config.data.train is None else own_tables(config.data)
-        with _clearing(config), whole_folder(config.output) as folder:
-            with cluster_of(config):
-                train, test = tables or example_tables(config.data, folder)
-                report = _fit(config, train, test, going_on)
-                with held(), storage_errors(config.output):  # there are imports in it
-                    _write(config, report, folder)
-            end.enter_context(held(drop=True))  # too late to stop: the folder appears
-    return report
+        resumed = folder.goes_on(resume)
+        text = yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True)
+        report = _first_report(config, folder if resumed else None)
+        files = {CONFIG: text, REPORT: json_text(report)}
+        with folder.opened(files, resume=resume) as place:
+            journal = Journal(place, report, text, resumed=resumed)
+            with journal.kept():
+                with cluster_of(config):
+                    train, test = tables or example_tables(config.data, place)
+                    _fit(config, train, test, folder, journal, going_on)
+                    with held(), storage_errors(config.output):  # there are imports in it
+                        _write(config, journal, train, test)
+                end.enter_context(held(drop=True))  # too late to stop: the run is complete
+                _complete(journal, folder)
+    return journal.report
 
 
-def checkpoint_of(config: RunConfig) -> Path | None:
-    """Return where a run puts its fit down that names no place for that: beside its folder."""
+def _first_report(config: RunConfig, left: RunFolder | None) -> dict[str, Any]:
+    """What there is to report of a run that begins, or of one that goes on from what is left."""
+    facts = {"status": "running", "began": now(), "passes": 0, **describe_run(config)}
+    if left is None:
+        return facts
+    before = left.report()
+    resumed = [*before.get("resumed", []), facts["began"]]
+    kept = {name: before[name] for name in ("began", "passes", "plan") if name in before}
+    return facts | kept | {"resumed": resumed}
+
+
+def _fit(
+    config: RunConfig,
+    train: Table,
+    test: Table | None,
+    folder: RunFolder,
+    journal: Journal,
+    resume: bool | None,
+) -> None:
     estimator = config.estimator
-    if estimator.checkpoint is not None or get_solver(estimator.solver).kept_at is not None:
-        return None
-    output = Path(config.output).resolve()
-    return output.with_name(f"{output.name}.checkpoint")
+    # Rows that choose the weights cannot judge them: early stopping holds out rows of its own.
+    watched = None if estimator.early_stopping else test
+    journal.report |= describe_data(config, train, test)
+    with _kept(estimator, folder, journal):
+        estimator.fit(train, eval_set=watched, resume=resume)
+    journal.take_over()  # the fit may have been over before
 
 
 @contextmanager
-def _clearing(config: RunConfig) -> Iterator[None]:
-    """Remove the checkpoints beside the run folder once that is complete."""
-    yield
-    place = checkpoint_of(config)
-    if place is not None:
-        shutil.rmtree(place, ignore_errors=True)
+def _kept(estimator: Any, folder: RunFolder, journal: Journal) -> Iterator[None]:
+    """Have the fit tell of itself, and put itself down in the run folder.
 
-
-@contextmanager
-def _kept(config: RunConfig) -> Iterator[None]:
-    """Have the fit put down beside the run folder, which the configuration does not come to say.
-
-    It would mean that place for runs with another folder, too.
+    The configuration does not come to name that: it would mean it for other runs, too.
     """
-    place, estimator = checkpoint_of(config), config.estimator
-    if place is None:
-        yield
-        return
-    estimator.checkpoint = str(place)
+    estimator._listeners = [journal]
+    if folder.own:
+        estimator.checkpoint = folder.checkpoints.location
     try:
         yield
     finally:
-        estimator.checkpoint = None
+        del estimator._listeners
+        if folder.own:
+            estimator.checkpoint = None
+
+
+def _write(config: RunConfig, journal: Journal, train: Table, test: Table | None) -> None:
+    """Write all that there is to say of a run that has been fitted."""
+    estimator, place = config.estimator, journal.folder
+    measured = measure()
+    journal.report |= describe_fit(estimator) | {"measured": measured}
+    journal.report |= assess(estimator, train, test)
+    save(estimator, place / "model")
+    write_metrics(place / "metrics.csv", estimator.history_)
+    journal.report |= {"status": "complete", "ended": now(), "warnings": journal.warned}
+    journal.report |= advise(journal.report, estimator.history_)
+    write_whole(place / "report.html", render(journal.report, estimator.history_))
+    journal.log(f"{journal.report['headline']}; {estimator.stop_reason_}")
+
+
+def _complete(journal: Journal, folder: RunFolder) -> None:
+    """Say that the run is complete: from then on it is not gone on with."""
+    journal.log("complete")
+    journal.write()
+    folder.complete()
 
 
 def plan_run(config: RunConfig) -> tuple[Project, Plan]:
@@ -126,51 +165,3 @@ def _planned(config: RunConfig) -> Iterator[Machine | None]:
         return
     with cluster_of(config):
         yield None
-
-
-def _fit(
-    config: RunConfig, train: Table, test: Table | None, resume: bool | None
-) -> dict[str, Any]:
-    estimator = config.estimator
-    # Rows that choose the weights cannot judge them: early stopping holds out rows of its own.
-    watched = None if estimator.early_stopping else test
-    began = time.time()
-    with _kept(config):
-        estimator.fit(train, eval_set=watched, resume=resume)
-    report: dict[str, Any] = {
-        "estimator": type(estimator).__name__,
-        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
-        "rows": {"training": train.n_rows, "held_out": test.n_rows if test else 0},
-        "last_pass": estimator.history_[-1],
-    }
-    if test is not None:
-        report["held_out"] = quality(estimator, estimator._score(test, None, None))
-    return report | {"cost": estimator.cost_, "versions": versions()}
-
-
-def _write(config: RunConfig, report: dict[str, Any], folder: Path) -> None:
-    estimator = config.estimator
-    text = yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True)
-    (folder / CONFIG).write_text(text, encoding="utf-8")
-    write_metrics(estimator.history_, folder / "metrics.csv")
-    rows = config.data.dataset or Path(config.data.train or "").name
-    title = f"{type(estimator).__name__} on {rows}"
-    watched = "validation rows" if estimator.early_stopping else "held-out rows"
-    save_learning_curve(estimator.history_, folder / "learning-curve.png", title, watched)
-    save(estimator, folder / "model")
-    write_json(report, folder / REPORT)
-
-
-def _check_place(config: RunConfig, overwrite: bool) -> None:
-    """Refuse to replace a finished run, anything else, or the data itself."""
-    output = Path(config.output)
-    if (output / REPORT).is_file() and not overwrite:
-        raise InputError(
-            f"{output} holds a finished run. Pass --overwrite to replace it, or --output to write "
-            "elsewhere."
-        )
-    check_replaceable(output, (CONFIG, REPORT))
-    for name in ("train", "test"):
-        place = getattr(config.data, name)
-        if place and "://" not in place and Path(place).resolve().is_relative_to(output.resolve()):
-            raise InputError(f"data.{name} lies in the run folder {output}. Name another output.")

@@ -123,7 +123,7 @@ def run_passes(
     reading: Reading | WholeBlocks,
     state: Any,
     numbers: range,
-    progress: str | None = None,
+    topic: str | None = None,
     position: Position | None = None,
     pace: Pace | None = None,
 ) -> Iterator[Pass | Halt]:
@@ -136,6 +136,8 @@ def run_passes(
 
     Parameters
     ----------
+    topic : str, optional
+        Of those who are to be told what is done; see `daskalt.progress`.
     position : Position, optional
         Where to go on from, with values in it rather than handles.
     pace : Pace, optional
@@ -146,7 +148,7 @@ def run_passes(
     ClusterError
         If workers die so often that nothing gets done.
     """
-    job = Job(solver, problem, table, solver.surveys(state.budget), progress)
+    job = Job(solver, problem, table, solver.surveys(state.budget), topic)
     run = _Run(job, state, position or Position(numbers.start))
     if pace is None:
         pace = Pace(seconds=HALT_SECONDS) if on_cluster() else Pace()

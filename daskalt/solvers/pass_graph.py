@@ -7,6 +7,7 @@ from dask._task_spec import TaskRef
 
 from daskalt.data.passes import Group, Lane, PassPlan
 from daskalt.data.table import Table
+from daskalt.progress import Topic
 from daskalt.reduction import FAN_IN, Graph, Handle, fold, on_cluster, parallelism
 from daskalt.solvers import tasks
 from daskalt.solvers.base import Problem, Solver
@@ -65,7 +66,7 @@ class Job(NamedTuple):
     problem: Problem
     table: Table
     surveys: bool
-    progress: str | None
+    topic: str | None  # of those who want to know what is done
 
 
 class End(NamedTuple):
@@ -166,7 +167,8 @@ class PassGraph:
         self.shared = self.graph.constant((job.solver, job.problem))
         self.table = self.graph.constant(job.table)
         self.states = [self.graph.constant(state) for state in states]
-        self.check, self.progress = check, job.progress
+        self.check = check
+        self.topic = None if job.topic is None else Topic(job.topic, position.number)
         self.surveys = job.surveys and position.number == 0
         self.replicates = on_cluster()
         self.position = position
@@ -237,7 +239,7 @@ class PassGraph:
         if len(lanes) == 1 and len(self.states) == 1:
             steps = shares[0][span.first : span.last]
             self.states = [
-                add(tasks.run_steps, shared, self.states[0], lanes[0], steps, self.progress)
+                add(tasks.run_steps, shared, self.states[0], lanes[0], steps, self.topic)
             ]
             return
         for step in range(span.first, span.last):
@@ -258,7 +260,7 @@ class PassGraph:
     def _add_step(self, lanes: list[TaskRef], shares: list[tuple[int, int]]) -> None:
         add, shared = self.graph.add, self.shared
         parts = [
-            add(tasks.map_rows, shared, state, lane, start, stop)
+            add(tasks.map_rows, shared, state, lane, start, stop, self.topic)
             for state, lane, (start, stop) in zip(cycle(self.states), lanes, shares, strict=False)
             if start < stop
         ]
@@ -266,8 +268,7 @@ class PassGraph:
 
     def _update(self, parts: list[TaskRef]) -> None:
         self.states = [
-            self.graph.add(tasks.update, self.shared, state, parts, None if copy else self.progress)
-            for copy, state in enumerate(self.states)
+            self.graph.add(tasks.update, self.shared, state, parts) for state in self.states
         ]
 
     def _advance(self, steps: int = 0, rows: int = 0) -> None:
@@ -309,7 +310,14 @@ class PassGraph:
 
     def _branch(self, lanes: tuple[Lane, ...], level: int) -> TaskRef:
         return self.graph.add(
-            tasks.map_blocks, self.shared, self.states[0], self.table, lanes, level, self.check
+            tasks.map_blocks,
+            self.shared,
+            self.states[0],
+            self.table,
+            lanes,
+            level,
+            self.check,
+            self.topic,
         )
 
     def _combined(self, nodes: list[TaskRef]) -> list[TaskRef]:

@@ -12,7 +12,7 @@ from daskalt.data.finite import check_block
 from daskalt.data.passes import Lane, read_ahead, read_lane, reader
 from daskalt.data.table import Table
 from daskalt.errors import DivergenceError
-from daskalt.progress import report_step
+from daskalt.progress import Topic, report
 from daskalt.reduction import FAN_IN, fold
 from daskalt.solvers.base import Problem, Rows, Solver
 from daskalt.statistics import Score
@@ -73,22 +73,29 @@ def adopt(shared: tuple, state: Any, total: Any) -> Any:
     return shared[0].adopt(state, total)
 
 
-def map_rows(shared: tuple, state: Any, rows: Rows | Coming, start: int, stop: int) -> Any:
-    return statistics(shared, state, rows.part(start, stop))
+def map_rows(
+    shared: tuple,
+    state: Any,
+    rows: Rows | Coming,
+    start: int,
+    stop: int,
+    topic: Topic | None = None,
+) -> Any:
+    return statistics(shared, state, rows.part(start, stop), topic)
 
 
-def statistics(shared: tuple, state: Any, rows: Rows) -> Any:
+def statistics(shared: tuple, state: Any, rows: Rows, topic: Topic | None = None) -> Any:
     solver, problem = shared
     if solver.gave_up(state):
         return None
-    return solver.map(problem, state, rows)
+    result = solver.map(problem, state, rows)
+    report(topic, len(rows.X), result)
+    return result
 
 
-def update(shared: tuple, state: Any, parts: list, progress: str | None) -> Any:
+def update(shared: tuple, state: Any, parts: list) -> Any:
     solver, problem = shared
-    state = guarded_update(solver, problem, state, parts)
-    report_step(progress)
-    return state
+    return guarded_update(solver, problem, state, parts)
 
 
 def _is_finite(w: np.ndarray) -> bool:
@@ -118,13 +125,13 @@ def run_steps(
     state: Any,
     rows: Rows | Coming,
     shares: list[tuple[int, int]],
-    progress: str | None,
+    topic: Topic | None,
 ) -> Any:
     """Some steps of a group that has one lane, without a task for each."""
     for start, stop in shares:
         if start < stop:
-            part = map_rows(shared, state, rows, start, stop)
-            state = update(shared, state, [part], progress)
+            part = map_rows(shared, state, rows, start, stop, topic)
+            state = update(shared, state, [part])
     return state
 
 
@@ -147,12 +154,19 @@ def read(shared: tuple, table: Table, lane: Lane, check: bool) -> Rows:
 
 
 def map_blocks(
-    shared: tuple, state: Any, table: Table, lanes: tuple[Lane, ...], level: int, check: bool
+    shared: tuple,
+    state: Any,
+    table: Table,
+    lanes: tuple[Lane, ...],
+    level: int,
+    check: bool,
+    topic: Topic | None,
 ) -> Any:
     """The combined statistics of some blocks, each read while the one before it is mapped."""
     solver = shared[0]
     blocks = read_ahead(lambda lane: read(shared, table, lane, check), lanes)
-    return _fold_tree(solver.combine, (statistics(shared, state, rows) for rows in blocks), level)
+    parts = (statistics(shared, state, rows, topic) for rows in blocks)
+    return _fold_tree(solver.combine, parts, level)
 
 
 def _fold_tree(combine: Callable, parts: Iterator[Any], level: int) -> Any:

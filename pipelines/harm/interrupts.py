@@ -129,7 +129,7 @@ def stop_and_resume(config, folder, told, moment, rng):
     low, high = WINDOWS[moment]
     with terminal([sys.executable, "-m", "daskalt", "fit", str(config)]) as run:
         if moment != "start":
-            wait_for_checkpoint(run, folder / "run.checkpoint", last=moment == "end")
+            wait_for_checkpoint(run, folder / "run" / "checkpoint", last=moment == "end")
         time.sleep(rng.uniform(low, high))
         began = time.monotonic()
         reached = run.tell(told)
@@ -138,7 +138,7 @@ def stop_and_resume(config, folder, told, moment, rng):
     left = run.left()
     resume(run, config, folder)
     model = daskalt.load(folder / "run" / "model")
-    orphans = [path for path in files(folder) if ".checkpoint" in path or "/." in path]
+    orphans = [path for path in files(folder) if "checkpoint" in path or "/." in path]
     return {
         "told": reached,
         "ended_seconds": ended,
@@ -152,7 +152,8 @@ def stop_and_resume(config, folder, told, moment, rng):
 
 def resume(run, config, folder):
     """Go on as the run says, to its end."""
-    if (folder / "run" / "report.json").is_file():
+    report = folder / "run" / "report.json"
+    if report.is_file() and json.loads(report.read_text())["status"] == "complete":
         return
     last = run.text.strip().splitlines()[-1:] or [""]
     words = shlex.split(last[0])[1:] if last[0].endswith("--resume") else ["fit", str(config)]

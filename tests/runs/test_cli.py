@@ -27,6 +27,7 @@ from daskalt.errors import ConfigError, InputError
 from daskalt.monitor import Monitor
 from daskalt.runs import cli, clusters, running
 from daskalt.runs.config import load_config, read_overrides
+from daskalt.runs.folder import RunFolder
 
 CONF = Path(__file__).parents[2] / "conf"
 QUICK = {
@@ -78,7 +79,7 @@ def refused(capsys, *words):
 
 def test_run_folder_is_complete(finished):
     assert sorted(path.name for path in finished.iterdir()) == [
-        "config.yaml", "data", "learning-curve.png", "metrics.csv", "model", "report.json",
+        "config.yaml", "data", "log.txt", "metrics.csv", "model", "report.html", "report.json",
     ]  # fmt: skip
     assert [path.name for path in finished.parent.iterdir() if path.name[0] == "."] == []
     report = json.loads((finished / "report.json").read_text())
@@ -92,7 +93,6 @@ def test_run_folder_is_complete(finished):
         metrics = list(csv.DictReader(file))
     assert [float(row["loss"]) for row in metrics] == model.loss_curve_
     assert float(metrics[-1]["validation_accuracy"]) == model.score(test)
-    assert (finished / "learning-curve.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_held_out_rows_are_the_rest_of_the_data_set(finished):
@@ -144,12 +144,12 @@ def test_bundled_runs_learn_as_much_as_a_linear_model(name, tmp_path):
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])
-def test_learning_curve_says_which_rows_were_watched(tmp_path, monkeypatch, early_stopping):
-    names = []
-    monkeypatch.setattr(running, "save_learning_curve", lambda *words: names.append(words[-1]))
+def test_curves_say_which_rows_were_watched(tmp_path, early_stopping):
     path = write_config(tmp_path)
     assert cli.main(["fit", path, "--parameters.early_stopping", str(early_stopping)]) == 0
-    assert names == ["validation rows" if early_stopping else "held-out rows"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    held = "validation" if early_stopping else "held-out"
+    assert f"Curve of the loss by pass: training, {held}." in page
 
 
 def test_regression_reports_r2(tmp_path):
@@ -277,7 +277,7 @@ def test_a_run_that_was_cut_short_is_resumed(tmp_path, monkeypatch, capsys, solv
     error = capsys.readouterr().err
     command = error.splitlines()[-1]
     assert command == f"daskalt fit {tmp_path}/conf.yaml --data.seed 0 --resume"
-    assert not (tmp_path / "cut").exists()
+    assert json.loads((tmp_path / "cut" / "report.json").read_text())["status"] == "stopped"
     message = refused(capsys, "fit", config("cut"))
     assert "cut short after 2 passes" in message
     assert "--resume" in message
@@ -290,15 +290,18 @@ def test_a_run_that_was_cut_short_is_resumed(tmp_path, monkeypatch, capsys, solv
     assert {path.name for path in tmp_path.iterdir()} == {"conf.yaml", "cut", "whole"} | kept
 
 
-def test_a_run_that_was_cut_short_is_replaced_when_asked_to(tmp_path, monkeypatch):
+def test_a_run_that_was_cut_short_is_replaced_when_asked_to(tmp_path, monkeypatch, capsys):
     config = write_config(tmp_path)
     monkeypatch.setattr(running, "save", None)  # the fit is over, the model cannot be written
     with pytest.raises(TypeError):
         cli.main(["fit", config])
     monkeypatch.undo()
-    assert (tmp_path / "run.checkpoint").is_dir()
+    capsys.readouterr()
+    assert (tmp_path / "run" / "checkpoint").is_dir()
+    assert "after its last pass" in refused(capsys, "fit", config)
     assert cli.main(["fit", config, "--overwrite"]) == 0
-    assert not (tmp_path / "run.checkpoint").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"conf.yaml", "run"}
+    assert not (tmp_path / "run" / "checkpoint").exists()
 
 
 def test_the_checkpoint_goes_when_the_run_folder_is_there(tmp_path, monkeypatch, capsys):
@@ -313,9 +316,9 @@ def test_the_checkpoint_goes_when_the_run_folder_is_there(tmp_path, monkeypatch,
     with monkeypatch.context() as patch:
         patch.setattr(running, "cluster_of", interrupted)
         assert cli.main(["fit", config]) == 130
-    assert not (tmp_path / "run").exists()
+    assert (tmp_path / "run" / "checkpoint").is_dir()
     assert cli.main(["fit", config, "--resume"]) == 0
-    assert not (tmp_path / "run.checkpoint").exists()
+    assert not (tmp_path / "run" / "checkpoint").exists()
 
 
 def test_a_run_that_replaces_another_prints_a_command_that_does(tmp_path, monkeypatch, capsys):
@@ -349,18 +352,15 @@ def test_sigterm_puts_a_run_down(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-m", "daskalt", "fit", config], stderr=subprocess.PIPE, text=True
     ) as process:
-        while not list(tmp_path.glob("run.checkpoint/*.json")):
+        while not list(tmp_path.glob("run/checkpoint/*.json")):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.05)
         process.terminate()
         error = process.communicate()[1]
     assert process.returncode == 143
     assert error.splitlines()[-1] == f"daskalt fit {config} --resume"
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "conf.yaml",
-        "rows.zarr",
-        "run.checkpoint",
-    }
+    assert {path.name for path in tmp_path.iterdir()} == {"conf.yaml", "rows.zarr", "run"}
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["status"] == "stopped"
 
 
 def test_the_place_of_checkpoints_is_not_configured_by_being_left_out(tmp_path, monkeypatch):
@@ -371,14 +371,14 @@ def test_the_place_of_checkpoints_is_not_configured_by_being_left_out(tmp_path, 
     places, save = [], Checkpoints.save
 
     def watched(self, *arguments, **options):
-        places.append(Path(self.location).name)
+        places.append(self.location)
         save(self, *arguments, **options)
 
     monkeypatch.setattr(Checkpoints, "save", watched)
     output = str(tmp_path / "other")
     words = ["--output", output, "--parameters.random_state", "1"]
     assert cli.main(["fit", str(resolved), *words]) == 0
-    assert set(places) == {"other.checkpoint"}
+    assert set(places) == {str(tmp_path / "other" / "checkpoint")}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["conf.yaml", "other", "run"]
 
 
@@ -415,29 +415,30 @@ def test_a_signal_while_the_report_is_written_loses_nothing(tmp_path, monkeypatc
 
     def told(*arguments):
         os.kill(os.getpid(), signal.SIGTERM)
+        return ""
 
     with monkeypatch.context() as patch:
-        patch.setattr(running, "save_learning_curve", told)
+        patch.setattr(running, "render", told)
         assert cli.main(["fit", config]) == 143
     error = capsys.readouterr().err
     command = f"daskalt fit {config} --resume"
     assert error.splitlines() == ["daskalt fit: stopped. Go on with:", command]
-    assert {path.name for path in tmp_path.iterdir()} == {"conf.yaml", "run.checkpoint"}
+    assert {path.name for path in tmp_path.iterdir()} == {"conf.yaml", "run"}
     monkeypatch.setattr("daskalt.perceptron.train", lambda *_: pytest.fail("trained again"))
     assert cli.main(shlex.split(command)[1:]) == 0
 
 
-def test_a_signal_while_the_folder_appears_comes_too_late(tmp_path, monkeypatch, capsys):
-    config, rename = write_config(tmp_path), Path.rename
+def test_a_signal_while_the_run_is_completed_comes_too_late(tmp_path, monkeypatch):
+    config, complete = write_config(tmp_path), RunFolder.complete
 
-    def told(self, target):
-        if self.name == ".run.partial":
-            os.kill(os.getpid(), signal.SIGINT)
-        return rename(self, target)
+    def told(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        complete(self)
 
-    monkeypatch.setattr(Path, "rename", told)
+    monkeypatch.setattr(RunFolder, "complete", told)
     assert cli.main(["fit", config]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"conf.yaml", "run"}
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["status"] == "complete"
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def take_step(solver, case, state, spoil=1):
     rows = case.rows._replace(X=case.rows.X * np.float32(spoil))
     shared = (solver, case.problem)
     with np.errstate(all="ignore"):
-        return tasks.update(shared, state, [tasks.statistics(shared, state, rows)], None)
+        return tasks.update(shared, state, [tasks.statistics(shared, state, rows)])
 
 
 def after_steps(solver, case, *spoils):

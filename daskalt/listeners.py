@@ -1,0 +1,167 @@
+"""Who is told how a fit goes: what its listeners see of it, and the one that draws a bar."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from daskalt.bars import Bar, describe_count, describe_seconds, shown_bar
+from daskalt.monitor import Monitor
+from daskalt.progress import Done
+
+__all__ = ["SCORES", "Listener", "PassBar", "Underway", "describe_pass"]
+
+SCORES = {"accuracy": "accuracy", "r2": "R²"}  # as the history has them, and in words
+
+
+@dataclass(frozen=True)
+class Underway:
+    """A fit as its listeners see it.
+
+    Attributes
+    ----------
+    job : Training
+        What is trained, on what.
+    monitor : Monitor
+        Its history until now, and why it ended.
+    passes : int
+        How many it makes in all, unless it stops before.
+    rows : int
+        Of a pass.
+    model : callable
+        Returns an estimator with the best weights until now.
+    """
+
+    job: Any
+    monitor: Monitor
+    passes: int
+    rows: int
+    model: Callable[[], Any]
+
+
+class Listener:
+    """Is told how a fit goes. All of this but `step` is called by the thread that fits."""
+
+    steps = False  # whether it wants to know of steps
+
+    def begin(self, fit: Underway, rows: int) -> None:
+        """A fit begins, or goes on from ``rows`` of the pass after those of its history."""
+
+    def step(self, done: Done) -> None:
+        """Some rows of a pass are mapped; called by any thread."""
+
+    def halt(self, rows: int) -> None:
+        """The fit stands where so many rows of the pass are done."""
+
+    def passed(self, fit: Underway) -> None:
+        """A pass is made, and the last of the history."""
+
+    def end(self, fit: Underway) -> None:
+        """There are no more passes, whatever the reason."""
+
+
+class PassBar(Listener):
+    """Shows the passes of a fit on a bar, and leaves a line for each."""
+
+    steps = True
+
+    def __init__(self) -> None:
+        self._shown: AbstractContextManager[Bar] = shown_bar()
+        self._lock = threading.Lock()
+        self._bar = Bar()
+        self._fit: Underway | None = None
+        self._loss = (0.0, 0.0)  # weight and sum, of this pass
+        self._began = 0.0
+        self._at_first = 0  # rows of the pass that were done when it was begun here
+        self._pace: float | None = None  # seconds of the last pass, with all that follows it
+
+    def begin(self, fit: Underway, rows: int) -> None:
+        """Show the bar."""
+        self._bar = self._shown.__enter__()
+        self._fit = fit
+        if fit.monitor.history:
+            self._bar.tell(f"going on after {describe_pass(fit.monitor.history[-1], fit.passes)}")
+        self._start(rows)
+
+    def _start(self, rows: int = 0) -> None:
+        """A pass begins."""
+        assert self._fit is not None
+        with self._lock:
+            number = len(self._fit.monitor.history) + 1
+            self._bar.words = f"pass {number}/{self._fit.passes}"
+            self._bar.total, self._bar.done = self._fit.rows, rows
+            self._loss, self._at_first = (0.0, 0.0), rows
+            self._bar.facts = []
+            self._began = time.perf_counter()
+
+    def step(self, done: Done) -> None:
+        """Move the bar."""
+        fit = self._fit
+        if fit is None or done.number != len(fit.monitor.history):
+            return  # of a pass that is over, told late
+        with self._lock:
+            self._bar.done = min(self._bar.done + done.rows, self._bar.total)
+            self._loss = (self._loss[0] + done.weight, self._loss[1] + done.loss)
+            self._show(fit)
+
+    def _show(self, fit: Underway) -> None:
+        seconds = time.perf_counter() - self._began
+        here = self._bar.done - self._at_first
+        facts = []
+        if self._loss[0] > 0:
+            facts.append(f"loss {self._loss[1] / self._loss[0]:.4g}")
+        if fit.monitor.history:
+            facts += _validation(fit.monitor.history[-1])
+        if seconds > 0 and here > 0:
+            facts.append(f"{describe_count(here / seconds)} rows/s")
+        self._bar.facts = facts
+        pace = self._pace
+        if pace is None and here > 0:
+            pace = seconds * self._bar.total / here
+        if pace is not None:
+            self._bar.left = pace * (fit.passes - len(fit.monitor.history) - self._bar.share)
+
+    def halt(self, rows: int) -> None:
+        """Correct the bar: what was told may have been told twice, or too late."""
+        with self._lock:
+            self._bar.done = rows
+
+    def passed(self, fit: Underway) -> None:
+        """Leave a line."""
+        if self._at_first == 0:
+            self._pace = time.perf_counter() - self._began
+        self._bar.tell(describe_pass(fit.monitor.history[-1], fit.passes))
+        self._start()
+
+    def end(self, fit: Underway) -> None:
+        """Say why it ended, and leave."""
+        self._fit = None
+        if fit.monitor.reason is not None:
+            passes = len(fit.monitor.history)
+            self._bar.tell(f"Stopped after pass {passes}: {fit.monitor.reason}.")
+        self._shown.__exit__(None, None, None)
+
+
+def describe_pass(record: dict[str, Any], passes: int) -> str:
+    """Return what a pass led to as one line."""
+    width = len(str(passes))
+    parts = [f"pass {record['pass']:>{width}}/{passes}", f"loss {record['loss']:.4g}"]
+    parts += [f"{words} {record[name]:.4f}" for name, words in SCORES.items() if name in record]
+    parts += _validation(record)
+    if record.get("refused"):
+        parts.append(f"refused {record['refused']}")
+    parts.append(describe_seconds(record["seconds"]))
+    return "  ".join(parts)
+
+
+def _validation(record: dict[str, Any]) -> list[str]:
+    """What the rows that are held out say of a pass."""
+    if "validation_loss" not in record:
+        return []
+    loss = f"loss {record['validation_loss']:.4g}"
+    scores = [record[f"validation_{name}"] for name in SCORES if f"validation_{name}" in record]
+    return [f"validation {scores[0]:.4f} ({loss})" if scores else f"validation {loss}"]

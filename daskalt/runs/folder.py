@@ -1,0 +1,170 @@
+"""The life of a run folder: new, gone on with, put aside for another, complete."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from daskalt.checkpoint import Checkpoints
+from daskalt.data.store import absolute, storage_errors
+from daskalt.errors import InputError
+from daskalt.folders import check_replaceable, whole_folder
+from daskalt.runs.config import RunConfig
+from daskalt.signals import held
+from daskalt.solvers import get_solver
+
+__all__ = ["CONFIG", "REPORT", "RunFolder"]
+
+CONFIG, REPORT = "config.yaml", "report.json"
+MARKS = (CONFIG, REPORT)  # of every run, from its first moment
+
+
+class RunFolder:
+    """Where a run leaves what it makes, while it makes it.
+
+    A finished run that is to be replaced is put aside as ``OUTPUT.before``, and put back if the new
+    one ends before it can be resumed. Only a complete one takes its place for good.
+
+    Parameters
+    ----------
+    config : RunConfig
+        The run.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.place = Path(config.output).resolve()
+        self.before = self.place.with_name(f"{self.place.name}.before")
+        named = config.estimator.checkpoint or get_solver(config.estimator.solver).kept_at
+        named = getattr(named, "location", named)
+        self.own = named is None  # whether checkpoints are in the folder, and of this run alone
+        place = self.place / "checkpoint" if named is None else named
+        self.checkpoints = Checkpoints(absolute(str(place)))
+        self._shown = config.output
+        self._config = config
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a checkpoint of the run in it."""
+        return self.checkpoints.there and (self.own or _passes(self.place) > 0)
+
+    def goes_on(self, resume: bool) -> bool:
+        """Say whether a run that may resume takes up what is in the folder."""
+        return resume and _status(self.place) not in (None, "complete")
+
+    def report(self) -> dict[str, Any]:
+        """Return what the run in it has reported."""
+        return json.loads((self.place / REPORT).read_text(encoding="utf-8"))
+
+    def settle(self) -> None:
+        """Clear away what a killed run left between two states."""
+        if not self.before.is_dir():
+            return
+        with storage_errors(self.place):
+            if _status(self.place) == "complete":
+                shutil.rmtree(self.before)
+            elif not self.resumable:
+                self._put_back()
+
+    def check(self, *, overwrite: bool, resume: bool) -> None:
+        """Raise InputError if the run may not have the folder.
+
+        That is so if there is another run in it, unless that is to be replaced or, not being
+        complete, gone on with; if there is something else in it; or if the data lies there.
+        """
+        check_replaceable(self.place, MARKS)
+        status = _status(self.place)
+        if status == "complete" and not overwrite:
+            raise InputError(
+                f"{self._shown} holds a finished run. Pass --overwrite to replace it, or --output "
+                "to write elsewhere."
+            )
+        if not (overwrite or resume):
+            self._refuse_unfinished(status)
+        for name in ("train", "test"):
+            place = getattr(self._config.data, name)
+            if place and "://" not in place and Path(place).resolve().is_relative_to(self.place):
+                raise InputError(
+                    f"data.{name} lies in the run folder {self._shown}. Name another output."
+                )
+
+    def _refuse_unfinished(self, status: str | None) -> None:
+        self.checkpoints.refuse_unfinished()
+        if self.resumable:
+            raise InputError(
+                f"{self._shown} holds a run that was cut short after its last pass. Pass --resume "
+                "to complete it, --overwrite to start anew in its place, or name another output."
+            )
+        if _passes(self.place):
+            raise InputError(
+                f"{self._shown} holds a run that was not completed (status: {status}). Pass "
+                "--overwrite to replace it, or --output to write elsewhere."
+            )
+
+    @contextmanager
+    def opened(self, files: dict[str, str], *, resume: bool) -> Iterator[Path]:
+        """Have the folder while inside: what is there, or anew with some files in it.
+
+        Where it is left by an error and cannot be resumed, it is as it was before.
+        """
+        goes_on = self.goes_on(resume)
+        if not goes_on:
+            self._put_aside()
+        try:
+            if not goes_on:
+                with whole_folder(self.place) as work, storage_errors(self.place):
+                    for name, text in files.items():
+                        (work / name).write_text(text, encoding="utf-8")
+            yield self.place
+        except BaseException:
+            with held():
+                if not goes_on:
+                    self._give_up()
+            raise
+
+    def _put_aside(self) -> None:
+        with held(), storage_errors(self.place):
+            if not self.place.exists():
+                return
+            if self.before.exists() or not any(self.place.iterdir()):
+                shutil.rmtree(self.place)
+            else:
+                self.place.rename(self.before)
+
+    def _put_back(self) -> None:
+        """Have the run that was put aside in the folder again, in place of what is there."""
+        shutil.rmtree(self.place, ignore_errors=True)
+        self.before.rename(self.place)
+
+    def _give_up(self) -> None:
+        """Keep what can be gone on with, or what took passes; else have all as it was."""
+        if self.resumable:
+            return
+        if self.before.exists():
+            self._put_back()
+        elif not _passes(self.place):
+            shutil.rmtree(self.place, ignore_errors=True)
+
+    def complete(self) -> None:
+        """Remove what is of no use any more: the checkpoints, and the run that was put aside."""
+        if self.own:
+            shutil.rmtree(self.checkpoints.location, ignore_errors=True)
+        shutil.rmtree(self.before, ignore_errors=True)
+
+
+def _status(folder: Path) -> str | None:
+    """What a run's report says of it; None where there is no report."""
+    try:
+        return json.loads((folder / REPORT).read_text(encoding="utf-8")).get("status", "complete")
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError):  # no report of ours, or a damaged one
+        return "damaged"
+
+
+def _passes(folder: Path) -> int:
+    try:
+        return json.loads((folder / REPORT).read_text(encoding="utf-8")).get("passes", 0)
+    except (OSError, ValueError, AttributeError):
+        return 0

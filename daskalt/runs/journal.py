@@ -1,0 +1,234 @@
+"""What a run leaves while it goes on: a log, metrics of each pass, the best model, its status."""
+
+import csv
+import json
+import math
+import platform
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from daskalt.data.store import storage_errors
+from daskalt.errors import DaskaltError
+from daskalt.folders import write_whole
+from daskalt.listeners import Listener, Underway, describe_pass
+from daskalt.model import save
+from daskalt.runs.folder import CONFIG, REPORT
+from daskalt.signals import held
+from daskalt.versions import versions
+
+__all__ = ["Journal", "json_text", "now", "write_metrics"]
+
+SHARE = 0.03  # of the time, that models of passes may take to be written
+GLANCE_SECONDS = 1.0  # between two reports of a run that goes on
+
+
+def now() -> str:
+    """Return the time as reports have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def json_text(document: Any) -> str:
+    """Return a JSON file's text; NumPy numbers become plain ones, NaN and infinity null."""
+    return json.dumps(_plain(document), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+class Journal(Listener):
+    """Keeps the account of a run in its folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder, which is there.
+    report : dict
+        What there is to report before the fit.
+    config : str
+        The configuration, for a run that turns out to go on.
+    resumed : bool
+        Whether the run goes on from what is in the folder.
+    """
+
+    def __init__(self, folder: Path, report: dict[str, Any], config: str, *, resumed: bool) -> None:
+        self.folder, self.report, self._config = folder, report, config
+        self.begun = not resumed  # whether what is in the folder is of this run
+        self.warned: list[dict[str, str]] = []
+        self._metrics: _Metrics | None = None
+        self._fit: Underway | None = None
+        self._saved: Any = None  # the state that the model in the folder has
+        self._model_due = self._glance_due = 0.0
+
+    # The fit
+
+    def begin(self, fit: Underway, rows: int) -> None:
+        """Take the folder in hand: the fit is one that can be trained."""
+        self.take_over()
+        self._fit = fit
+        if fit.job.plan is not None:
+            self.report["plan"] = fit.job.plan.as_dict()
+        history = fit.monitor.history
+        self._metrics = _Metrics(self.folder / "metrics.csv", history)
+        self._tell_beginning(fit)
+        self._glance(history)
+
+    def take_over(self) -> None:
+        """Have what is in the folder be of this run, which can go on from there."""
+        if not self.begun:
+            write_whole(self.folder / CONFIG, self._config)
+        self.begun = True
+
+    def passed(self, fit: Underway) -> None:
+        """Put a pass down."""
+        assert self._metrics is not None
+        history = fit.monitor.history
+        self.log(describe_pass(history[-1], fit.passes))
+        with held():
+            self._metrics.add(history[-1])
+            self._keep_best(fit)
+            if time.monotonic() >= self._glance_due:
+                self._glance(history)
+
+    def end(self, fit: Underway) -> None:
+        """Close the metrics."""
+        if self._metrics is not None:
+            self._metrics.close()
+        if fit.monitor.reason is not None:
+            self.log(f"after pass {len(fit.monitor.history)}: {fit.monitor.reason}")
+
+    def _keep_best(self, fit: Underway) -> None:
+        """Save the best model, as soon as it is another and writing it takes a small share."""
+        best = fit.monitor.best[0] if fit.monitor.best else None
+        began = time.monotonic()
+        if best is None or best is self._saved or began < self._model_due:
+            return
+        save(fit.model(), self.folder / "model")
+        self._saved = best
+        ended = time.monotonic()
+        self._model_due = ended + (ended - began) / SHARE
+
+    # The account
+
+    def log(self, words: str) -> None:
+        """Add lines to the log."""
+        stamp = now()
+        lines = "".join(f"{stamp}  {line}\n" for line in words.splitlines())
+        path = self.folder / "log.txt"
+        with storage_errors(path), path.open("a", encoding="utf-8") as file:
+            file.write(lines)
+
+    def _tell_beginning(self, fit: Underway) -> None:
+        names = ", ".join(f"{name} {version}" for name, version in versions().items())
+        self.log(f"{names}, on {platform.platform()}")
+        for name, rows in self.report["data"].items():
+            shape = f"{rows['rows']:,} × {rows['features']:,} {rows['type']}"
+            self.log(f"{name} rows: {shape} in {rows['place']}".replace("_", "-", 1))
+        given = ", ".join(f"{k}={v!r}" for k, v in self.report["parameters"]["changed"].items())
+        self.log(f"{self.report['estimator']}({given})")
+        if fit.job.plan is not None:
+            self.log(str(fit.job.plan))
+        done = len(fit.monitor.history)
+        self.log(f"going on after pass {done}" if done else f"{fit.passes} passes to make")
+
+    def _glance(self, history: list[dict[str, Any]]) -> None:
+        self.report |= {"status": "running", "passes": len(history)}
+        if history:
+            self.report["last_pass"] = history[-1]
+        self.write()
+        self._glance_due = time.monotonic() + GLANCE_SECONDS
+
+    def write(self, **facts: Any) -> None:
+        """Write the report as far as it goes."""
+        self.report |= facts
+        write_whole(self.folder / REPORT, json_text(self.report))
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Take down the warnings inside, and how it ended if that was not foreseen."""
+        show = warnings.showwarning
+
+        def take(message: Any, category: Any, *place: Any, **more: Any) -> None:
+            if issubclass(category, UserWarning):
+                self.warned.append({"kind": category.__name__, "words": str(message)})
+                self.log(f"warning: {message}")
+            show(message, category, *place, **more)
+
+        warnings.showwarning = take
+        try:
+            yield
+        except BaseException as error:
+            with held():
+                if self.begun and self.folder.is_dir():
+                    self._tell_end(error)
+            raise
+        finally:
+            warnings.showwarning = show
+
+    def _tell_end(self, error: BaseException) -> None:
+        stopped = isinstance(error, KeyboardInterrupt)
+        words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        if not stopped and not isinstance(error, DaskaltError):
+            words = "".join(traceback.format_exception(error))
+        self.log(f"{'stopped' if stopped else 'failed'}: {words}")
+        facts = {} if self._fit is None else {"passes": len(self._fit.monitor.history)}
+        reason = None if stopped else str(error)
+        self.write(status="stopped" if stopped else "failed", ended=now(), error=reason, **facts)
+
+
+def write_metrics(path: Path, history: list[dict[str, Any]]) -> None:
+    """Write a CSV file with a row for each pass, in one step."""
+    _Metrics(path, history).close()
+
+
+class _Metrics:
+    """A CSV file with a row for each pass, which grows as they come."""
+
+    def __init__(self, path: Path, history: list[dict[str, Any]]) -> None:
+        self._path = path
+        self._rows = list(history)
+        self._file: TextIO | None = None
+        self._columns: list[str] = []
+        self._rewrite()
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Append a row; where it has columns that there were not, the file is made anew."""
+        self._rows.append(record)
+        if set(record) - set(self._columns):
+            self._rewrite()
+            return
+        assert self._file is not None
+        with storage_errors(self._path):
+            csv.DictWriter(self._file, self._columns).writerow(record)
+            self._file.flush()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def _rewrite(self) -> None:
+        self.close()
+        self._columns = list(dict.fromkeys(name for row in self._rows for name in row))
+        with storage_errors(self._path):
+            work = self._path.with_name(f".{self._path.name}.partial")
+            with work.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, self._columns)
+                if self._columns:
+                    writer.writeheader()
+                writer.writerows(self._rows)
+            work.replace(self._path)
+            self._file = self._path.open("a", newline="", encoding="utf-8")
