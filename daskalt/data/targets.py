@@ -161,6 +161,10 @@ class RealTargets(Targets):
 
     def encode(self, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Return standardised targets of shape (rows, width)."""
+        return np.ascontiguousarray(((self.numbers(y) - self.mean) / self.scale).astype(dtype))
+
+    def numbers(self, y: np.ndarray) -> np.ndarray:
+        """Return targets in their own units, as float64 of shape (rows, width)."""
         y = np.asarray(y)
         if y.dtype.kind not in "fiub":
             raise InputError(
@@ -176,7 +180,7 @@ class RealTargets(Targets):
             )
         if self.shares:
             check_shares(y.min(), y.max())
-        return np.ascontiguousarray(((y - self.mean) / self.scale).astype(dtype))
+        return y
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Return predictions in the shape of the y that was fitted; units are folded in."""

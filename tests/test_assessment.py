@@ -1,0 +1,113 @@
+"""Confusion matrices and residuals of rows of any number, beside those of arrays in memory."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics
+
+from daskalt import MLPClassifier, MLPRegressor
+from daskalt.assessment import confusion_matrix, residual_histogram
+from daskalt.errors import InputError
+from daskalt.histograms import histogram_of, merge
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((500, 5)).astype(np.float32)
+    return X, X[:, 0] - X[:, 1] ** 2 + 0.3 * rng.standard_normal(500), rng.integers(0, 4, 500)
+
+
+@pytest.fixture(scope="module")
+def regressor(rows):
+    return MLPRegressor((8,), max_iter=3, random_state=0).fit(rows[0], rows[1])
+
+
+def small_blocks(monkeypatch):
+    monkeypatch.setattr("daskalt.data.table.MEBIBYTE", 64)
+    monkeypatch.setattr("daskalt.data.passes.CHUNK_ROWS", 48)
+
+
+@pytest.mark.parametrize("labels", [("no", "yes"), ("red", "green", "blue")])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_confusion_matrix_is_scikit_learns(rows, store, labels, weighted, monkeypatch):
+    X, numbers, weight = rows
+    y = np.array(labels)[np.digitize(numbers, [-1.0, 0.5][: len(labels) - 1])]
+    weight = weight if weighted else None
+    model = MLPClassifier((8,), max_iter=2, random_state=0).fit(X, y)
+    small_blocks(monkeypatch)
+    expected = metrics.confusion_matrix(y, model.predict(X), sample_weight=weight)
+    assert expected.trace() < expected.sum()
+    here = confusion_matrix(model, X, y, weight)
+    there = confusion_matrix(model, store(X, y, weight=weight))
+    for matrix in (here, there):
+        np.testing.assert_array_equal(matrix, expected)
+    assert weighted or here.dtype == expected.dtype
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_residuals_are_counted_where_numpy_counts_them(
+    rows, regressor, store, weighted, monkeypatch
+):
+    X, y, weight = rows
+    weight = weight if weighted else None
+    small_blocks(monkeypatch)
+    predicted = regressor.predict(X).astype(float)
+    for form in ((X, y, weight), (store(X, y, weight=weight),)):
+        counts, *edges = residual_histogram(regressor, *form, bins=20)
+        expected = np.histogram2d(predicted, y - predicted, edges, weights=weight)[0]
+        np.testing.assert_array_equal(counts, expected)
+        assert counts.sum() == (500 if weight is None else weight.sum())
+        assert all(10 <= side <= 20 for side in counts.shape)
+
+
+def test_each_of_several_outputs_has_residuals(rows):
+    X, y, _ = rows
+    targets = np.stack([y, 100 - 3 * y], axis=1)
+    model = MLPRegressor((8,), max_iter=3, random_state=0).fit(X, targets)
+    predicted = model.predict(X).astype(float)[:, 1]
+    counts, *edges = residual_histogram(model, X, targets, output=1)
+    expected = np.histogram2d(predicted, targets[:, 1] - predicted, edges)[0]
+    np.testing.assert_array_equal(counts, expected)
+    with pytest.raises(InputError, match="output=2: the model has 2 outputs"):
+        residual_histogram(model, X, targets, output=2)
+
+
+@given(
+    st.lists(
+        st.tuples(*[st.floats(-1e12, 1e12, allow_subnormal=False)] * 2), min_size=1, max_size=30
+    ),
+    st.lists(st.integers(0, 30), max_size=3),
+    st.integers(2, 9),
+)
+def test_however_rows_are_cut_their_histogram_is_that_of_all(pairs, cuts, most):
+    x, y = np.array(pairs).T
+    whole = histogram_of(x, y, None, most)
+    total = None
+    for part in np.split(np.arange(len(x)), sorted(min(cut, len(x)) for cut in cuts)):
+        total = merge(total, histogram_of(x[part], y[part], None, most), most)
+    assert total[1:] == whole[1:]
+    np.testing.assert_array_equal(total.counts, whole.counts)
+    expected = np.histogram2d(x, y, [whole.x.edges, whole.y.edges])[0]
+    np.testing.assert_array_equal(whole.counts, expected)
+
+
+def test_what_does_not_fit_is_named(rows, regressor):
+    X, y, _ = rows
+    classifier = MLPClassifier((4,), max_iter=1, random_state=0).fit(X, y > 0)
+    labels = MLPClassifier((4,), max_iter=1, random_state=0).fit(X, np.stack([y > 0, y > 1], 1))
+    with pytest.raises(InputError, match="is for regressors"):
+        residual_histogram(classifier, X, y)
+    with pytest.raises(InputError, match="for numbers residual_histogram"):
+        confusion_matrix(regressor, X, y)
+    with pytest.raises(InputError, match="multilabel_confusion_matrix"):
+        confusion_matrix(labels, X, np.stack([y > 0, y > 1], 1))
+    with pytest.raises(InputError, match="bins must be"):
+        residual_histogram(regressor, X, y, bins=1)
+    with pytest.raises(InputError, match="model must be"):
+        confusion_matrix(object(), X, y)
+    with pytest.raises(InputError, match="sample_weight is zero"):
+        confusion_matrix(classifier, X, y > 0, np.zeros(len(X)))
+    with pytest.raises(InputError, match="not among the classes"):
+        confusion_matrix(classifier, X, np.where(y > 0, 1, 7))
