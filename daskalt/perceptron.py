@@ -37,7 +37,6 @@ from daskalt.preparing import (
 )
 from daskalt.reduction import check_client, in_this_process, on
 from daskalt.ruin import effective_rows, trivial_loss
-from daskalt.solvers import get_solver
 from daskalt.solvers.base import Budget, Solver
 from daskalt.solvers.loop import Reading, WholeBlocks
 
@@ -103,7 +102,7 @@ class BaseMLP(PreparedMLP):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, eval_set: Any, resume: bool | None) -> None:
         began = time.perf_counter()
-        solver = get_solver(self.solver)
+        solver = self._solver
         checkpoints = self._checkpoints(solver, resume)
         given = open_table(self, X, y, sample_weight, reset=True)
         seed = self._seed(checkpoints) if resume else self._seed()
@@ -151,7 +150,7 @@ class BaseMLP(PreparedMLP):
         reading = self._reading(table, bounds, problem, solver, seed)
         if self.shuffle and isinstance(reading, Reading):
             warn_if_sorted(goal.clustering, goal.targets.width, reading, table)
-        passes = self.max_iter or solver.passes(count_rows(bounds))
+        passes = self._passes(solver, bounds)
         steps = reading.plan(table, bounds, 0).steps
         budget = Budget(steps * passes, steps, steps)
         start = solver.start(problem, weights, budget)
@@ -200,7 +199,7 @@ class BaseMLP(PreparedMLP):
     def _alone(self) -> contextlib.AbstractContextManager:
         """Keep other fits out of where this one puts itself down, and what it keeps of rows."""
         place = getattr(self.checkpoint, "location", self.checkpoint)
-        places = [place, get_solver(self.solver).kept_at]
+        places = [place, self._solver.kept_at]
         return alone_in(absolute(str(place)) for place in places if place is not None)
 
     def _checkpoints(self, solver: Solver, resume: bool | None) -> Checkpoints | None:
@@ -286,7 +285,7 @@ class BaseMLP(PreparedMLP):
         fitted = self._twin()
         before = getattr(self, "_fitted", None)
         if before is not None:
-            before.check_solver(get_solver(self.solver))
+            before.check_solver(self._solver)
         check_client()
         given = open_table(fitted, X, y, sample_weight, reset=before is None)
         watch = Watch(given)
@@ -300,7 +299,7 @@ class BaseMLP(PreparedMLP):
     ) -> None:
         """Make one more pass, over these rows."""
         passes = 0 if before is None else before.passes
-        solver, seed = get_solver(self.solver), self._seed()
+        solver, seed = self._solver, self._seed()
         table = self._arrangement(solver, seed, shared=not in_this_process()).arrange(given)
         bounds = all_blocks(table)
         check_weights(table, bounds, "of this call")

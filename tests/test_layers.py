@@ -26,6 +26,7 @@ ORDER = """
     solvers.base solvers.caution solvers.descent solvers.altmin_map solvers.altmin
     solvers.full_batch solvers.batch_map solvers.batch solvers.admm
     solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
+    solvers.equivalents
     solvers.tasks solvers.pass_graph solvers.loop solvers
     scoring ruin preparing keeping monitor fitting rehearsal peaks plan planning
     export predicting fitted prepared perceptron estimators

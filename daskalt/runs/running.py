@@ -23,7 +23,6 @@ from daskalt.runs.config import RunConfig
 from daskalt.runs.report import quality, save_learning_curve, write_json, write_metrics
 from daskalt.runs.rows import example_tables, own_tables
 from daskalt.signals import held
-from daskalt.solvers import get_solver
 from daskalt.versions import versions
 
 __all__ = ["plan_run", "run"]
@@ -72,7 +71,7 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
 def checkpoint_of(config: RunConfig) -> Path | None:
     """Return where a run puts its fit down that names no place for that: beside its folder."""
     estimator = config.estimator
-    if estimator.checkpoint is not None or get_solver(estimator.solver).kept_at is not None:
+    if estimator.checkpoint is not None or estimator._solver.kept_at is not None:
         return None
     output = Path(config.output).resolve()
     return output.with_name(f"{output.name}.checkpoint")
