@@ -159,7 +159,7 @@ def train(
     job.watch.check()
     state = _last_sound(job, monitor)
     if job.keeper is not None:
-        job.keeper.save(monitor.met(state), finished=True)
+        job.keeper.save(monitor.met(monitor.state), chosen=state)
     return state
 
 

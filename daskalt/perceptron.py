@@ -79,7 +79,9 @@ class BaseMLP(PreparedMLP):
         resume : bool, optional
             What to do with the checkpoint of a fit that was cut short: True goes on from it, to
             the same bits, and from the start where there is none; False starts anew in its place;
-            by default that is an error. Needs `checkpoint`.
+            by default that is an error. Needs `checkpoint`. With another `max_iter`, no less than
+            the passes made, True also goes on from a finished fit, to a new end: to the bits of a
+            fit that was to end there if steps do not shrink towards the end, else with a warning.
 
         Raises
         ------
@@ -236,10 +238,14 @@ class BaseMLP(PreparedMLP):
         """The state after all passes, those included that an earlier fit has made."""
         solver, keeper, position = job.solver, job.keeper, None
         monitor.begin(state, job.trivial)
-        saved = keeper.resume() if keeper is not None and resume else None
+        saved = keeper.resume(passes) if keeper is not None and resume else None
         with self._storage(job, saved is not None) as storage:
-            if saved is not None:
+            if keeper is not None and saved is not None:
                 state, position = saved.state, saved.position
+                if saved.finished:
+                    state = saved.chosen
+                else:
+                    keeper.check_storage()
                 best = tuple(solver.attach(state, storage) for state in saved.best)
                 monitor.recall(saved.history, best, saved.reason)
             elif keeper is not None:
