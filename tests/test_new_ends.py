@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
-from daskalt import BatchAltMin, Checkpoints, GradientDescent, MLPClassifier, StochasticAltMin
+from daskalt import BatchAltMin, Checkpoints, GradientDescent, MLPClassifier, StochasticAltMin, load
 from daskalt.errors import CheckpointWarning, InputError
+from daskalt.runs import cli
 from daskalt.solvers.descent import SCHEDULES
 from tests.conftest import write_group
 from tests.test_keeping import Cut, assert_same, cut_at
@@ -138,3 +140,26 @@ def test_variables_of_the_rows_must_still_be_there(place, tmp_path):
     model = network(kept, max_iter=5).fit(place, resume=True)
     assert_same(model, network(steady, max_iter=5).fit(place))
     assert Path(tmp_path / "z.zarr").is_dir()
+
+
+def test_a_finished_run_is_trained_on_from_a_place_of_its_own(place, tmp_path, capsys):
+    def fit(*options, passes=2):
+        words = ["--parameters.max_iter", str(passes), "--output", str(tmp_path / "run")]
+        return cli.main(["fit", str(tmp_path / "conf.yaml"), *words, *options])
+
+    parameters = {"hidden_layer_sizes": [7], "solver": "adam", "random_state": 0, "tol": 0}
+    parameters |= {"batch_size": 50}
+    conf = {"estimator": "MLPClassifier", "parameters": parameters, "data": {"train": place}}
+    (tmp_path / "conf.yaml").write_text(yaml.safe_dump(conf | {"output": "none"}))
+    assert fit() == 0
+    assert fit("--resume", passes=4) == 2
+    assert "Its checkpoint went when it was complete" in capsys.readouterr().err
+    kept = ("--parameters.checkpoint", str(tmp_path / "points"), "--overwrite")
+    assert fit(*kept) == 0
+    assert fit(*kept[:2], "--resume", passes=4) == 2
+    assert "Pass --overwrite beside --resume" in capsys.readouterr().err
+    assert fit(*kept, "--resume", passes=4) == 0
+    assert "Trained 4 passes" in capsys.readouterr().out
+    assert_same(load(tmp_path / "run" / "model"), network("adam", max_iter=4).fit(place))
+    assert fit(*kept, "--resume", passes=3) == 2
+    assert "has made 4 passes already" in capsys.readouterr().err

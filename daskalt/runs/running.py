@@ -46,7 +46,8 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
     resume : bool
         Whether to go on from the checkpoint of a run that was cut short. Unless the configuration
         names another place, it is beside the run folder and called ``OUTPUT.checkpoint``, and is
-        removed when the run is complete.
+        removed when the run is complete. From another place, and with `overwrite`, a finished run
+        goes on to a larger ``max_iter``, too.
 
     Raises
     ------
@@ -56,7 +57,7 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
     # Asked to overwrite, a run starts anew; unasked it does not replace one that was cut short.
     going_on = True if resume else (False if overwrite else None)
     with ExitStack() as end, locked(absolute(config.output)):
-        _check_place(config, overwrite)
+        _check_place(config, overwrite, resume)
         tables = None if config.data.train is None else own_tables(config.data)
         with _clearing(config), whole_folder(config.output) as folder:
             with cluster_of(config):
@@ -160,14 +161,22 @@ def _write(config: RunConfig, report: dict[str, Any], folder: Path) -> None:
     write_json(report, folder / REPORT)
 
 
-def _check_place(config: RunConfig, overwrite: bool) -> None:
+def _check_place(config: RunConfig, overwrite: bool, resume: bool) -> None:
     """Refuse to replace a finished run, anything else, or the data itself."""
     output = Path(config.output)
     if (output / REPORT).is_file() and not overwrite:
-        raise InputError(
-            f"{output} holds a finished run. Pass --overwrite to replace it, or --output to write "
-            "elsewhere."
-        )
+        cure = "Pass --overwrite to replace it, or --output to write elsewhere."
+        if resume and checkpoint_of(config) is None:
+            cure = (
+                "Pass --overwrite beside --resume to train on from its checkpoint, with a larger "
+                "max_iter, and replace it."
+            )
+        elif resume:
+            cure += (
+                " Its checkpoint went when it was complete: runs that shall be trained on need a "
+                "place for that, --parameters.checkpoint FOLDER."
+            )
+        raise InputError(f"{output} holds a finished run. {cure}")
     check_replaceable(output, (CONFIG, REPORT))
     for name in ("train", "test"):
         place = getattr(config.data, name)
