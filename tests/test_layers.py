@@ -30,7 +30,7 @@ ORDER = """
     solvers.tasks solvers.pass_graph solvers.loop solvers
     scoring ruin preparing keeping monitor fitting rehearsal peaks plan planning
     export predicting fitted prepared perceptron estimators
-    histograms assessment
+    histograms assessment displays
     folders model runs.output runs.examples runs.config runs.report runs.rows runs.clusters
     runs.running runs.commands runs.cli runs
 """
