@@ -39,9 +39,9 @@ def _has_probabilities(classifier: "MLPClassifier") -> bool:
 class MLPClassifier(ClassifierMixin, BaseMLP):
     """Multi-layer perceptron classifier, trained out of core.
 
-    A drop-in for :class:`sklearn.neural_network.MLPClassifier` whose X may also be a Dask array, a
-    Zarr array or the path of a Zarr store of any size, trained block by block on threads or on
-    the active Dask cluster.
+    It has the interface of :class:`sklearn.neural_network.MLPClassifier`, and X may also be a Dask
+    array, a Zarr array or the path of a Zarr store of any size, trained block by block on threads
+    or on the active Dask cluster. The Notes say where it differs.
 
     Parameters
     ----------
@@ -141,6 +141,22 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     out_activation_ : str
     feature_names_in_ : ndarray of str
         Where X has string column names.
+
+    Notes
+    -----
+    What differs from scikit-learn's estimator:
+
+    - The default `solver` is "altmin". Only "sgd", "adam" and "lbfgs" are scikit-learn's names; their
+      rules are PyTorch's, in which momentum knows nothing of the learning rate, and Adam's epsilon
+      is added after the correction of the bias.
+    - `max_iter` counts passes over the data for every solver, evaluations of the loss for "lbfgs",
+      and is the solver's choice by default. Nothing warns that it was reached.
+    - `batch_size` "auto" is another.
+    - `alpha` is divided by all rows, not by those of a mini-batch, where it counts for more.
+    - Features are standardised (`scale`), and `alpha` acts on the weights for these.
+    - Early stopping watches the loss of the held-out rows, not their score.
+    - All but float64 is trained in float32, and equal seeds give other weights.
+    - Sparse matrices are refused.
 
     Examples
     --------
@@ -346,9 +362,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 class MLPRegressor(RegressorMixin, BaseMLP):
     """Multi-layer perceptron regressor, trained out of core.
 
-    A drop-in for :class:`sklearn.neural_network.MLPRegressor` whose X and y may also be stored in
-    Zarr or be Dask arrays of any size. Targets are standardised for training, and predictions
-    are in their own units.
+    It has the interface of :class:`sklearn.neural_network.MLPRegressor`, and X and y may also be
+    stored in Zarr or be Dask arrays of any size. Targets are standardised for training, and
+    predictions are in their own units. The first parameter is `hidden_layer_sizes`, where
+    scikit-learn has `loss`; other differences are in the Notes of :class:`MLPClassifier`.
 
     Parameters
     ----------
