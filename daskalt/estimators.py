@@ -146,7 +146,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     -----
     What differs from scikit-learn's estimator:
 
-    - The default `solver` is "altmin". Only "sgd", "adam" and "lbfgs" are scikit-learn's names; their
+    - The default `solver` is "altmin". Of scikit-learn's there are "sgd", "adam" and "lbfgs"; their
       rules are PyTorch's, in which momentum knows nothing of the learning rate, and Adam's epsilon
       is added after the correction of the bias.
     - `max_iter` counts passes over the data for every solver, evaluations of the loss for "lbfgs",

@@ -30,6 +30,7 @@ class Standing(NamedTuple):
     best: tuple
     history: list[dict[str, Any]]
     reason: str | None = None  # why it ended
+    chosen: Any = None  # the state that it ended with, once it has
 
 
 class Keeper:
@@ -160,28 +161,26 @@ class Keeper:
             self._write(*self._unsaved)
         stop_here()
 
-    def save(self, fit: Standing, chosen: Any = None) -> None:
-        """Put the fit down where it stands between two passes, and stop there if told to.
-
-        It is finished if it has `chosen` a state to end with.
-        """
+    def save(self, fit: Standing) -> None:
+        """Put the fit down where it stands between two passes, and stop there if told to."""
         self._unsaved = (self._values(fit), None)
-        self._write(*self._unsaved, chosen)
+        self._write(*self._unsaved)
         stop_here()
 
     def _values(self, fit: Standing) -> Standing:
         """The fit with values in place of handles, and the history as it is now."""
         state = fetch(fit.state)
         known = [*self._best, (fit.state, state)]
-        for handle in fit.best:
+        for handle in (*fit.best, *([] if fit.chosen is None else [fit.chosen])):
             if not any(handle is other for other, _ in known):
                 known.append((handle, fetch(handle)))
         self._best = [pair for pair in known if any(pair[0] is handle for handle in fit.best)]
-        values = {id(handle): value for handle, value in self._best}
+        values = {id(handle): value for handle, value in known}
         best = tuple(values[id(handle)] for handle in fit.best)
-        return Standing(state, best, list(fit.history), fit.reason)
+        chosen = values.get(id(fit.chosen))
+        return Standing(state, best, list(fit.history), fit.reason, chosen)
 
-    def _write(self, fit: Standing, position: Position | None, chosen: Any = None) -> None:
+    def _write(self, fit: Standing, position: Position | None) -> None:
         """Write a checkpoint, whole whatever signals come."""
         self.watch.check()  # what changed rows led to must not be gone on from
         passed = position is None and self.storage is not None
@@ -197,10 +196,10 @@ class Keeper:
                     fit.history,
                     position,
                     tuple(map(self.solver.detach, fit.best)),
-                    chosen is not None,
+                    fit.chosen is not None,
                     versions(),
                     fit.reason,
-                    None if chosen is None else self.solver.detach(chosen),
+                    None if fit.chosen is None else self.solver.detach(fit.chosen),
                 ),
                 alone=passed,  # the variables of earlier iterations are overwritten from now on
             )
