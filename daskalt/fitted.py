@@ -21,7 +21,7 @@ from daskalt.network import Weights
 from daskalt.predicting import Predictor, predict_stored
 from daskalt.preparing import all_blocks, count_rows
 from daskalt.scoring import score_table
-from daskalt.solvers import get_solver
+from daskalt.solvers import BORROWED, get_solver
 from daskalt.solvers.base import Problem, Solver
 from daskalt.statistics import Score
 
@@ -54,6 +54,11 @@ def _finite(weights: Iterable[np.ndarray]) -> bool:
 class FittedMLP(BaseEstimator):
     """The half of an estimator that there is after a fit."""
 
+    @property
+    def _solver(self) -> Solver:
+        """The solver that the parameters stand for."""
+        return get_solver(self.solver, {name: getattr(self, name) for name in BORROWED})
+
     def _finish(self, problem: Problem, state: Any, monitor: Monitor) -> None:
         """Set the fitted attributes, in the user's own units."""
         weights, history = list(state.weights), monitor.history
@@ -74,10 +79,14 @@ class FittedMLP(BaseEstimator):
         self.history_ = history
         self.loss_curve_ = [record["loss"] for record in history]
         self.loss_ = self.loss_curve_[-1]
-        self.best_loss_ = min(self.loss_curve_)
+        self.best_loss_ = None if self.early_stopping else min(self.loss_curve_)
+        quality = "validation_accuracy" if problem.classifies else "validation_r2"
+        scores = [record[quality] for record in history if quality in record]
+        self.validation_scores_ = scores or None
+        self.best_validation_score_ = max(scores, default=None)
         self.n_iter_ = len(history)
         self.stop_reason_ = monitor.reason or "all passes were made"
-        self._fitted = Fitted(problem, state, len(history), get_solver(self.solver).parts)
+        self._fitted = Fitted(problem, state, len(history), self._solver.parts)
 
     @property
     def solver_state_(self) -> Any:

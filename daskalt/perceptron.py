@@ -40,7 +40,6 @@ from daskalt.preparing import (
 )
 from daskalt.reduction import check_client, fetch, in_this_process, on
 from daskalt.ruin import effective_rows, trivial_loss
-from daskalt.solvers import get_solver
 from daskalt.solvers.base import Budget, Problem, Solver
 from daskalt.solvers.loop import Reading, WholeBlocks
 
@@ -97,7 +96,9 @@ class BaseMLP(PreparedMLP):
         resume : bool, optional
             What to do with the checkpoint of a fit that was cut short: True goes on from it, to
             the same bits, and from the start where there is none; False starts anew in its place;
-            by default that is an error. Needs `checkpoint`.
+            by default that is an error. Needs `checkpoint`. With another `max_iter`, no less than
+            the passes made, True also goes on from a finished fit, to a new end: to the bits of a
+            fit that was to end there if steps do not shrink towards the end, else with a warning.
 
         Raises
         ------
@@ -120,7 +121,7 @@ class BaseMLP(PreparedMLP):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, eval_set: Any, resume: bool | None) -> None:
         began = time.perf_counter()
-        solver = get_solver(self.solver)
+        solver = self._solver
         checkpoints = self._checkpoints(solver, resume)
         given = open_table(self, X, y, sample_weight, reset=True)
         seed = self._seed(checkpoints) if resume else self._seed()
@@ -169,7 +170,7 @@ class BaseMLP(PreparedMLP):
         reading = self._reading(table, bounds, problem, solver, seed)
         if self.shuffle and isinstance(reading, Reading):
             warn_if_sorted(goal.clustering, goal.targets.width, reading, table)
-        passes = self.max_iter or solver.passes(count_rows(bounds))
+        passes = self._passes(solver, bounds)
         steps = reading.plan(table, bounds, 0).steps
         budget = Budget(steps * passes, steps, steps)
         start = solver.start(problem, weights, budget)
@@ -237,7 +238,7 @@ class BaseMLP(PreparedMLP):
     def _alone(self) -> contextlib.AbstractContextManager:
         """Keep other fits out of where this one puts itself down, and what it keeps of rows."""
         place = getattr(self.checkpoint, "location", self.checkpoint)
-        places = [place, get_solver(self.solver).kept_at]
+        places = [place, self._solver.kept_at]
         return alone_in(absolute(str(place)) for place in places if place is not None)
 
     def _checkpoints(self, solver: Solver, resume: bool | None) -> Checkpoints | None:
@@ -274,10 +275,14 @@ class BaseMLP(PreparedMLP):
         """The state after all passes, those included that an earlier fit has made."""
         solver, keeper, position = job.solver, job.keeper, None
         monitor.begin(state, job.trivial)
-        saved = keeper.resume() if keeper is not None and resume else None
+        saved = keeper.resume(passes) if keeper is not None and resume else None
         with self._storage(job, saved is not None) as storage:
-            if saved is not None:
+            if keeper is not None and saved is not None:
                 state, position = saved.state, saved.position
+                if saved.finished:
+                    state = saved.chosen
+                else:
+                    keeper.check_storage()
                 best = tuple(solver.attach(state, storage) for state in saved.best)
                 monitor.recall(saved.history, best, saved.reason)
             elif keeper is not None:
@@ -323,7 +328,7 @@ class BaseMLP(PreparedMLP):
         fitted = self._twin()
         before = getattr(self, "_fitted", None)
         if before is not None:
-            before.check_solver(get_solver(self.solver))
+            before.check_solver(self._solver)
         check_client()
         given = open_table(fitted, X, y, sample_weight, reset=before is None)
         watch = Watch(given)
@@ -337,7 +342,7 @@ class BaseMLP(PreparedMLP):
     ) -> None:
         """Make one more pass, over these rows."""
         passes = 0 if before is None else before.passes
-        solver, seed = get_solver(self.solver), self._seed()
+        solver, seed = self._solver, self._seed()
         table = self._arrangement(solver, seed, shared=not in_this_process()).arrange(given)
         bounds = all_blocks(table)
         check_weights(table, bounds, "of this call")

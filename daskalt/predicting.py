@@ -57,7 +57,11 @@ class Predictor:
     shares: bool = True
 
     def outputs(self, X: np.ndarray) -> np.ndarray:
-        """Return the network's outputs, through the link of the loss.
+        """Return the network's outputs, through the link of the loss."""
+        return self._filled(X, self.loss.link)
+
+    def _filled(self, X: np.ndarray, link: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return a link of the last layer, block by block.
 
         Rows are taken in blocks whose activations stay in cache, by one thread of this process for
         each core, with one BLAS thread each: no bit depends on their number.
@@ -69,7 +73,7 @@ class Predictor:
         def fill(start: int) -> None:
             part = X[start : start + size]
             a = np.ascontiguousarray(part, dtype=results.dtype)
-            results[start : start + size] = self.loss.link(self._outputs_of(a))
+            results[start : start + size] = link(self._outputs_of(a))
 
         starts = range(0, len(X), size)
         work = 2 * len(X) * sum(coef.size for coef in self.coefs)
@@ -107,6 +111,16 @@ class Predictor:
         if self.loss.link_name != "softmax":  # units that know nothing of each other
             p /= np.maximum(p.sum(axis=1, keepdims=True), np.finfo(p.dtype).tiny)
         return p
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        """Return what decides on a label: of two by its sign, of several the largest."""
+        if self.loss.link_name in ("softmax", "logistic", "margin"):
+            z = self._filled(X, np.asarray)
+        else:  # a squared loss on targets of 0 and 1
+            z = self.outputs(X) - self.coefs[0].dtype.type(0.5)
+        if isinstance(self.targets, MultilabelTargets) or z.shape[1] > 2:
+            return z
+        return z[:, 0] if z.shape[1] == 1 else z[:, 1] - z[:, 0]
 
 
 def predict_stored(estimator: Any, X: Any, predictor: Predictor, method: str) -> Any:

@@ -80,6 +80,15 @@ class PreparedMLP(FittedMLP):
             early_stopping=choice(True, False),
             validation_fraction=real(above=0, below=1),
             n_iter_no_change=integer(at_least=1),
+            learning_rate=instance("a name or None", str, NoneType),
+            learning_rate_init=real(above=0, or_none=True),
+            power_t=real(at_least=0, or_none=True),
+            momentum=real(at_least=0, below=1, or_none=True),
+            nesterovs_momentum=instance("True, False or None", bool, np.bool_, NoneType),
+            beta_1=real(at_least=0, below=1, or_none=True),
+            beta_2=real(at_least=0, below=1, or_none=True),
+            epsilon=real(above=0, or_none=True),
+            max_fun=integer(at_least=1, or_none=True),
             loss=choice("auto", *self._losses),
             scale=choice("auto", "standard", "none"),
             random_state=seed(),
@@ -91,7 +100,7 @@ class PreparedMLP(FittedMLP):
             ),
         )
         parse_limit(self.memory_limit)
-        get_solver(self.solver).check()
+        self._solver.check()
         if isinstance(self.checkpoint, Checkpoints):
             self.checkpoint.check()
         elif self.checkpoint == "":
@@ -172,7 +181,7 @@ class PreparedMLP(FittedMLP):
         """The fit to these rows as a project, which leaves the estimator as it is."""
         self._check_parameters()
         probe = clone(self)
-        solver, seed = get_solver(probe.solver), probe._seed()
+        solver, seed = probe._solver, probe._seed()
         table = open_table(probe, X, y, sample_weight, reset=True, lazy=True)
         goal = probe._expect_targets(table, None if classes is None else as_classes(classes))
         shared = machine.workers is not None
@@ -215,13 +224,18 @@ class PreparedMLP(FittedMLP):
             table=table,
             bounds=bounds,
             held=None if held is None else held.table,
-            passes=self.max_iter or solver.passes(count_rows(bounds)),
+            passes=self._passes(solver, bounds),
             read=read,
             given=parse_limit(self.memory_limit),
             machine=machine,
             checkpoints=checkpoints or solver.kept_at is not None,
             shuffled=shuffled,
         )
+
+    def _passes(self, solver: Solver, bounds: np.ndarray) -> int:
+        """The passes that a fit makes at most."""
+        passes = self.max_iter or solver.passes(count_rows(bounds))
+        return passes if self.max_fun is None else min(passes, self.max_fun)
 
     def _reading(
         self, table: Table, bounds: np.ndarray, problem: Problem, solver: Any, seed: int

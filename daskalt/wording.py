@@ -15,7 +15,7 @@ _PHRASES = [
     (r"overwrite=True", "--overwrite"),
     (r"dask\.config\.set\(num_workers=(\d+)\)", r"the environment variable DASK_NUM_WORKERS=\1"),
 ]
-_SETTING = r"(?<![\w.(-])({names})=('[^']*'|\"[^\"]*\"|\[[^\]]*\]|[\w.+-]*\w)"
+_SETTING = r"(?<![\w.(-])({names})=('[^']*'|\"[^\"]*\"|\[[^\]]*\]|[\w.+-]*\w(?![\w(]))"  # no calls
 _BY_COMMAND = {
     "ingest": {
         name: name.replace("_", "-")

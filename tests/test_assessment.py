@@ -62,6 +62,17 @@ def test_residuals_are_counted_where_numpy_counts_them(
         assert all(10 <= side <= 20 for side in counts.shape)
 
 
+def test_a_cluster_counts_the_same(rows, regressor, store, cluster, monkeypatch):
+    X, y, _ = rows
+    place = store(X, y)
+    here = residual_histogram(regressor, X, y)
+    small_blocks(monkeypatch)
+    cluster(2)
+    for given_rows in ((X, y), (place,)):
+        for a, b in zip(residual_histogram(regressor, *given_rows), here, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 def test_each_of_several_outputs_has_residuals(rows):
     X, y, _ = rows
     targets = np.stack([y, 100 - 3 * y], axis=1)

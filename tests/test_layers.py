@@ -27,10 +27,11 @@ ORDER = """
     solvers.base solvers.caution solvers.descent solvers.altmin_map solvers.altmin
     solvers.full_batch solvers.batch_map solvers.batch solvers.admm
     solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
+    solvers.equivalents
     solvers.tasks solvers.pass_graph solvers.loop solvers
     scoring ruin preparing keeping monitor listeners plan fitting rehearsal peaks planning
     export predicting fitted prepared perceptron estimators
-    histograms assessment
+    histograms assessment displays
     folders model runs.output runs.examples runs.config runs.rows runs.clusters runs.folder
     runs.journal runs.report runs.advice runs.charts runs.page
     runs.running runs.commands runs.cli runs

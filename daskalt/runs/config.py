@@ -17,7 +17,7 @@ from daskalt.errors import ConfigError
 from daskalt.model import ESTIMATORS
 from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES, LineSearch, Rule, Schedule
 from daskalt.runs.examples import EXAMPLES, HELD_OUT
-from daskalt.solvers import SOLVERS
+from daskalt.solvers import BORROWED, SOLVERS
 
 __all__ = ["DataConfig", "RunConfig", "load_config", "parameter_names", "read_overrides"]
 
@@ -110,10 +110,9 @@ class RunConfig:
     def resolved(self) -> dict[str, Any]:
         """Return the configuration with every default written out; it makes the same run."""
         parameters = self.estimator.get_params(deep=False)
-        solver = parameters["solver"]
-        parameters["solver"] = _described(
-            SOLVERS[solver]() if isinstance(solver, str) else solver, SOLVERS
-        )
+        # What was borrowed from scikit-learn is part of the solver that is written out.
+        parameters["solver"] = _described(self.estimator._solver, SOLVERS)
+        parameters |= {name: None for name in BORROWED if name != "max_fun"}
         if isinstance(parameters["checkpoint"], Checkpoints):
             parameters["checkpoint"] = asdict(parameters["checkpoint"])
         data = asdict(self.data)

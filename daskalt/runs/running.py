@@ -45,7 +45,8 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
         ``OUTPUT.before``.
     resume : bool
         Whether to go on from the checkpoint of a run that was cut short. Unless the configuration
-        names another place, it is in the run folder, and is removed when the run is complete.
+        names another place, it is in the run folder, and is removed when the run is complete. From
+        another place, and with `overwrite`, a finished run goes on to a larger ``max_iter``, too.
 
     Raises
     ------

@@ -128,6 +128,11 @@ class Solver(BaseEstimator, ABC):
         """Names of the classes whose memory a state holds: another's cannot go on from it."""
         return (type(self).__name__,)
 
+    @property
+    def anneals(self) -> bool:
+        """Whether steps depend on how many there will be."""
+        return False
+
     @abstractmethod
     def check(self) -> None:
         """Raise InputError if a parameter is out of its range; called before any data is read."""

@@ -51,7 +51,8 @@ class GradientDescent(CautiousSolver):
         `daskalt.rules`, has parameters of its own; "sgd" has Nesterov's momentum.
     schedule : str or Schedule, default="constant"
         Factor on the learning rate as the passes go by: "constant", "step", "exponential",
-        "inverse_time" or "cosine_restarts", or an object such as ``StepDecay(every=5)``.
+        "inverse_time", "inverse_scaling" or "cosine_restarts", or an object such as
+        ``StepDecay(every=5)``.
     full_batch : bool, default=False
         Whether a step takes all rows, rather than the estimator's `batch_size`.
     tasks : int or "auto", default="auto"
