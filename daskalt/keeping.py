@@ -103,7 +103,7 @@ class Keeper:
                 f"max_iter={passes}: {fit} ended by itself after {saved.place}: {saved.reason}. It "
                 "stays as it is; warm_start=True trains on from the weights of a fitted estimator.",
                 CheckpointWarning,
-                stacklevel=4,
+                stacklevel=6,
             )
             return saved
         if self.solver.anneals:
@@ -112,7 +112,7 @@ class Keeper:
                 f"{self._passes_of(saved)}. Steps shrink towards the end, so that the result is "
                 f"another than that of a fit of {plural(passes, 'pass', 'passes')} from the start.",
                 CheckpointWarning,
-                stacklevel=4,
+                stacklevel=6,
             )
         return saved._replace(
             state=self._ending(saved.state),

@@ -84,7 +84,7 @@ class PreparedMLP(FittedMLP):
             learning_rate_init=real(above=0, or_none=True),
             power_t=real(at_least=0, or_none=True),
             momentum=real(at_least=0, below=1, or_none=True),
-            nesterovs_momentum=instance("True, False or None", bool, np.bool_, NoneType),
+            nesterovs_momentum=choice(True, False, None),
             beta_1=real(at_least=0, below=1, or_none=True),
             beta_2=real(at_least=0, below=1, or_none=True),
             epsilon=real(above=0, or_none=True),

@@ -4,13 +4,16 @@ import warnings
 
 import numpy as np
 import pytest
+import yaml
 from sklearn import neural_network
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
 
 from daskalt import LBFGS, GradientDescent, MLPClassifier, MLPRegressor, StochasticAltMin
 from daskalt.errors import InputError
 from daskalt.rules import SGD, Adam, InverseScaling, RMSProp
+from daskalt.runs.config import load_config
 
 SAME = {
     "sgd": (
@@ -118,6 +121,36 @@ def test_full_batches_step_as_scikit_learn_does(rows, options):
         rough = options["solver"] == "adam"
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4 if rough else 1e-8)
     np.testing.assert_allclose(ours.best_loss_, ours.loss_curve_[-1])
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"solver": "sgd", "momentum": 0.3, "learning_rate": "invscaling", "power_t": 0.2},
+        {"solver": "lbfgs", "max_fun": 4},
+    ],
+)
+def test_a_written_out_configuration_makes_the_same_run(tmp_path, parameters):
+    tree = {"estimator": "MLPClassifier", "parameters": parameters, "output": "run"}
+    tree |= {"data": {"dataset": "wine"}}
+    path = tmp_path / "conf.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    config = load_config(path)
+    written = yaml.safe_dump(config.resolved())
+    path.write_text(written)
+    again = load_config(path)
+    assert yaml.safe_dump(again.resolved()) == written
+    assert again.estimator.max_fun == parameters.get("max_fun")
+    solvers = [each.estimator._solver.get_params() for each in (config, again)]
+    assert parameters["solver"] == "lbfgs" or all(
+        each["rule"].momentum == 0.3 and each["schedule"].power == 0.2 for each in solvers
+    )
+
+
+def test_a_grid_search_reaches_them(rows):
+    grid = {"momentum": [0.1, 0.9], "learning_rate_init": [1e-9, 0.1]}
+    model = MLPClassifier((6,), solver="sgd", max_iter=5, random_state=0)
+    assert GridSearchCV(model, grid, cv=2).fit(*rows).best_params_["learning_rate_init"] == 0.1
 
 
 def test_an_evaluation_of_the_loss_is_a_pass(rows):
