@@ -29,8 +29,9 @@ ORDER = """
     solvers.tasks solvers.pass_graph solvers.loop solvers
     scoring ruin preparing keeping monitor fitting rehearsal peaks plan planning
     export predicting fitted prepared perceptron estimators
-    folders model runs.output runs.examples runs.config runs.report runs.rows runs.clusters
-    runs.running runs.commands runs.cli runs
+    folders model runs.output runs.examples runs.document runs.sections runs.origins
+    runs.heads runs.rows runs.choice runs.parts runs.config runs.report runs.clusters runs.running
+    runs.options runs.commands runs.cli runs
 """
 PLACE = {f"daskalt.{name}": place for place, name in enumerate(ORDER.split())}
 

@@ -21,7 +21,7 @@ from daskalt.planning import Plan, Project, current_machine
 from daskalt.runs.clusters import cluster_of
 from daskalt.runs.config import RunConfig
 from daskalt.runs.report import quality, save_learning_curve, write_json, write_metrics
-from daskalt.runs.rows import example_tables, own_tables
+from daskalt.runs.rows import make_tables, open_tables
 from daskalt.signals import held
 from daskalt.solvers import get_solver
 from daskalt.versions import versions
@@ -35,7 +35,8 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
     """Train as configured, leave the run folder, and return its report.
 
     The folder holds ``config.yaml`` (every parameter, defaults too), ``metrics.csv`` (a row a
-    pass), ``report.json``, ``learning-curve.png``, ``model`` and, for a bundled data set, ``data``.
+    pass), ``report.json``, ``learning-curve.png``, ``model`` and, for rows that are not in Zarr,
+    ``data``.
     It appears when all of that is complete; what a killed run leaves is cleared by the next.
 
     Parameters
@@ -58,15 +59,19 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
     going_on = True if resume else (False if overwrite else None)
     with ExitStack() as end, locked(absolute(config.output)):
         _check_place(config, overwrite)
-        tables = None if config.data.train is None else own_tables(config.data)
+        tables = open_tables(config.data)
         with _clearing(config), whole_folder(config.output) as folder:
             with cluster_of(config):
-                train, test = tables or example_tables(config.data, folder)
+                train, test = tables or _made(config, folder)
                 report = _fit(config, train, test, going_on)
                 with held(), storage_errors(config.output):  # there are imports in it
                     _write(config, report, folder)
             end.enter_context(held(drop=True))  # too late to stop: the folder appears
     return report
+
+
+def _made(config: RunConfig, folder: Path) -> tuple[Table, Table | None]:
+    return make_tables(config.data, folder, progress=config.estimator.verbose)
 
 
 def checkpoint_of(config: RunConfig) -> Path | None:
@@ -111,8 +116,8 @@ def plan_run(config: RunConfig) -> tuple[Project, Plan]:
     """
     estimator = config.estimator
     with tempfile.TemporaryDirectory(prefix="daskalt-plan-") as folder, _planned(config) as machine:
-        tables = None if config.data.train is None else own_tables(config.data)
-        train, test = tables or example_tables(config.data, Path(folder))
+        tables = open_tables(config.data)
+        train, test = tables or _made(config, Path(folder))
         watched = None if estimator.early_stopping else test
         project = estimator._plan_on(machine or current_machine(), train, eval_set=watched)
         return project, project.plan()
@@ -153,8 +158,7 @@ def _write(config: RunConfig, report: dict[str, Any], folder: Path) -> None:
     text = yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True)
     (folder / CONFIG).write_text(text, encoding="utf-8")
     write_metrics(estimator.history_, folder / "metrics.csv")
-    rows = config.data.dataset or Path(config.data.train or "").name
-    title = f"{type(estimator).__name__} on {rows}"
+    title = f"{type(estimator).__name__} on {config.data.title}"
     watched = "validation rows" if estimator.early_stopping else "held-out rows"
     save_learning_curve(estimator.history_, folder / "learning-curve.png", title, watched)
     save(estimator, folder / "model")
@@ -170,7 +174,7 @@ def _check_place(config: RunConfig, overwrite: bool) -> None:
             "elsewhere."
         )
     check_replaceable(output, (CONFIG, REPORT))
-    for name in ("train", "test"):
-        place = getattr(config.data, name)
-        if place and "://" not in place and Path(place).resolve().is_relative_to(output.resolve()):
-            raise InputError(f"data.{name} lies in the run folder {output}. Name another output.")
+    for key, places in config.data.places.items():
+        for place in places:
+            if "://" not in place and Path(place).resolve().is_relative_to(output.resolve()):
+                raise InputError(f"{key} lies in the run folder {output}. Name another output.")
