@@ -50,12 +50,12 @@ def describe(error: Exception, command: str) -> str:
     return spoken(str(error), command, *parameter_names())
 
 
-def configured(words: Sequence[str], options: dict[str, Any]) -> RunConfig:
+def configured(words: Sequence[str] | None, options: dict[str, Any]) -> RunConfig:
     """Return the run that places, overrides and options of a command line ask for.
 
     The first place is a configuration where it ends in .yaml or .yml; else all are data.
     """
-    places, overrides = read_words(words)
+    places, overrides = read_words(words or ())
     for key in overrides:
         _check_key(key)
     for option, value in options.items():
@@ -82,7 +82,11 @@ def _tree(places: list[str], given: dict[str, Any]) -> dict[str, Any]:
     data: dict[str, Any] = {"train": places[0] if len(places) == 1 else places}
     if "data.test" not in given:
         data["held_out"] = HELD_OUT
-    return {"parameters": {"verbose": True}, "data": data, "output": f"runs/{name}"}
+    return {
+        "parameters": {"random_state": 0, "verbose": True},
+        "data": data,
+        "output": f"runs/{name}",
+    }
 
 
 def _check_key(key: str) -> None:
@@ -109,7 +113,7 @@ def _widths(text: str) -> list[int]:
         ) from None
 
 
-def _fit(words: list[str], overwrite: bool, resume: bool, **options: Any) -> None:
+def _fit(words: list[str] | None, overwrite: bool, resume: bool, **options: Any) -> None:
     config = configured(words, options)
     _say_estimator(config)
     report = run(config, overwrite=overwrite, resume=resume)
@@ -132,7 +136,7 @@ def _say_estimator(config: RunConfig) -> None:
     print(f"{chosen}, as the target {config.reason}; --estimator {kinds[0]} for the other.")
 
 
-def _plan(words: list[str], json: bool, **options: Any) -> None:
+def _plan(words: list[str] | None, json: bool, **options: Any) -> None:
     project, plan = plan_run(configured(words, options))
     print(dumps(plan.as_dict(), indent=2) if json else plan, flush=True)
     project.check(plan)
@@ -149,10 +153,9 @@ def _evaluate(model: str, data: str) -> None:
     print(dumps({"rows": table.n_rows, **score}))
 
 
-def _ingest(places: list[str], target: Any, features: Any, **options: Any) -> None:
-    *inputs, destination = places
-    if not inputs:
-        raise ConfigError(f"Give files first, then the new Zarr group; got {destination} alone.")
+def _ingest(
+    inputs: list[str], destination: str, target: Any, features: Any, **options: Any
+) -> None:
     table = ingest(
         inputs,
         destination,

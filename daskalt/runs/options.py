@@ -73,13 +73,14 @@ Model = Annotated[str, Argument(metavar="MODEL", help="Run folder or saved model
 
 def _run(
     words: Annotated[
-        list[str],
+        list[str] | None,
         Argument(
-            metavar="CONF|DATA...",
+            metavar="CONF|DATA",
+            show_default=False,
             help="A configuration (.yaml, .yml; see the folder conf); or data: a Zarr group, or "
             "CSV or Parquet files, folders and quoted patterns, which are ingested first.",
         ),
-    ],
+    ] = None,
     target: Annotated[
         list[str] | None,
         _option("Column or array to predict; repeat it for several.", DATA, "NAME"),
@@ -126,7 +127,7 @@ def _run(
         ),
     ] = None,
     seed: Annotated[
-        int | None, _option("Seed of weights, shuffling and held-out rows.", NETWORK, "N")
+        int | None, _option("Seed of weights and of the order of rows (0).", NETWORK, "N")
     ] = None,
     workers: Annotated[
         int | None, _option("Train on N worker processes, not on threads.", PLACE, "N")
@@ -240,14 +241,14 @@ def evaluate(
 
 @app.command()
 def ingest(
-    places: Annotated[
+    inputs: Annotated[
         list[str],
         Argument(
-            metavar="INPUT... DESTINATION",
-            help="CSV, Parquet, .npy or .npz files, patterns or folders of them, or a Zarr group; "
-            "and the new Zarr group.",
+            metavar="INPUT",
+            help="CSV, Parquet, .npy or .npz files, patterns or folders of them, or a Zarr group.",
         ),
     ],
+    destination: Annotated[str, Argument(metavar="DESTINATION", help="New Zarr group.")],
     target: Annotated[
         list[str] | None,
         _option("Column or array of the targets; repeat it for several.", show="NAME"),

@@ -41,7 +41,7 @@ OF_BOTH = {"target", "sample_weight", "seed", "chunk_rows"}
 
 def open_rows(place: str, key: str, data: DataConfig | None = None) -> Table:
     """Return the rows of a Zarr group, whose arrays ``data`` may name; errors name ``key``."""
-    names = {} if data is None else _names(data)
+    names = {} if data is None else _names(data, key)
     table = as_table(*_arrays(place, key, names)) if names else as_table(absolute(place))
     if table.y is None:
         raise InputError(f"{key}: {place} has no targets. It must be a group with arrays X and y.")
@@ -52,7 +52,7 @@ def open_tables(data: DataConfig) -> tuple[Table, Table | None] | None:
     """Return the rows to train on and to evaluate on, or None where they have to be made first."""
     if data.dataset is not None or any(map(are_files, data.places.values())):
         return None
-    return _divided(data, *(_opened(data, key) for key in data.places))
+    return _divided(data, *(open_rows(place[0], key, data) for key, place in data.places.items()))
 
 
 def make_tables(data: DataConfig, folder: Path, *, progress: bool) -> tuple[Table, Table | None]:
@@ -69,10 +69,11 @@ def make_tables(data: DataConfig, folder: Path, *, progress: bool) -> tuple[Tabl
             chunk_rows=data.chunk_rows,
         )
     tables, recipe = [], data.places["data.train"][0]
+    named = None if are_files(data.places["data.train"]) else data
     for key, places in data.places.items():
         store = folder / "data" / f"{key.removeprefix('data.')}.zarr"
         if not are_files(places):
-            tables.append(_opened(data, key))
+            tables.append(open_rows(places[0], key, named))
             continue
         if key == "data.train":
             recipe = str(store)
@@ -96,18 +97,14 @@ def are_files(places: Sequence[str]) -> bool:
 # ------------------------------------------------------------------------------- Zarr
 
 
-def _opened(data: DataConfig, key: str) -> Table:
+def _names(data: DataConfig, key: str) -> dict[str, str]:
+    """The names of arrays that are not those that are looked for unasked."""
     unused = sorted(data.chosen().keys() & OF_FILES.keys() - OF_BOTH)
     if unused:
         raise ConfigError(
             f"data.{unused[0]} is for files, and {key} is a Zarr group. Name its arrays by data.X, "
             "data.y and data.sample_weight."
         )
-    return open_rows(data.places[key][0], key, data)
-
-
-def _names(data: DataConfig) -> dict[str, str]:
-    """The names of arrays that are not those that are looked for unasked."""
     if not isinstance(data.target, str | None):
         raise ConfigError("data.target names several arrays; a Zarr group has one of targets.")
     given = {"X": data.X, "y": data.y or data.target, "sample_weight": data.sample_weight}
