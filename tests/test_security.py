@@ -227,7 +227,8 @@ def test_names_of_anything_but_our_classes_are_refused(tmp_path, capsys, path, i
     place[path[-1]] = {"name": name} if inner else name
     assert configured(tmp_path, yaml.safe_dump(tree)) == 2
     printed = capsys.readouterr().err
-    assert "must be one of" in printed
+    names = "'MLPClassifier' or 'MLPRegressor'" if path == ("estimator",) else "one of "
+    assert f"{path[-1]} must be {names}" in printed
     assert repr(name) in printed
     assert os.listdir(tmp_path) == ["conf.yaml"]
 

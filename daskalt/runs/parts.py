@@ -62,7 +62,7 @@ def _named(table: dict[str, Any]) -> Any:
         given = dict(value) if isinstance(value, dict) else {"name": value}
         name = given.pop("name", next(iter(table)))
         if name not in tuple(table):
-            raise PydanticCustomError("wrong", f"must be one of {', '.join(table)}")  # type: ignore
+            raise PydanticCustomError("name", f"one of {', '.join(table)}")  # type: ignore
         default = table[name]()
         parts = {key: _named(names) for key, names in _parts(type(default)).items()}
         checked = section_of(type(default), **parts).model_validate(given).given()

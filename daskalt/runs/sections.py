@@ -2,9 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Callable
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, Self, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -38,7 +36,7 @@ class Section(BaseModel):
         try:
             return cls.model_validate(tree)
         except ValidationError as error:
-            raise ConfigError(_said(error, where)) from error
+            raise ConfigError(_said(error, tree, where)) from error
 
     def given(self) -> dict[str, Any]:
         """Return the values that are not left to their defaults, by key."""
@@ -53,18 +51,10 @@ class Section(BaseModel):
                 raise PydanticCustomError("unknown", "{key}", known)
         return values
 
-    @field_validator("*", mode="wrap")
+    @field_validator("*", mode="before")
     @classmethod
-    def _typed(cls, value: Any, check: Callable[[Any], Any], info: Any) -> Any:
-        try:
-            return check(tuple(value) if isinstance(value, list) else value)
-        except ValidationError as error:
-            if not all(
-                each["type"].endswith(("_type", "literal_error")) for each in error.errors()
-            ):
-                raise
-            words = {"words": _words(cls.model_fields[info.field_name].annotation)}
-            raise PydanticCustomError("wrong", "must be {words}", words) from None
+    def _no_lists(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
 
 
 def section_of(kind: type, **known: Any) -> type[Section]:
@@ -83,21 +73,31 @@ def closest(word: Any, known: list[str]) -> str | None:
     return next(iter(difflib.get_close_matches(str(word), known, 1)), None)
 
 
-def _said(error: ValidationError, where: str) -> str:
-    """The first thing that is wrong, and all that is missing."""
+def _said(error: ValidationError, tree: Any, where: str) -> str:
+    """One thing that is wrong, and all that is missing."""
     errors = error.errors()
-    first, context = errors[0], errors[0].get("ctx", {})
+    deepest = max(errors, key=lambda each: len(each["loc"]))
+    context, path = deepest.get("ctx", {}), [*([where] if where else []), *_keys(tree, deepest)]
     if isinstance(context.get("error"), InputError):
         return str(context["error"])
-    path = [*([where] if where else []), *map(str, first["loc"])]
-    if first["type"] == "missing":
+    if deepest["type"] == "missing":
         missing = [str(each["loc"][-1]) for each in errors if each["type"] == "missing"]
-        return f"{'.'.join(path[:-1]) or 'The configuration'} has no {' and no '.join(missing)}."
-    if first["type"] == "unknown":
+        return f"{'.'.join(path) or 'The configuration'} has no {' and no '.join(missing)}."
+    if deepest["type"] == "unknown":
         return _unknown(path, context["key"], context["known"])
-    words = first["msg"].replace("Input should", "must")
-    words = words.replace("greater than or equal to", "at least")
-    return f"{'.'.join(path)} {words}; got {first['input']!r}."
+    same = [each["msg"] for each in errors if _keys(tree, each) == _keys(tree, deepest)]
+    words = " or ".join(dict.fromkeys(each.removeprefix("Input should be ") for each in same))
+    return f"{'.'.join(path)} must be {words}; got {deepest['input']!r}."
+
+
+def _keys(tree: Any, error: Any) -> list[str]:
+    """The keys that lead to what is wrong, without the alternatives that pydantic has tried."""
+    keys = []
+    for part in error["loc"]:
+        if isinstance(part, int) or (isinstance(tree, dict) and part in tree):
+            keys.append(str(part))
+            tree = tree[part]
+    return keys
 
 
 def _unknown(path: list[str], key: Any, known: list[str]) -> str:
@@ -106,26 +106,3 @@ def _unknown(path: list[str], key: Any, known: list[str]) -> str:
     return (
         f"Unknown key {'.'.join([*path, str(key)])}.{guess} The keys here are {', '.join(known)}."
     )
-
-
-def _words(hint: Any) -> str:
-    if get_origin(hint) is Annotated:
-        return _words(get_args(hint)[0])
-    if get_origin(hint) in (Union, UnionType):
-        return " or ".join(map(_words, get_args(hint)))
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(map(str, get_args(hint)))}"
-    if get_origin(hint) is tuple:
-        return f"a list of {_MANY[get_args(hint)[0]]}"
-    return _ONE.get(hint, "a mapping")
-
-
-_ONE = {
-    str: "text",
-    int: "an integer",
-    float: "a number",
-    bool: "true or false",
-    tuple: "a list",
-    NoneType: "null",
-}
-_MANY = {float: "numbers", str: "names"}
