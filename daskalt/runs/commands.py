@@ -91,12 +91,13 @@ def _tree(places: list[str], given: dict[str, Any]) -> dict[str, Any]:
 
 def _check_key(key: str) -> None:
     """Refuse what is neither an option nor a key that goes on in a section."""
-    if key in KEYS or key.split(".")[0] in SECTIONS:
+    if key.split(".")[0] in SECTIONS:
         return
-    known = [name.replace("_", "-") for name in (*KEYS, "overwrite", "resume", "json")]
+    options = [name.replace("_", "-") for name in (*KEYS, "overwrite", "resume", "json")]
     nested = [f"parameters.{name}" for name in parameter_names()[0]]
-    exact = f"parameters.{key}" if f"parameters.{key}" in nested else None
-    guess = exact or closest(key.replace("_", "-"), known) or closest(f"parameters.{key}", nested)
+    word, inner = key.replace("_", "-"), f"parameters.{key}"
+    guesses = [name for name in (word, inner) if name in (*options, *nested)]
+    guess = next(iter(guesses), None) or closest(word, options) or closest(inner, nested)
     hint = f" Did you mean --{guess}?" if guess else ""
     raise ConfigError(
         f"Unknown option --{key}.{hint} Parameters are given as --parameters.NAME, keys of the "

@@ -102,8 +102,9 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Ru
 
 def config_of(tree: dict[str, Any], overrides: dict[str, Any] | None = None) -> RunConfig:
     """Return the run that a tree of keys describes, as `load_config` does."""
-    for key, value in (overrides or {}).items():
-        override(tree, key, value, PARTS)
+    values = overrides or {}
+    for key in sorted(values, key=lambda key: key.count(".")):  # what holds others before these
+        override(tree, key, values[key], PARTS)
     # A section without keys is as good as none.
     document = Document.read({key: value for key, value in tree.items() if value is not None})
     name, reason = document.estimator, None

@@ -55,16 +55,22 @@ def _checkpoints(value: Any) -> Any:
     return Checkpoints(**section_of(Checkpoints).model_validate(value).given())
 
 
-def _named(table: dict[str, Any]) -> Any:
-    """The type of a name, or of parameters with a name: of an object that ``table`` makes."""
+def _named(table: dict[str, Any], usual: Any = None) -> Any:
+    """The type of a name, or of parameters with a name: of an object that ``table`` makes.
+
+    ``usual`` is the name where none is given, by default the first.
+    """
 
     def build(value: Any) -> Any:
         given = dict(value) if isinstance(value, dict) else {"name": value}
-        name = given.pop("name", next(iter(table)))
+        name = given.pop("name", usual if usual in tuple(table) else next(iter(table)))
         if name not in tuple(table):
             raise PydanticCustomError("name", f"one of {', '.join(table)}")  # type: ignore
         default = table[name]()
-        parts = {key: _named(names) for key, names in _parts(type(default)).items()}
+        parts = {
+            key: _named(names, getattr(default, key))
+            for key, names in _parts(type(default)).items()
+        }
         checked = section_of(type(default), **parts).model_validate(given).given()
         return default.set_params(**checked) if checked else name
 

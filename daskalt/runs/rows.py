@@ -50,7 +50,10 @@ def open_rows(place: str, key: str, data: DataConfig | None = None) -> Table:
 
 def open_tables(data: DataConfig) -> tuple[Table, Table | None] | None:
     """Return the rows to train on and to evaluate on, or None where they have to be made first."""
-    if data.dataset is not None or any(map(are_files, data.places.values())):
+    if data.dataset is not None:
+        return None
+    if any(map(are_files, data.places.values())):
+        _check_files(data)
         return None
     return _divided(data, *(open_rows(place[0], key, data) for key, place in data.places.items()))
 
@@ -77,7 +80,7 @@ def make_tables(data: DataConfig, folder: Path, *, progress: bool) -> tuple[Tabl
             continue
         if key == "data.train":
             recipe = str(store)
-            options = _ingest_options(data, places)
+            options = {OF_FILES[k]: value for k, value in data.chosen().items() if k in OF_FILES}
         else:
             options = {"recipe": recipe, "shuffle": False}
         _ingest_once(places, store, options, progress)
@@ -151,15 +154,18 @@ def _divided(
 # ------------------------------------------------------------------------------- files
 
 
-def _ingest_options(data: DataConfig, places: Sequence[str]) -> dict[str, Any]:
+def _check_files(data: DataConfig) -> None:
+    """Raise what is wrong with files as far as their first rows tell."""
+    train = data.places["data.train"]
+    if not are_files(train):
+        return
     unused = sorted(data.chosen().keys() & OF_ZARR)
     if unused:
         raise ConfigError(
-            f"data.{unused[0]} names an array of a Zarr group, and {places[0]} is none. Name "
+            f"data.{unused[0]} names an array of a Zarr group, and {train[0]} is none. Name "
             "columns by data.target and data.features."
         )
     first_targets(data)
-    return {OF_FILES[key]: value for key, value in data.chosen().items() if key in OF_FILES}
 
 
 def _ingest_once(

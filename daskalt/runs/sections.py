@@ -70,7 +70,9 @@ def section_of(kind: type, **known: Any) -> type[Section]:
 
 def closest(word: Any, known: list[str]) -> str | None:
     """Return the one of some names that a wrong one was most likely meant to be."""
-    return next(iter(difflib.get_close_matches(str(word), known, 1)), None)
+    lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(str(word).lower(), lower, 1)
+    return lower[close[0]] if close else None
 
 
 def _said(error: ValidationError, tree: Any, where: str) -> str:

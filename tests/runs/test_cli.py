@@ -543,7 +543,7 @@ WRONG = [
     (["--parameters.solver", "{class_path: os.system}"], "Unknown key parameters.solver.class"),
     (["--parameters.solver.dampng", "1"], "Did you mean parameters.solver.damping?"),
     (["--parameters.solver.damping", "x"], "parameters.solver.damping must be a valid number"),
-    (["--parameters.solver.mu", "[1, x]"], "parameters.solver.mu.1 must be a valid number; got 'x'"),
+    (["--parameters.solver.mu", "[1, x]"], "parameters.solver.mu.1 must be a valid number"),
     (["--parameters.solver.mu", "x"], "mu must be a valid number or a valid tuple; got 'x'"),
     (["--parameters.solver.damping", "0"], "damping of StochasticAltMin must be a number above 0"),
     (["--data.dataset", "iris"], "data.dataset must be 'digits', 'breast_cancer'"),
