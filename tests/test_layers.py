@@ -32,9 +32,10 @@ ORDER = """
     scoring ruin preparing keeping monitor listeners plan fitting rehearsal peaks planning
     export predicting fitted prepared perceptron estimators
     histograms assessment displays
-    folders model runs.output runs.examples runs.config runs.rows runs.clusters runs.folder
-    runs.journal runs.report runs.advice runs.charts runs.page
-    runs.running runs.commands runs.cli runs
+    folders model runs.output runs.examples runs.document runs.sections runs.origins
+    runs.heads runs.rows runs.choice runs.parts runs.config runs.clusters runs.folder
+    runs.journal runs.report runs.advice runs.charts runs.page runs.running
+    runs.options runs.commands runs.cli runs
 """
 PLACE = {f"daskalt.{name}": place for place, name in enumerate(ORDER.split())}
 

@@ -81,12 +81,12 @@ class RunFolder:
             )
         if not (overwrite or resume):
             self._refuse_unfinished(status)
-        for name in ("train", "test"):
-            place = getattr(self._config.data, name)
-            if place and "://" not in place and Path(place).resolve().is_relative_to(self.place):
-                raise InputError(
-                    f"data.{name} lies in the run folder {self._shown}. Name another output."
-                )
+        for key, places in self._config.data.places.items():
+            for place in places:
+                if "://" not in place and Path(place).resolve().is_relative_to(self.place):
+                    raise InputError(
+                        f"{key} lies in the run folder {self._shown}. Name another output."
+                    )
 
     def _refuse_unfinished(self, status: str | None) -> None:
         self.checkpoints.refuse_unfinished()
