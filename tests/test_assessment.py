@@ -8,6 +8,7 @@ from sklearn import metrics
 
 from daskalt import MLPClassifier, MLPRegressor
 from daskalt.assessment import confusion_matrix, residual_histogram
+from daskalt.data.sources import as_table
 from daskalt.errors import InputError
 from daskalt.histograms import histogram_of, merge
 
@@ -40,8 +41,9 @@ def test_a_confusion_matrix_is_scikit_learns(rows, store, labels, weighted, monk
     expected = metrics.confusion_matrix(y, model.predict(X), sample_weight=weight)
     assert expected.trace() < expected.sum()
     here = confusion_matrix(model, X, y, weight)
-    there = confusion_matrix(model, store(X, y, weight=weight))
-    for matrix in (here, there):
+    place = store(X, y, weight=weight)
+    there = confusion_matrix(model, place)
+    for matrix in (here, there, confusion_matrix(model, as_table(place, None, None))):
         np.testing.assert_array_equal(matrix, expected)
     assert weighted or here.dtype == expected.dtype
 

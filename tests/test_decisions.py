@@ -4,6 +4,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from scipy.special import expit, softmax
+from sklearn import neural_network
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.metrics import get_scorer, roc_auc_score
 
@@ -91,6 +92,18 @@ def test_classifiers_are_calibrated(rows, kind):
     shares = CalibratedClassifierCV(model, cv=3).fit(X, y).predict_proba(X)
     np.testing.assert_allclose(shares.sum(axis=1), 1)
     assert np.mean(np.unique(y)[shares.argmax(axis=1)] == y) > 0.55
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_nothing_of_scikit_learns_is_missing(rows, kind):
+    X, y = rows[0], rows[1]["three"]
+    theirs = getattr(neural_network, kind.__name__)(hidden_layer_sizes=(8,), tol=1.0).fit(X, y)
+    ours = kind((8,), max_iter=2, random_state=0).fit(X, y)
+    assert theirs.get_params().keys() <= ours.get_params().keys()
+    for owner in (ours, ours.to_sklearn()):
+        assert {name for name in vars(theirs) if name[0] != "_"} - {"t_"} <= vars(owner).keys()
+    methods = {name for name in dir(theirs) if name[0] != "_"} - {"t_"}
+    assert methods <= set(dir(ours))
 
 
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
