@@ -150,12 +150,15 @@ def test_order_and_choice_of_features_are_the_users(places):
     assert_same_model(one, classifier().fit(X[:, [1]], Y))
 
 
-def test_variables_of_several_columns_stand_beside_others():
+def test_variables_of_several_columns_stand_beside_others(places):
     both = matrix().assign(height=("time", W))
     model = classifier().fit(both, X=["height", "features"], y="label")
     assert_same_model(model, classifier().fit(np.column_stack([W, X]), Y))
     expected = ["height", *(f"features_{name}" for name in NAMES)]
     assert model.feature_names_in_.tolist() == expected
+    stored = classifier().fit(places["square.zarr"], X=["w", "features"], y="label")
+    assert_same_model(stored, model)
+    assert stored.feature_names_in_.tolist() == ["w", "features_0", "features_1", "features_2"]
 
 
 def test_coordinates_are_features_only_when_named(places):
@@ -164,6 +167,22 @@ def test_coordinates_are_features_only_when_named(places):
     assert_same_model(model, classifier().fit(np.column_stack([X, np.arange(ROWS)]), Y))
     named = classifier().fit(places["xarray3.zarr"], X=[*NAMES, "place"], y="label")
     assert_same_model(named, model)
+
+
+def test_what_a_group_says_are_coordinates_are_no_features(tmp_path):
+    group = zarr.create_group(str(tmp_path / "rows.zarr"))
+    group.create_array("a", data=X[:, 0], dimension_names=["t"]).attrs["coordinates"] = "lat lon"
+    group.create_array("t", data=np.arange(ROWS), dimension_names=["t"]).attrs["bounds"] = "edges"
+    group.create_array("y", data=Y)
+    for name in ("lat", "lon", "edges"):
+        group.create_array(name, data=W, dimension_names=["t"])
+    group.create_array("height", data=W)
+    group.attrs["coordinates"] = "height"
+    model = classifier().fit(str(tmp_path / "rows.zarr"))
+    assert model.members_ == {"X": ["a"], "y": "y"}
+    assert_same_model(model, classifier().fit(X[:, [0]], Y))
+    model = classifier().fit(str(tmp_path / "rows.zarr"), X=["a", "height", "t"])
+    assert_same_model(model, classifier().fit(np.column_stack([X[:, 0], W, np.arange(ROWS)]), Y))
 
 
 def test_every_method_takes_names(places):
@@ -239,6 +258,13 @@ def test_metadata_are_routed_to_methods_that_take_names():
     assert_same_model(search.best_estimator_, classifier().fit(X, Y, W))
     pipe = make_pipeline(FunctionTransformer(), classifier())
     assert_same_model(pipe.fit(X, Y)[-1], classifier().fit(X=X, y=Y))
+
+
+def test_names_go_with_arrays_from_elsewhere(places):
+    expected = classifier().fit(X, Y, W)
+    for rows in (places["flat.zarr"], dataset(), opened(places["xarray3.zarr"])):
+        for target in (Y, matrix()["label"], da.from_array(Y), f"{places['square.zarr']}/label"):
+            assert_same_model(classifier().fit(rows, target, W, X=NAMES), expected)
 
 
 def test_text_is_a_name_before_it_is_a_path(places, monkeypatch):
@@ -421,16 +447,27 @@ REFUSED = {
         r"y: the xarray Dataset has no variable called 'labels'.*Did you mean 'label'",
     ),
     "no target": (fitting(dataset, y=None), r"requires y to be passed.*y=\"label\""),
-    "a feature twice": (fitting(dataset, X=["dew", "dew"]), "names an array twice"),
+    "a feature twice": (fitting(dataset, X=["dew", "dew"]), "name 'dew' twice"),
+    "a feature as target": (fitting(dataset, X=["dew", "label"]), "name 'label' twice"),
     "features of two kinds": (fitting(dataset, X=3), "must be the name of an array"),
     "names in an array": (lambda: classifier().fit(X, X="dew", y=Y), "type ndarray.*Give X once"),
     "a scalar": (with_variable((), 3.0), r"'odd' .* is a single value.*X=\['dew', 'rain'"),
     "text": (with_variable("time", np.full(ROWS, "a")), "'odd' .* is no number but of dtype <U1"),
     "dates": (with_variable("time", TIMES), "'odd' .* is no number but of dtype datetime64"),
     "another dimension": (with_variable("lat", np.ones(ROWS)), "'odd' .* lies along 'lat'"),
+    "another dimension first by name": (
+        lambda: dataset().assign(a=("lat", np.ones(4))),
+        r"'a' .* lies along 'lat', the others along 'time'.*X=\['dew', 'rain'",
+    ),
     "maps": (
         with_variable(("time", "lat", "lon"), np.ones((ROWS, 2, 2))),
         r'\.stack\(feature=\("lat", "lon"\)\)',
+    ),
+    "maps alone": (
+        lambda: classifier().fit(
+            dataset().assign(m=(("time", "a", "b"), np.ones((ROWS, 2, 2)))), X="m", y="label"
+        ),
+        r"'m' .* has 3 dimensions",
     ),
     "rows last": (
         with_variable(("lat", "time"), np.ones((2, ROWS))),
@@ -470,8 +507,9 @@ REFUSED = {
     ),
     "a Dataset as target": (lambda: classifier().fit(X, dataset()), "y is an xarray Dataset"),
 }
-for key in ("a scalar", "text", "dates", "another dimension", "maps", "rows last"):
-    REFUSED[key] = (fitting(REFUSED[key][0]), REFUSED[key][1])
+for key, (made, words) in list(REFUSED.items()):
+    if key in ("a scalar", "text", "dates", "maps", "rows last") or key.startswith("another"):
+        REFUSED[key] = (fitting(made), words)
 
 
 @pytest.mark.parametrize(("use", "message"), REFUSED.values(), ids=REFUSED)
@@ -490,6 +528,15 @@ def test_predictions_refuse_what_fits_do():
     ):
         with pytest.raises(InputError, match=message):
             model.predict(rows)
+
+
+def test_maps_in_zarr_are_refused(tmp_path):
+    group = zarr.create_group(str(tmp_path / "maps.zarr"))
+    group.create_array("maps", data=np.ones((ROWS, 2, 2)))
+    group.create_array("y", data=Y)
+    for names in ({}, {"X": "maps"}):
+        with pytest.raises(InputError, match=r"'maps' .* has 3 dimensions.*xarray.*\.stack"):
+            classifier().fit(str(tmp_path / "maps.zarr"), **names)
 
 
 def test_stores_without_the_names_of_the_fit_say_what_they_have(places):

@@ -1,5 +1,6 @@
 """Which arrays of a container are X, y and weights: as named, as in the fit, or as is usual."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
@@ -91,17 +92,33 @@ def choose(
         sample_weight = names.usual("sample_weight")
     if y is None:
         y = names.usual("y")
-    members: dict[str, Any] = {}
-    for role, given in (("y", y), ("sample_weight", sample_weight)):
-        if names.are_names(given):
-            members[role] = given if isinstance(given, str) else list(given)
-        elif isinstance(given, str) and _is_word(given):
-            raise box.lacks(role, [given])
-    members = {"X": names.features(wanted, columns, members), **members}
-    arrays = {role: box.pick(role, named) for role, named in members.items()}
-    return Chosen(
-        arrays["X"], arrays.get("y", y), arrays.get("sample_weight", sample_weight), members
+    members = {
+        role: named
+        for role, given in (("y", y), ("sample_weight", sample_weight))
+        if (named := names.named(role, given)) is not None
+    }
+    features = names.features(wanted, columns, members)
+    arrays = {"y": y, "sample_weight": sample_weight}
+    arrays |= {role: box.pick(role, named) for role, named in members.items()}
+    like = arrays["y"] if "y" in members else None
+    members = {"X": features, **members}
+    _refuse_twice(members)
+    return Chosen(box.pick("X", features, like), arrays["y"], arrays["sample_weight"], members)
+
+
+def _refuse_twice(members: dict[str, Any]) -> None:
+    """Raise InputError where an array is in more than one place, or in one more than once."""
+    listed = Counter(
+        name
+        for names in members.values()
+        for name in ([names] if isinstance(names, str) else names)
     )
+    twice = sorted(name for name, count in listed.items() if count > 1)
+    if twice:
+        raise InputError(
+            f"X, y and sample_weight name {', '.join(map(repr, twice))} twice: {members}. Name "
+            "each array once."
+        )
 
 
 def choose_features(
@@ -145,6 +162,14 @@ class _Names:
             return self.box.has(given)
         listed = isinstance(given, list | tuple) and len(given) > 0
         return listed and all(isinstance(name, str) and self.box.has(name) for name in given)
+
+    def named(self, role: str, given: Any) -> str | list[str] | None:
+        """What is given for targets or weights, if that is names; None if it is arrays."""
+        if self.are_names(given):
+            return given if isinstance(given, str) else list(given)
+        if isinstance(given, str) and _is_word(given):
+            raise self.box.lacks(role, [given])
+        return None
 
     def usual(self, role: str) -> Any:
         """The names that targets or weights had in the fit, or else have; None without such."""
@@ -190,8 +215,6 @@ class _Names:
         wrong = [name for name in listed if not (isinstance(name, str) and self.box.has(name))]
         if wrong:
             raise self.box.lacks("X", wrong, fit)
-        if len(set(listed)) < len(listed):
-            raise InputError(f"X names an array twice: {listed}. Name each once.")
         return wanted if isinstance(wanted, str) else [str(name) for name in listed]
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from daskalt.data.readers import KEPT_BYTES, SlicedSource, Source, ZarrSource
-from daskalt.data.rows import contiguous, native
+from daskalt.data.readers import KEPT_BYTES, SlicedSource, Source, ZarrSource, decoded
+from daskalt.data.rows import native
 
 __all__ = ["ColumnsSource", "beside", "lazy_beside"]
 
@@ -33,7 +33,7 @@ class ColumnsSource(Source):
         self.dtype = native(np.result_type(*(source.dtype for source in sources)))
         longest = max(sources, key=lambda source: source.chunk_rows or 0)
         self.chunk_rows, self.offset = longest.chunk_rows, longest.offset
-        self._token = uuid.uuid4().hex
+        self._own = uuid.uuid4().hex
 
     @property
     def in_memory(self) -> bool:
@@ -41,33 +41,44 @@ class ColumnsSource(Source):
 
     @property
     def kept(self) -> bool:
-        few = self.nbytes <= KEPT_BYTES
-        return few and all(source.in_memory or source.kept for source in self.sources)
+        return self.nbytes <= KEPT_BYTES and not self.in_memory
+
+    @property
+    def _token(self) -> str:
+        # Another when a part has learnt of its chunks anew, and nothing decoded may be used again.
+        parts = (_part(source, 0, 0)[0] for source in self.sources)
+        return f"{self._own} {hash(tuple(getattr(part, '_token', None) for part in parts))}"
 
     def read(self, start: int, stop: int) -> np.ndarray:
+        return decoded(self).read(start, stop) if self.kept else self.decode(start, stop)
+
+    def read_rows(self, rows: np.ndarray) -> np.ndarray:
+        return decoded(self).read_rows(rows) if self.kept else super().read_rows(rows)
+
+    def decode(self, start: int, stop: int) -> np.ndarray:
+        """Rows ``start`` to ``stop`` from the sources."""
         rows = np.empty((stop - start, self.shape[1]), self.dtype)
         first = 0
         for source in self.sources:
-            part = _flat(self._read(source, start, stop))
+            part = _flat(_decode(source, start, stop))
             rows[:, first : first + part.shape[1]] = part
             first += part.shape[1]
         return rows
 
-    def _read(self, source: Source, start: int, stop: int) -> np.ndarray:
-        if self.kept:
-            return source.read(start, stop)
-        # Each may be small enough to stay decoded, and all of them together not.
-        while isinstance(source, SlicedSource):
-            start, stop = source.start + start, source.start + stop
-            source = source.source
-        read = source.decode if isinstance(source, ZarrSource) else source.read
-        return read(start, stop)
 
-    def read_rows(self, rows: np.ndarray) -> np.ndarray:
-        if not (self.kept or self.in_memory):
-            return super().read_rows(rows)
-        parts = (_flat(source.read_rows(rows)) for source in self.sources)
-        return contiguous(beside(*parts), self.dtype)
+def _decode(source: Source, start: int, stop: int) -> np.ndarray:
+    """Rows of a part, which does not stay decoded by itself."""
+    source, start, stop = _part(source, start, stop)
+    read = source.decode if isinstance(source, ZarrSource) else source.read
+    return read(start, stop)
+
+
+def _part(source: Source, start: int, stop: int) -> tuple[Source, int, int]:
+    """The source that rows are a range of, and where they are in it."""
+    while isinstance(source, SlicedSource):
+        start, stop = source.start + start, source.start + stop
+        source = source.source
+    return source, start, stop
 
 
 def _flat(rows: np.ndarray) -> np.ndarray:

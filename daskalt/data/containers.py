@@ -4,6 +4,7 @@ import base64
 import difflib
 import struct
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,22 +101,26 @@ class Container(ABC):
             f"meant by {role}=."
         )
 
-    def pick(self, role: str, names: str | list[str]) -> Any:
-        """The array of a name, or several as columns."""
+    def pick(self, role: str, names: str | list[str], like: Any = None) -> Any:
+        """The array of a name, or several as columns; their rows are those of ``like``."""
         if isinstance(names, str):
             array = self.get(names)
-            if role != "X" or array.ndim != 1:
+            if role != "X" or array.ndim == 2:
                 return array
             names = [names]
         parts = {name: self.get(name) for name in names}
-        self._check(role, parts)
+        self._check(role, parts, like)
         return Columns(parts)
 
-    def _check(self, role: str, parts: dict[str, Any]) -> None:
+    def _check(self, role: str, parts: dict[str, Any], like: Any) -> None:
         """Raise InputError unless the arrays are columns of the same rows."""
         good = [name for name, part in parts.items() if part.ndim in (1, 2) and _is_number(part)]
-        first = parts[good[0]] if good else None
-        rows = None if first is None else self._rows(first)
+        like = like.first if isinstance(like, Columns) else like
+        if like is not None:
+            rows = self._rows(like) if like.ndim else None
+        else:
+            common = Counter(self._rows(parts[name]) for name in good).most_common(1)
+            rows = common[0][0] if common else None
         for name, part in parts.items():
             problem = self._problem(part, rows)
             if problem:
@@ -125,11 +130,12 @@ class Container(ABC):
                     f"{role}: the {self.thing} {name!r} of {self.place} {problem}; or {cure}."
                 )
 
-    def _rows(self, part: Any) -> tuple:
+    def _rows(self, part: Any) -> tuple[int, str | None]:
+        """Number of rows, and the dimension that they are along if it has a name."""
         dims = self.dims(part)
         return part.shape[0], None if dims is None else dims[0]
 
-    def _problem(self, part: Any, rows: tuple | None) -> str:
+    def _problem(self, part: Any, rows: tuple[int, str | None] | None) -> str:
         """What is wrong with a column, and its cure; "" if nothing is."""
         if part.ndim == 0:
             return "is a single value with no rows. Leave it out"
@@ -142,17 +148,17 @@ class Container(ABC):
                 f"has {part.ndim} dimensions{f', {dims}' if dims else ''}, and rows have one. With "
                 f"xarray lay the others side by side: .stack(feature=({others}))"
             )
-        if rows is not None and self._rows(part) != rows:
-            return self._off(part, dims, rows)
-        return ""
+        return "" if rows is None else self._off(part, dims, *rows)
 
-    def _off(self, part: Any, dims: tuple[str, ...] | None, rows: tuple) -> str:
-        count, along = rows
+    def _off(self, part: Any, dims: tuple[str, ...] | None, count: int, along: str | None) -> str:
+        """How the rows of a column are other ones than those there must be; "" if not."""
         if dims is not None and along is not None and dims[0] != along:
             if along in dims:
                 return f'has its rows last, {dims}: call .transpose("{along}", ...)'
             return f"lies along {dims[0]!r}, the others along {along!r}. Leave it out"
-        return f"has {part.shape[0]} rows, the others {count}. Leave it out"
+        if part.shape[0] != count:
+            return f"has {part.shape[0]} rows, the others {count}. Leave it out"
+        return ""
 
 
 def _is_number(array: Any) -> bool:
@@ -198,14 +204,23 @@ class GroupContainer(Container):
             self._found[name] = array if isinstance(array, zarr.Array) else None
         return self._found[name]
 
-    def pick(self, role: str, names: str | list[str]) -> Any:
+    def pick(self, role: str, names: str | list[str], like: Any = None) -> Any:
         for name in [names] if isinstance(names, str) else names:
             refuse_packed(self.get(name), f"{role}: the array {name!r} of {self.place}")
-        return super().pick(role, names)
+        return super().pick(role, names, like)
 
     @cached_property
     def names(self) -> list[str]:  # type: ignore[override]
-        return sorted(self.group.array_keys())
+        what = f"listing the arrays of {self.place}"
+        try:
+            return sorted(patiently(what, lambda: list(self.group.array_keys())))
+        except DaskaltError:
+            raise
+        except Exception as error:
+            raise StorageError(
+                f"{what} failed ({type(error).__name__}: {error}). Name arrays that it has by X=, "
+                "y= and sample_weight=."
+            ) from error
 
     @cached_property
     def variables(self) -> list[str]:  # type: ignore[override]

@@ -27,7 +27,6 @@ from daskalt.data.labelled import (
     check_dimensions,
     feature_names,
     is_data_array,
-    is_dataset,
     is_lazy,
     transposition,
     values_of,
@@ -193,11 +192,11 @@ def _prepare(value: Any, name: str) -> Source | da.Array:
         check_array(value, name)
         return ZarrSource(value, name=name)
     columns = _columns(value)
-    if is_dataset(value):
-        raise InputError(f"{name} is an xarray Dataset. Give one of its variables.")
     if is_data_array(value):
         check_dimensions(value, name)
         value = values_of(value, name)
+    elif type(value).__module__.startswith("xarray."):
+        raise InputError(f"{name} is an xarray {type(value).__name__}. Give a DataArray of it.")
     refuse_sparse(value, name)
     if is_dask_frame(value):
         value = _frame_to_dask(value, name)

@@ -74,6 +74,18 @@ def test_columns_travel(few):
     assert source.columns == list("abcd")
 
 
+def test_what_was_decoded_is_not_used_for_rows_that_were_written_since(tmp_path):
+    group = zarr.create_group(str(tmp_path / "rows.zarr"))
+    written = [group.create_array(name, data=np.zeros(20), chunks=(8,)) for name in "ab"]
+    sources = [ZarrSource(str(tmp_path / "rows.zarr"), name) for name in "ab"]
+    source = ColumnsSource([sources[0], SlicedSource(sources[1], 0, 20)])
+    assert not source.read(0, 20).any()
+    for array, stored, expected in zip(written, sources, (20, 40), strict=True):
+        array[:] = 1
+        stored.learn(0, 20)
+        assert source.read(0, 20).sum() == expected
+
+
 def test_no_column_is_held_whole(monkeypatch):
     monkeypatch.setattr(module, "KEPT_BYTES", 0)
     sources = stored((8, 16, 4))

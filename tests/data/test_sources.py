@@ -131,8 +131,9 @@ def test_xarray_in_memory_on_dask_and_lazy(tmp_path):
         assert isinstance(source, ZarrSource)
         np.testing.assert_array_equal(everything(source), ROWS)
     np.testing.assert_array_equal(everything(as_source(data.to_dataset(), "X")), ROWS)
-    with pytest.raises(InputError, match="y is an xarray Dataset"):
-        as_source(data.to_dataset(), "y")
+    for value in (data.to_dataset(), data.variable):
+        with pytest.raises(InputError, match=r"y is an xarray .*Give a DataArray"):
+            as_source(value, "y")
 
 
 # ----------------------------------------------------------------------------- staged
