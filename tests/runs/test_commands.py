@@ -1,7 +1,10 @@
 """`daskalt fit` on data without a configuration: what it is understood as, and what comes of it."""
 
 import json
+import os
 import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -286,3 +289,13 @@ def test_wrong_first_words_are_one_line_with_the_cure(here, frame, capsys, words
 def test_words_that_are_no_options_are_guessed(key, guess):
     with pytest.raises(ConfigError, match=rf"Unknown option --\w+\. Did you mean {guess}\?"):
         configured(["x.zarr", f"--{key}", "5"], {})
+
+
+def test_the_shell_can_complete():
+    asked_for = {"_DASKALT_COMPLETE": "complete_bash", "COMP_WORDS": "daskalt fit --hi"}
+    run = subprocess.run(
+        [sys.executable, "-c", "from daskalt.runs import cli; cli.main()"],
+        env=os.environ | asked_for | {"COMP_CWORD": "2"},
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert run.stdout.split() == ["--hidden"]
