@@ -1,0 +1,1 @@
+"""Configured runs and the command: what they read, do and leave."""

@@ -1,0 +1,113 @@
+"""The cluster that a run trains on: workers of its own, a scheduler that is there, or none."""
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster
+
+from daskalt.errors import ConfigError
+from daskalt.runs.config import RunConfig
+from daskalt.signals import held, sheltered, stopping
+
+__all__ = ["cluster_of", "local_workers"]
+
+LOOPBACK = "127.0.0.1"
+
+
+@contextmanager
+def local_workers(count: int) -> Iterator[Client]:
+    """Yield a client of worker processes on this machine, of a thread each, started again if lost.
+
+    Nothing of it can be reached from other machines.
+    """
+    # In some CPython 3.11 the profiler of a worker can lock it up for good: garbage collected while
+    # it lists the threads' frames waits for a lock that it holds itself.
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set({"distributed.worker.profile.enabled": False}))
+        with held(), sheltered():  # half a cluster could not be ended
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=count,
+                    threads_per_worker=1,
+                    preload="daskalt.shelter",
+                    # None would be port 8787 of every interface, and the port of another run.
+                    dashboard_address=f"{LOOPBACK}:0",
+                    worker_dashboard_address=f"{LOOPBACK}:0",
+                )
+            )
+            client = stack.enter_context(Client(cluster))
+            stack.enter_context(_killed_at_once(cluster))
+        yield client
+
+
+@contextmanager
+def _killed_at_once(cluster: LocalCluster) -> Iterator[None]:
+    """Have workers end at once where a signal ends the program; closing them is not cut short."""
+    try:
+        with _left_quietly():
+            yield
+    except KeyboardInterrupt:
+        with held(drop=True):
+            _kill_workers(cluster)
+        raise
+
+
+def _kill_workers(cluster: LocalCluster) -> None:
+    """End workers whatever they are doing, which nobody waits for any more."""
+    for nanny in cluster.workers.values():
+        nanny.close_gracefully()  # or it would start another
+        with suppress(ProcessLookupError, TypeError):  # gone, or not there yet
+            os.kill(nanny.pid, signal.SIGKILL)
+
+
+@contextmanager
+def cluster_of(config: RunConfig) -> Iterator[None]:
+    """Train on the scheduler or the workers that the configuration asks for, else on threads."""
+    if config.workers is not None:
+        cluster: Any = local_workers(config.workers)
+    elif config.scheduler is not None:
+        cluster = _client(config.scheduler)
+    else:
+        cluster = nullcontext()
+    with cluster:
+        yield
+
+
+@contextmanager
+def _client(scheduler: str) -> Iterator[None]:
+    """Train on a scheduler that is there already."""
+    try:
+        with _left_quietly():
+            client = Client(scheduler, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"No Dask scheduler answers at scheduler={scheduler!r} ({error}). "
+            "Check the address, or use --workers N to start one here."
+        ) from error
+    with client, _left_quietly():
+        yield
+
+
+@contextmanager
+def _left_quietly() -> Iterator[None]:
+    """Keep what a cluster says of being left in the midst of work off the terminal."""
+    of_loops = logging.getLogger("asyncio")
+    of_loops.addFilter(_is_news)
+    try:
+        yield
+    except KeyboardInterrupt:
+        for logger in (of_loops, logging.getLogger("distributed")):  # to the end of the process
+            logger.setLevel(logging.CRITICAL + 1)
+        raise
+    finally:
+        of_loops.removeFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a message is not of tasks that a signal has cut short."""
+    return not stopping()
