@@ -30,8 +30,8 @@ ORDER = """
     solvers.tasks solvers.pass_graph solvers.loop solvers
     scoring ruin preparing keeping monitor fitting rehearsal peaks plan planning
     export predicting fitted prepared perceptron estimators
-    folders model runs.output runs.examples runs.config runs.report runs.rows runs.clusters
-    runs.running runs.commands runs.cli runs
+    folders model runs.examples runs.config runs.report runs.rows runs.inputs runs.output
+    runs.clusters runs.running runs.commands runs.cli runs
 """
 PLACE = {f"daskalt.{name}": place for place, name in enumerate(ORDER.split())}
 

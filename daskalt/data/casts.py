@@ -16,6 +16,7 @@ __all__ = [
     "kind_of_type",
     "numpy_type_of",
     "texts_of",
+    "without_marks",
 ]
 
 # What stands for a missing value in CSV, as in pandas.
@@ -144,12 +145,18 @@ def _as_is(column: Any) -> Any:
     return column
 
 
-def _trimmed(column: Any) -> Any:
-    """Text without spaces around it and without a plus sign; marks of missing values missing."""
+def without_marks(column: Any) -> Any:
+    """Text in which marks of missing values are missing."""
     import pyarrow
     import pyarrow.compute as compute
 
-    column = compute.utf8_trim_whitespace(column)
-    column = compute.replace_substring_regex(column, r"^\+([0-9.])", r"\1")
     missing = compute.is_in(column, pyarrow.array(MISSING_MARKS))
     return compute.if_else(missing, None, column)
+
+
+def _trimmed(column: Any) -> Any:
+    """Text without spaces around it and without a plus sign; marks of missing values missing."""
+    import pyarrow.compute as compute
+
+    column = compute.utf8_trim_whitespace(column)
+    return without_marks(compute.replace_substring_regex(column, r"^\+([0-9.])", r"\1"))

@@ -34,6 +34,7 @@ class Encoder:
         self.missing = missing or recipe.missing
         self.unknown = unknown or recipe.unknown
         self.width = len(recipe.encoded)
+        self.fills = {c.name: c.fill is not None or c.kind == "category" for c in recipe.columns}
         self.categories = {
             column.name: pyarrow.array(column.categories, pyarrow.string())
             for column in recipe.columns
@@ -50,10 +51,12 @@ class Encoder:
             by, missing values are such.
         """
         X, holes = self._encode(batch, dtype)
-        if self.missing != "median" and holes:
-            name, where = holes[0]
-            cure = "Fill the medians of the training data in by missing='median'"
-            raise no_value(name, int(where.argmax()), batch, cure)
+        for name, where in holes:
+            known = self.fills[name]
+            if self.missing != "median" or not known:
+                cure = "Fill the median of the training data in by missing='median'"
+                cure = cure if known else "Repair the file: no median of it is known"
+                raise no_value(name, int(where.argmax()), batch, cure)
         return X
 
     def block(self, batch: Batch, layout: Layout) -> Block:
@@ -151,7 +154,7 @@ def _fill_numbers(out: np.ndarray, values: Any, column: Column, batch: Batch) ->
     if not (missing | np.isfinite(found)).all():
         row = int(np.isinf(found).argmax())
         raise InputError(not_finite(column.name, found[row], row, batch))
-    out[missing] = column.fill
+    out[missing] = np.nan if column.fill is None else column.fill
     return missing
 
 

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from fsspec.implementations.local import LocalFileSystem
 
-from daskalt.data.casts import MISSING_MARKS
+from daskalt.data.casts import MISSING_MARKS, without_marks
 from daskalt.data.store import filesystem_of
 from daskalt.errors import DaskaltError, InputError, StorageError
-from daskalt.wording import plural
 
 __all__ = ["Batch", "FrameFiles"]
 
@@ -71,14 +71,16 @@ class FrameFiles:
             _refuse_other_separators(file, names[0])
         return names
 
-    def batches(self, names: Sequence[str]) -> Iterator[Batch]:
-        """All rows in order, those columns of them."""
-        read = _read_csv if self.kind == "csv" else _read_parquet
+    def batches(self, names: Sequence[str], literal: Sequence[str] = ()) -> Iterator[Batch]:
+        """All rows in order, those columns of them.
+
+        In ``literal`` ones what stands for a missing value in CSV is left as it is.
+        """
+        read = partial(_read_csv, literal=literal) if self.kind == "csv" else _read_parquet
         for file in self.files:
             missing = sorted(set(names) - set(self.names(file)))
             if missing:
-                listed = plural(len(missing), "column")
-                raise InputError(f"{file} lacks {listed}: {missing}. Give files with all columns.")
+                raise InputError(f"{file} lacks columns {missing} that the first file has.")
             first = 0
             with _understood(file, self.kind):
                 for rows in read(file, list(names)):
@@ -100,16 +102,29 @@ def _refuse_other_separators(file: str, name: str) -> None:
 
 
 def _csv_names(file: str) -> list[str]:
-    with _stream(file) as stream, _reader(stream, None) as reader:
+    with _stream(file) as stream, _reader(stream) as reader:
         return list(reader.schema.names)
 
 
-def _read_csv(file: str, names: list[str]) -> Iterator[Any]:
-    with _stream(file) as stream, _reader(stream, names) as reader:
-        yield from reader
+def _read_csv(file: str, names: list[str], literal: Sequence[str]) -> Iterator[Any]:
+    with _stream(file) as stream, _reader(stream, names, marks=not literal) as reader:
+        for rows in reader:
+            yield _with_gaps(rows, literal) if literal else rows
 
 
-def _reader(stream: Any, names: list[str] | None) -> Any:
+def _with_gaps(rows: Any, literal: Sequence[str]) -> Any:
+    """Rows whose missing values are such, except in some columns."""
+    import pyarrow
+
+    names = rows.schema.names
+    columns = [
+        column if name in literal else without_marks(column)
+        for name, column in zip(names, rows.columns, strict=True)
+    ]
+    return pyarrow.RecordBatch.from_arrays(columns, names)
+
+
+def _reader(stream: Any, names: list[str] | None = None, *, marks: bool = True) -> Any:
     import pyarrow
     from pyarrow import csv
 
@@ -121,7 +136,7 @@ def _reader(stream: Any, names: list[str] | None) -> Any:
             # Types are told from all rows, never from the first block of them.
             default_column_type=pyarrow.string(),
             null_values=MISSING_MARKS,
-            strings_can_be_null=True,
+            strings_can_be_null=marks,
             include_columns=names,
         ),
     )

@@ -91,13 +91,19 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = _command(commands, "predict", "write the predictions of a fitted model")
     predict.add_argument("model", metavar="MODEL", help="run folder or saved model")
-    predict.add_argument("X", help="path or URL of a Zarr array, or of a group with an array X")
+    predict.add_argument(
+        "X",
+        help="CSV or Parquet files, a folder or (quoted) pattern of them; or path or URL of a Zarr "
+        "array, or of a group with an array X",
+    )
     predict.add_argument(
         "--output",
         metavar="PATH",
-        help="a .csv or .npy file, or a .zarr group (array y); by default lines on stdout",
+        help="a .csv, .parquet or .npy file, or a .zarr group; by default CSV on stdout",
     )
-    predict.add_argument("--proba", action="store_true", help="class probabilities, not labels")
+    predict.add_argument("--proba", action="store_true", help="with class probabilities")
+    predict.add_argument("--id", dest="ident", metavar="COLUMN", help="column to call the rows by")
+    _add_encoding(predict, ["median", "error"])
     predict.add_argument("--overwrite", action="store_true", help="replace what is at PATH")
     predict.add_argument(
         "--stored-order",
@@ -107,7 +113,11 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = _command(commands, "evaluate", "print loss and accuracy or R² as JSON")
     evaluate.add_argument("model", metavar="MODEL", help="run folder or saved model")
-    evaluate.add_argument("data", metavar="DATA", help="Zarr group with arrays X and y")
+    evaluate.add_argument(
+        "data", metavar="DATA", help="Zarr group with arrays X and y; or CSV or Parquet files"
+    )
+    evaluate.add_argument("--target", metavar="NAME", help="column of CSV or Parquet")
+    _add_encoding(evaluate, ["median", "drop", "error"])
 
     ingest = _command(commands, "ingest", "convert files to shuffled Zarr")
     ingest.add_argument(
@@ -124,7 +134,26 @@ def _parser() -> argparse.ArgumentParser:
             action="append",
             help=f"column or array of {words}; repeat it for several",
         )
+    ingest.add_argument(
+        "--exclude",
+        metavar="NAME",
+        action="append",
+        help="columns to leave out: names and patterns, with commas between",
+    )
     ingest.add_argument("--weight", metavar="NAME", help="column or array of the row weights")
+    ingest.add_argument("--id", dest="ident", metavar="COLUMN", help="column to call rows by later")
+    ingest.add_argument(
+        "--categorical",
+        choices=["auto", "error"],
+        help="text: a feature of zeros and ones for each (auto), or an error",
+    )
+    ingest.add_argument(
+        "--max-categories", type=int, metavar="N", help="most texts in a column (256)"
+    )
+    _add_encoding(ingest, ["median", "drop", "error"])
+    ingest.add_argument(
+        "--recipe", metavar="PATH", help="encode as this store, run or model: for rows to test on"
+    )
     ingest.add_argument("--dtype", metavar="TYPE", help="type of features from CSV or Parquet")
     ingest.add_argument(
         "--no-shuffle",
@@ -136,6 +165,19 @@ def _parser() -> argparse.ArgumentParser:
     ingest.add_argument("--chunk-rows", type=int, metavar="N", help="rows of a Zarr chunk")
     ingest.add_argument("--overwrite", action="store_true", help="replace DESTINATION")
     return parser
+
+
+def _add_encoding(parser: argparse.ArgumentParser, missing: list[str]) -> None:
+    parser.add_argument(
+        "--missing",
+        choices=missing,
+        help="missing values: the column's median, rows left out (drop), or an error",
+    )
+    parser.add_argument(
+        "--unknown",
+        choices=["own", "error"],
+        help="categories that training never met: one of their own, or an error",
+    )
 
 
 def _command(commands: Any, name: str, words: str) -> argparse.ArgumentParser:

@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from daskalt.runs.config import load_config, parameter_names, read_overrides
 from daskalt.data.ingest import ingest
 from daskalt.model import load
+from daskalt.runs.config import load_config, parameter_names, read_overrides
+from daskalt.runs.inputs import rows_with_targets
 from daskalt.runs.output import write_predictions
 from daskalt.runs.report import quality
-from daskalt.runs.rows import open_rows
 from daskalt.runs.running import plan_run, run
 from daskalt.wording import plural, spoken
 
@@ -53,6 +53,9 @@ def _predict(options: argparse.Namespace) -> None:
         options.X,
         options.output,
         proba=options.proba,
+        ident=options.ident,
+        missing=options.missing,
+        unknown=options.unknown,
         overwrite=options.overwrite,
         stored_order=options.stored_order,
     )
@@ -60,9 +63,10 @@ def _predict(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     model = _model(options.model)
-    table = open_rows(options.data, "DATA")
-    score = quality(model, model._score(table, None, None))
-    print(json.dumps({"rows": table.n_rows, **score}))
+    asked = {"target": options.target, "missing": options.missing, "unknown": options.unknown}
+    with rows_with_targets(model, options.data, **asked) as table:
+        score = quality(model, model._score(table, None, None))
+        print(json.dumps({"rows": table.n_rows, **score}))
 
 
 def _ingest(options: argparse.Namespace) -> None:
@@ -71,7 +75,14 @@ def _ingest(options: argparse.Namespace) -> None:
         options.destination,
         target=_one_or_several(options.target),
         features=_one_or_several(options.features),
+        exclude=options.exclude,
         weight=options.weight,
+        ident=options.ident,
+        categorical=options.categorical,
+        missing=options.missing,
+        unknown=options.unknown,
+        max_categories=options.max_categories,
+        recipe=options.recipe,
         dtype=options.dtype,
         shuffle=options.shuffle,
         seed=options.seed,
