@@ -9,9 +9,11 @@ from daskalt.errors import InputError
 __all__ = [
     "MISSING_MARKS",
     "booleans_of",
+    "categories_of",
     "first_that_is_no_number",
     "floats_of",
     "integers_of",
+    "is_encoded",
     "is_text",
     "kind_of_type",
     "numpy_type_of",
@@ -32,6 +34,13 @@ def is_text(dtype: Any) -> bool:
     import pyarrow.types as types
 
     return types.is_string(dtype) or types.is_large_string(dtype) or types.is_string_view(dtype)
+
+
+def is_encoded(dtype: Any) -> bool:
+    """Say whether an Arrow type keeps each different value once."""
+    import pyarrow
+
+    return pyarrow.types.is_dictionary(dtype)
 
 
 def kind_of_type(dtype: Any, name: str, file: str) -> str | None:
@@ -84,12 +93,21 @@ def floats_of(column: Any) -> Any:
 
 
 def integers_of(column: Any) -> Any:
-    """Integers as they are, text that `floats_of` takes as int64; None for anything else."""
+    """Integers as they are, text as int64; None where it is anything else."""
     import pyarrow
 
     if pyarrow.types.is_integer(column.type):
         return column
-    return _cast(column, pyarrow.int64()) if is_text(column.type) else None
+    if not is_text(column.type) or _has_an_x(column):
+        return None
+    return _cast(column, pyarrow.int64())
+
+
+def _has_an_x(column: Any) -> bool:
+    """Whether there may be hexadecimal numbers, which Arrow takes for integers."""
+    text = column.buffers()[-1]
+    text = b"" if text is None else text.to_pybytes()
+    return b"x" in text or b"X" in text
 
 
 def _cast(column: Any, dtype: Any) -> Any:
@@ -127,6 +145,17 @@ def texts_of(column: Any) -> Any:
     if pyarrow.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     return column.cast(pyarrow.string())
+
+
+def categories_of(column: Any) -> Any:
+    """A column of any type as text, each different one kept once, with a number for each row."""
+    import pyarrow
+
+    if pyarrow.types.is_dictionary(column.type):
+        if column.dictionary.type == pyarrow.string() and column.dictionary.null_count == 0:
+            return column
+        column = column.cast(column.type.value_type)
+    return column.cast(pyarrow.string()).dictionary_encode()
 
 
 def first_that_is_no_number(column: Any) -> int:

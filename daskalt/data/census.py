@@ -8,15 +8,17 @@ import numpy as np
 
 from daskalt.data.casts import (
     booleans_of,
+    categories_of,
     first_that_is_no_number,
     floats_of,
     integers_of,
+    is_encoded,
     is_text,
     kind_of_type,
     numpy_type_of,
     texts_of,
 )
-from daskalt.data.frames import Batch
+from daskalt.data.frames import Batch, Mistyped
 from daskalt.data.medians import RowSample
 from daskalt.data.recipe import Column, Recipe, Target
 from daskalt.data.roles import Roles
@@ -25,6 +27,7 @@ from daskalt.wording import plural
 
 __all__ = ["Census", "Rules", "Tally", "no_number", "no_value", "not_finite"]
 
+LARGEST_WHOLE = 2.0**53  # float64 tells all integers below apart
 FEW_CLASSES = 1000  # of a target whose classes are counted
 _TYPES = {"boolean": "bool", "integer": "int64", "float": "float64", "text": "text"}
 
@@ -87,23 +90,27 @@ class Tally:
         return self.dtype.name
 
     def read(self, column: Any, file: str) -> Any:
-        """The rows as float64 where the column is numbers so far, else None."""
-        if self.stored or not is_text(column.type):
+        """The rows as int64 or float64 where the column is numbers so far, else None."""
+        if self.stored and not (self.fixed and is_text(column.type)):
             return self._read_stored(column, file)
         if column.null_count == len(column):
             return None if self.kind == "text" else floats_of(column)
-        if self.kind == "text":
+        if self.kind == "text" or is_encoded(column.type):
+            self.kind = "text"
             return None
-        for kinds, kind, cast in _READINGS:
-            numbers = cast(column) if self.kind in kinds else None
-            if numbers is not None:
-                self.read_as_numbers = True
-                if numbers.null_count < len(numbers):
-                    broken = kind == "integer" and integers_of(column) is None
-                    self.kind = "float" if broken else kind
-                return numbers
-        self.kind = "text"
-        return None
+        numbers = floats_of(column) if self.kind != "boolean" else None
+        kind = "float"
+        if numbers is None and self.kind in (None, "boolean"):
+            numbers, kind = _booleans_as_floats(column), "boolean"
+        if numbers is None:
+            self.kind = "text"
+            return None
+        self.read_as_numbers = True
+        if numbers.null_count < len(numbers):
+            if kind == "float" and self.kind != "float":
+                numbers, kind = _whole(column, numbers)
+            self.kind = kind
+        return numbers
 
     def _read_stored(self, column: Any, file: str) -> Any:
         kind = kind_of_type(column.type, self.name, file)
@@ -117,6 +124,15 @@ class Tally:
             self.kind = _WIDER[max(_WIDER.index(kind), _WIDER.index(self.kind or kind))]
         return floats_of(column)
 
+    @property
+    def parsed_type(self) -> Any:
+        """The Arrow type that CSV may be read as, going by what is known."""
+        import pyarrow
+
+        if self.kind == "text":
+            return pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+        return pyarrow.float64() if self.kind in ("integer", "float") else pyarrow.string()
+
 
 _WIDER = ["boolean", "integer", "float", "text"]
 
@@ -126,11 +142,18 @@ def _booleans_as_floats(column: Any) -> Any:
     return None if found is None else floats_of(found)
 
 
-_READINGS = (
-    ((None, "integer"), "integer", floats_of),
-    (("float",), "float", floats_of),
-    ((None, "boolean"), "boolean", _booleans_as_floats),
-)
+def _whole(column: Any, numbers: Any) -> tuple[Any, str]:
+    """Numbers and their kind: integers if all are whole, exact where float64 is not."""
+    import pyarrow.compute as compute
+
+    if not compute.all(compute.equal(compute.trunc(numbers), numbers)).as_py():
+        return numbers, "float"
+    if (compute.max(compute.abs(numbers)).as_py() or 0) < LARGEST_WHOLE:
+        return numbers, "integer"
+    if not is_text(column.type):
+        raise Mistyped("integers that float64 cannot tell apart")
+    exact = integers_of(column)
+    return (numbers, "float") if exact is None else (exact, "integer")
 
 
 class Census:
@@ -170,7 +193,7 @@ class Census:
                 name,
                 "text" if name in text else None,
                 fixed=name in fixed,
-                stored=stored and name not in fixed,
+                stored=stored,
             )
             for name in roles.read
         ]
@@ -186,8 +209,14 @@ class Census:
         """Columns of text of which some rows were read as numbers: all must be read again."""
         return [tally.name for tally in self.tallies if tally.late and not tally.fixed]
 
-    def add(self, batch: Batch) -> None:
-        """Take in some rows.
+    def guess_types(self, batch: Batch) -> dict[str, Any]:
+        """Arrow types that the columns of CSV may be read as, going by some rows of text."""
+        for tally in self.tallies:
+            tally.read(batch.rows.column(tally.name), batch.file)
+        return {tally.name: tally.parsed_type for tally in self.tallies}
+
+    def add(self, batch: Batch) -> Batch:
+        """Take in some rows, and return them as they were read: numbers, and text encoded.
 
         Raises
         ------
@@ -195,34 +224,38 @@ class Census:
             When a value will not do, naming file, row and column.
         """
         if not len(batch.rows):
-            return
+            return batch
         values = np.full((len(batch.rows), len(self.tallies)), np.nan, order="F")
-        texts = {}
+        texts, read = {}, []
         for place, tally in enumerate(self.tallies):
             column = batch.rows.column(tally.name)
             numbers = tally.read(column, batch.file)
             if numbers is None:
                 self._refuse_text(tally, column, batch)
-                texts[place] = column
+                texts[place] = numbers = categories_of(column)
             else:
                 values[:, place] = numbers.to_numpy(zero_copy_only=False)
+            read.append(numbers)
         holes = np.isnan(values)
         for place, column in texts.items():
             holes[:, place] = column.is_null().to_numpy(zero_copy_only=False)
         self._refuse_holes(holes, batch)
         self._count(values, holes, texts, batch)
+        return batch._replace(rows=_record_batch(read, self.roles.read))
 
     def _count(
         self, values: np.ndarray, holes: np.ndarray, texts: dict[int, Any], batch: Batch
     ) -> None:
-        self._find_infinite(values, batch)
         keep: np.ndarray | None = None
+        all_values = values
         if self.rules.missing == "drop" and holes.any():
             keep = np.logical_not(holes.any(axis=1))
             values, holes = values[keep], holes[keep]
         self.rows += len(values)
         self.left_out += len(batch.rows) - len(values)
         lows, highs = (reach.reduce(values, axis=0, initial=np.nan) for reach in (np.fmin, np.fmax))
+        if np.isinf(lows).any() or np.isinf(highs).any():
+            self._find_infinite(all_values, batch)
         for tally, low, high, missing in zip(
             self.tallies, lows.tolist(), highs.tolist(), holes.sum(axis=0).tolist(), strict=True
         ):
@@ -240,15 +273,16 @@ class Census:
             self.sample.add(values[:, : len(self.features)])
 
     def _count_texts(self, tally: Tally, column: Any) -> None:
+        import pyarrow
         import pyarrow.compute as compute
 
-        column = texts_of(column)
-        found = column.drop_null().value_counts()
-        texts, counts = found.field("values"), found.field("counts")
+        codes = column.indices.drop_null().to_numpy()
+        found = np.bincount(codes, minlength=len(column.dictionary))
+        texts = column.dictionary.filter(pyarrow.array(found > 0))
         tally.width = max(tally.width, compute.max(compute.utf8_length(texts)).as_py() or 0)
         if not tally.fixed:
             most = self.rules.max_categories if tally in self.features else FEW_CLASSES
-            _add(tally, texts.to_pylist(), counts.to_pylist(), most)
+            _add(tally, texts.to_pylist(), found[found > 0].tolist(), most)
 
     # What is refused
 
@@ -295,9 +329,8 @@ class Census:
 
     def _find_infinite(self, values: np.ndarray, batch: Batch) -> None:
         """Note where a number is not finite: an error if the column is not text after all."""
-        infinite = np.isinf(values)
-        for place in np.flatnonzero(infinite.any(axis=0)).tolist():
-            tally, row = self.tallies[place], int(infinite[:, place].argmax())
+        for place in np.flatnonzero(np.isinf(values).any(axis=0)).tolist():
+            tally, row = self.tallies[place], int(np.isinf(values[:, place]).argmax())
             if tally.infinite is None:
                 tally.infinite = not_finite(tally.name, values[row, place], row, batch)
 
@@ -367,6 +400,12 @@ class Census:
         return [
             _column(tally, median) for tally, median in zip(self.features, medians, strict=True)
         ]
+
+
+def _record_batch(columns: list[Any], names: list[str]) -> Any:
+    import pyarrow
+
+    return pyarrow.RecordBatch.from_arrays(columns, names)
 
 
 def _kept(column: Any, keep: np.ndarray | None) -> Any:

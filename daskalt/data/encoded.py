@@ -1,15 +1,17 @@
 """A frame read twice: once to learn a recipe and a layout, once more to be encoded by them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from daskalt.data.census import Census, Rules, Tally
 from daskalt.data.encoding import Encoder
-from daskalt.data.frames import FrameFiles
+from daskalt.data.frames import FrameFiles, Mistyped
 from daskalt.data.recipe import Column, Recipe
 from daskalt.data.roles import Roles
+from daskalt.data.spool import Spool
 from daskalt.data.staging import Layout
 from daskalt.data.table import Block
 from daskalt.errors import InputError
@@ -31,6 +33,8 @@ class EncodedFrames:
         Type to store the features in.
     recipe : Recipe, optional
         What was learnt before of the features; else it is learnt from these rows.
+    folder : Path
+        Where CSV is put aside as it was parsed, in about as many bytes.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class EncodedFrames:
         frames: FrameFiles,
         roles: Roles,
         rules: Rules,
+        folder: Path,
         dtype: Any = None,
         recipe: Recipe | None = None,
     ) -> None:
@@ -47,6 +52,7 @@ class EncodedFrames:
         self.dtype = dtype
         self.known = recipe
         self.stored = frames.kind == "parquet"
+        self.spool = Spool(folder / "parsed")
 
     def survey(self) -> tuple[Recipe, Layout]:
         """Read everything once; the recipe and the layout that all of it fits in.
@@ -62,20 +68,42 @@ class EncodedFrames:
         recipe = census.finish()
         return recipe, self._layout(census, recipe)
 
-    def _census(self, text: Any) -> Census:
-        census = Census(self.roles, self.rules, stored=self.stored, text=text, recipe=self.known)
-        for batch in self.frames.batches(self.roles.read):
-            census.add(batch)
+    def _census(self, text: Sequence[str]) -> Census:
+        """What all rows tell: read as the first of them seem to be, else as text."""
+        try:
+            census = self._read_all(text, self._guess(text))
+        except Mistyped:
+            census = self._read_all(text, None)
         if census.rows + census.left_out == 0:
             raise InputError(
                 f"{self.frames.files[0]} holds no rows below its header. Check the input."
             )
         return census
 
+    def _new_census(self, text: Sequence[str]) -> Census:
+        return Census(self.roles, self.rules, stored=self.stored, text=text, recipe=self.known)
+
+    def _guess(self, text: Sequence[str]) -> dict[str, Any] | None:
+        """Types that the columns of CSV seem to be of, by the first rows."""
+        if self.stored:
+            return None
+        first = self.frames.first_rows(self.roles.read)
+        return None if first is None else self._new_census(text).guess_types(first)
+
+    def _read_all(self, text: Sequence[str], types: Mapping[str, Any] | None) -> Census:
+        census = self._new_census(text)
+        self.spool.clear()
+        for batch in self.frames.batches(self.roles.read, types=types):
+            read = census.add(batch)
+            if not self.stored and len(read.rows):
+                self.spool.append(read)
+        return census
+
     def blocks(self, recipe: Recipe, layout: Layout) -> Iterator[Block]:
         """The rows in order, in the types of the layout."""
         encoder = Encoder(recipe)
-        for batch in self.frames.batches(self.roles.read):
+        stored = self.frames.batches(self.roles.read) if self.stored else self.spool.batches()
+        for batch in stored:
             yield encoder.block(batch, layout)
 
     def _layout(self, census: Census, recipe: Recipe) -> Layout:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from daskalt.data.casts import booleans_of, floats_of, integers_of, is_text, texts_of
+from daskalt.data.casts import booleans_of, categories_of, floats_of, integers_of, is_text, texts_of
 from daskalt.data.census import no_number, no_value, not_finite
 from daskalt.data.frames import Batch
 from daskalt.data.recipe import Column, Recipe
@@ -117,9 +117,13 @@ class Encoder:
     ) -> np.ndarray | None:
         import pyarrow.compute as compute
 
-        values = texts_of(values)
-        found = compute.index_in(values, value_set=self.categories[column.name])
-        codes = found.fill_null(-1).to_numpy(zero_copy_only=False)
+        values = categories_of(values)
+        known_texts = self.categories[column.name]
+        texts = compute.index_in(values.dictionary, value_set=known_texts)
+        # After the last text comes the place of what is missing.
+        missing = len(known_texts) - 1 if known_texts.null_count else -1
+        of_texts = np.append(texts.fill_null(-1).to_numpy(zero_copy_only=False), missing)
+        codes = of_texts[values.indices.fill_null(len(texts)).to_numpy()]
         known = codes >= 0
         if self.unknown == "error" and not known.all():
             self._refuse_unknown(int(known.argmin()), values, column, batch)
@@ -139,22 +143,24 @@ class Encoder:
 
 def _fill_numbers(out: np.ndarray, values: Any, column: Column, batch: Batch) -> np.ndarray | None:
     """Write numbers, the fill where there are none; which rows had none, if any."""
+    import pyarrow
+
     numbers = _numbers(values, column, out.dtype)
     if numbers is None:
         cure = "It was numbers when the recipe was learnt: repair the file."
         raise no_number(column.name, texts_of(values), batch, cure)
-    if numbers.null_count and out.dtype.kind in "iu":
+    if numbers.null_count and pyarrow.types.is_integer(numbers.type):
         out[:] = numbers.fill_null(int(column.fill or 0)).to_numpy(zero_copy_only=False)
         return _nulls(numbers)
     found = numbers.to_numpy(zero_copy_only=False)
-    out[:] = found
     if found.dtype.kind != "f" or np.isfinite(found).all():
+        out[:] = found
         return None
     missing = np.isnan(found)
     if not (missing | np.isfinite(found)).all():
         row = int(np.isinf(found).argmax())
         raise InputError(not_finite(column.name, found[row], row, batch))
-    out[missing] = np.nan if column.fill is None else column.fill
+    out[:] = np.where(missing, 0 if column.fill is None else column.fill, found)
     return missing
 
 
@@ -165,7 +171,8 @@ def _numbers(values: Any, column: Column, dtype: np.dtype) -> Any:
         truths = booleans_of(values)
         if truths is not None:
             return truths.cast(pyarrow.int8())
-    return integers_of(values) if dtype.kind in "iu" else floats_of(values)
+    integers = integers_of(values) if dtype.kind in "iu" else None
+    return floats_of(values) if integers is None else integers
 
 
 def _nulls(column: Any) -> np.ndarray:
@@ -197,6 +204,6 @@ def _target_numbers(column: Any, dtype: np.dtype) -> np.ndarray:
 
 def _texts(column: Any, dtype: np.dtype) -> np.ndarray:
     """Text of a fixed width; each different one becomes an object of Python only once."""
-    encoded = texts_of(column).dictionary_encode()
+    encoded = categories_of(column)
     different = np.array(encoded.dictionary.to_pylist(), dtype)
     return different[encoded.indices.to_numpy(zero_copy_only=False)]

@@ -3,7 +3,7 @@
 import lzma
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,11 +15,19 @@ from daskalt.data.casts import MISSING_MARKS, without_marks
 from daskalt.data.store import filesystem_of
 from daskalt.errors import DaskaltError, InputError, StorageError
 
-__all__ = ["Batch", "FrameFiles"]
+__all__ = ["Batch", "FrameFiles", "Mistyped"]
 
 BLOCK_BYTES = 8 << 20  # of a CSV file
+HEADER_BYTES = 1 << 16
 BATCH_VALUES = 1_000_000  # of a Parquet file
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+
+
+_TOO_SHORT = "straddling"  # what Arrow says of blocks with no whole row
+
+
+class Mistyped(Exception):
+    """A column of CSV is of another type than was expected."""
 
 
 class Batch(NamedTuple):
@@ -71,12 +79,37 @@ class FrameFiles:
             _refuse_other_separators(file, names[0])
         return names
 
-    def batches(self, names: Sequence[str], literal: Sequence[str] = ()) -> Iterator[Batch]:
+    def first_rows(self, names: Sequence[str]) -> Batch | None:
+        """Some rows at the start of CSV files, as text; None where there are none."""
+        file = self.files[0]
+        with (
+            _understood(file, self.kind),
+            _stream(file) as stream,
+            _reader(stream, list(names), first_bytes=BLOCK_BYTES) as reader,
+        ):
+            return next((Batch(file, 0, rows) for rows in reader), None)
+
+    def batches(
+        self,
+        names: Sequence[str],
+        *,
+        literal: Sequence[str] = (),
+        types: Mapping[str, Any] | None = None,
+    ) -> Iterator[Batch]:
         """All rows in order, those columns of them.
 
-        In ``literal`` ones what stands for a missing value in CSV is left as it is.
+        Parameters
+        ----------
+        names : sequence of str
+        literal : sequence of str
+            Columns in which what stands for a missing value in CSV is left as it is.
+        types : mapping, optional
+            Arrow types of columns of CSV, which are text without. `Mistyped` is raised where a
+            value is of another.
         """
-        read = partial(_read_csv, literal=literal) if self.kind == "csv" else _read_parquet
+        read = _read_parquet
+        if self.kind == "csv":
+            read = partial(_read_csv, literal=literal, types=types)
         for file in self.files:
             missing = sorted(set(names) - set(self.names(file)))
             if missing:
@@ -102,12 +135,23 @@ def _refuse_other_separators(file: str, name: str) -> None:
 
 
 def _csv_names(file: str) -> list[str]:
-    with _stream(file) as stream, _reader(stream) as reader:
+    try:
+        return _header(file, HEADER_BYTES)
+    except ValueError as error:
+        if _TOO_SHORT not in str(error):
+            raise
+    return _header(file, BLOCK_BYTES)
+
+
+def _header(file: str, size: int) -> list[str]:
+    with _stream(file) as stream, _reader(stream, first_bytes=size) as reader:
         return list(reader.schema.names)
 
 
-def _read_csv(file: str, names: list[str], literal: Sequence[str]) -> Iterator[Any]:
-    with _stream(file) as stream, _reader(stream, names, marks=not literal) as reader:
+def _read_csv(
+    file: str, names: list[str], literal: Sequence[str], types: Mapping[str, Any] | None
+) -> Iterator[Any]:
+    with _stream(file) as stream, _reader(stream, names, types, marks=not literal) as reader:
         for rows in reader:
             yield _with_gaps(rows, literal) if literal else rows
 
@@ -124,16 +168,25 @@ def _with_gaps(rows: Any, literal: Sequence[str]) -> Any:
     return pyarrow.RecordBatch.from_arrays(columns, names)
 
 
-def _reader(stream: Any, names: list[str] | None = None, *, marks: bool = True) -> Any:
+def _reader(
+    stream: Any,
+    names: list[str] | None = None,
+    types: Mapping[str, Any] | None = None,
+    *,
+    marks: bool = True,
+    first_bytes: int | None = None,
+) -> Any:
+    """A reader of batches; of the ``first_bytes`` only where these will do."""
     import pyarrow
     from pyarrow import csv
 
     return csv.open_csv(
         stream,
-        csv.ReadOptions(block_size=BLOCK_BYTES),
+        csv.ReadOptions(block_size=first_bytes or BLOCK_BYTES, use_threads=first_bytes is None),
         csv.ParseOptions(newlines_in_values=True),
         csv.ConvertOptions(
             # Types are told from all rows, never from the first block of them.
+            column_types=types,
             default_column_type=pyarrow.string(),
             null_values=MISSING_MARKS,
             strings_can_be_null=marks,
@@ -206,6 +259,8 @@ def _understood(file: str, kind: str) -> Iterator[None]:
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise StorageError(f"{file} cannot be read: {error}.") from error
     except ValueError as error:  # what Arrow raises for malformed files
+        if "CSV conversion error" in str(error) and "UTF8" not in str(error):
+            raise Mistyped(str(error)) from error
         raise InputError(f"{file} is no {kind} file as expected: {_explained(error)}") from error
 
 
@@ -218,7 +273,7 @@ def _explained(error: ValueError) -> str:
             f"there is a line with {more} fields than the header, {ragged[2]} and not {ragged[1]}: "
             f"{ragged[3][:80]!r}. Repair it."
         )
-    if "straddling" in text:
+    if _TOO_SHORT in text:
         return f"it has a row of more than {BLOCK_BYTES} bytes, or a quote that is never closed."
     if "UTF8" in text or "utf-8" in text:
         return f"{text}. Write it in UTF-8."

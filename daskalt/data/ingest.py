@@ -158,7 +158,7 @@ def ingest(
         attributes: dict[str, Any] = {}
         if kind in ("csv", "parquet"):
             chosen = _given(target=target, features=features, weight=weight)
-            encoded = _encoded(FrameFiles(files, kind), {**chosen, **asked}, dtype)
+            encoded = _encoded(FrameFiles(files, kind), {**chosen, **asked}, dtype, Path(folder))
             learnt, layout = encoded.survey()
             blocks = encoded.blocks(learnt, layout)
             attributes[ATTRIBUTE] = learnt.as_dict()
@@ -189,7 +189,7 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _encoded(frames: FrameFiles, asked: dict[str, Any], dtype: Any) -> EncodedFrames:
+def _encoded(frames: FrameFiles, asked: dict[str, Any], dtype: Any, folder: Path) -> EncodedFrames:
     """The rows of CSV or Parquet files, by what was asked for or by an earlier recipe."""
     rules = {name: asked[name] for name in ("missing", "unknown") if name in asked}
     if "recipe" in asked:
@@ -197,11 +197,11 @@ def _encoded(frames: FrameFiles, asked: dict[str, Any], dtype: Any) -> EncodedFr
         recipe = find_recipe(asked["recipe"])
         roles = roles_by_recipe(frames.names(), frames.files[0], recipe, asked.get("target"))
         rules = {"missing": recipe.missing, "unknown": recipe.unknown, **rules}
-        return EncodedFrames(frames, roles, Rules(**rules), dtype, recipe)
+        return EncodedFrames(frames, roles, Rules(**rules), folder, dtype, recipe)
     limits = {n: asked[n] for n in ("categorical", "max_categories") if n in asked}
     columns = {n: asked[n] for n in _COLUMNS if n in asked}
     roles = assign_roles(frames.names(), frames.files[0], **columns)
-    return EncodedFrames(frames, roles, Rules(**rules, **limits), dtype)
+    return EncodedFrames(frames, roles, Rules(**rules, **limits), folder, dtype)
 
 
 _COLUMNS = ("target", "features", "exclude", "weight", "ident")
