@@ -31,7 +31,7 @@ ORDER = """
     scoring ruin preparing keeping monitor fitting rehearsal peaks plan planning
     export predicting fitted prepared perceptron estimators
     folders model runs.examples runs.config runs.report runs.rows runs.inputs runs.output
-    runs.clusters runs.running runs.commands runs.cli runs
+    runs.account runs.clusters runs.running runs.commands runs.cli runs
 """
 PLACE = {f"daskalt.{name}": place for place, name in enumerate(ORDER.split())}
 

@@ -376,7 +376,7 @@ class Census:
         if self.recipe is not None:
             if not self.targets:  # they stay known, for whoever predicts them
                 del facts["targets"], facts["several"]
-            return replace(self.recipe, **facts)
+            return replace(self.recipe, reused=True, **facts)
         recipe = Recipe(self._columns(), medians=self._medians_of, **facts)
         _refuse_equal_names(recipe)
         return recipe

@@ -149,7 +149,8 @@ def _fill_numbers(out: np.ndarray, values: Any, column: Column, batch: Batch) ->
     if numbers is None:
         cure = "It was numbers when the recipe was learnt: repair the file."
         raise no_number(column.name, texts_of(values), batch, cure)
-    if numbers.null_count and pyarrow.types.is_integer(numbers.type):
+    whole = out.dtype.kind in "iu" and pyarrow.types.is_integer(numbers.type)
+    if numbers.null_count and whole:
         out[:] = numbers.fill_null(int(column.fill or 0)).to_numpy(zero_copy_only=False)
         return _nulls(numbers)
     found = numbers.to_numpy(zero_copy_only=False)

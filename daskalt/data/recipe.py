@@ -100,6 +100,8 @@ class Recipe:
         Rows that were kept, and that were left out for a missing value.
     medians : str
         What the medians are of.
+    reused : bool
+        Whether it was learnt of other rows, and counts and ranges are theirs.
     """
 
     columns: list[Column]
@@ -113,6 +115,7 @@ class Recipe:
     rows: int = 0
     left_out: int = 0
     medians: str = "all rows"
+    reused: bool = False
 
     @property
     def encoded(self) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from daskalt.data.ingest import ingest
 from daskalt.model import load
+from daskalt.runs.account import account
 from daskalt.runs.config import load_config, parameter_names, read_overrides
 from daskalt.runs.inputs import rows_with_targets
 from daskalt.runs.output import write_predictions
@@ -90,8 +91,8 @@ def _ingest(options: argparse.Namespace) -> None:
         overwrite=options.overwrite,
         progress=True,
     )
-    rows, features = plural(table.n_rows, "row"), plural(table.X.shape[1], "feature")
-    print(f"{options.destination}: {rows} of {features}")
+    for line in account(options.destination, table):
+        print(line)
 
 
 def _one_or_several(names: list[str] | None) -> Any:
