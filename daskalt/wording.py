@@ -19,8 +19,14 @@ _SETTING = r"(?<![\w.(-])({names})=('[^']*'|\"[^\"]*\"|\[[^\]]*\]|[\w.+-]*\w(?![
 _BY_COMMAND = {
     "ingest": {
         name: name.replace("_", "-")
-        for name in ("target", "features", "weight", "dtype", "seed", "chunk_rows")
-    },
+        for name in (
+            *("target", "features", "exclude", "weight", "dtype", "seed", "chunk_rows"),
+            *("categorical", "missing", "unknown", "max_categories", "recipe"),
+        )
+    }
+    | {"ident": "id"},
+    "predict": {"ident": "id", "missing": "missing", "unknown": "unknown"},
+    "evaluate": {"target": "target", "missing": "missing", "unknown": "unknown"},
 }
 
 

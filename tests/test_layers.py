@@ -18,9 +18,10 @@ ORDER = """
     kernels.admm kernels.hessian kernels
     statistics reduction
     data.retries data.chunks data.guard data.traces data.recent data.rows data.readers data.columns
-    data.gaps data.checks data.graphs data.table data.finite data.watch data.store data.locks
-    data.buckets data.staging data.arranging data.labelled data.containers data.choosing
-    data.sources data.files data.frames data.ingest data.opening data.passes data.zstore
+    data.gaps data.checks data.ahead data.graphs data.table data.finite data.watch data.store
+    data.locks data.buckets data.staging data.arranging data.labelled data.containers data.choosing
+    data.sources data.files data.casts data.frames data.medians data.spool data.recipe data.roles
+    data.census data.encoding data.encoded data.ingest data.opening data.passes data.zstore
     data.scaling data.targets data.survey data.fingerprint data
     network weights progress checkpoint
     rules.base rules.sgd rules.adaptive rules.schedules rules.line_search rules
@@ -32,8 +33,8 @@ ORDER = """
     scoring ruin preparing keeping monitor listeners plan fitting rehearsal peaks planning
     export predicting fitted prepared perceptron estimators
     histograms assessment displays
-    folders model runs.output runs.examples runs.document runs.sections runs.origins
-    runs.heads runs.rows runs.choice runs.parts runs.config runs.clusters runs.folder
+    folders model runs.examples runs.document runs.sections runs.origins runs.heads runs.rows
+    runs.inputs runs.output runs.account runs.choice runs.parts runs.config runs.clusters runs.folder
     runs.journal runs.report runs.advice runs.charts runs.page runs.running
     runs.options runs.commands runs.cli runs
 """

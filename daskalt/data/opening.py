@@ -12,6 +12,7 @@ from daskalt.data.containers import Columns
 from daskalt.data.finite import check_block, check_finite
 from daskalt.data.gaps import learn_chunks
 from daskalt.data.readers import MemorySource, Source
+from daskalt.data.recipe import recipe_of_rows
 from daskalt.data.sources import as_source, as_table
 from daskalt.data.table import Block, Table
 from daskalt.errors import InputError, InputTypeError
@@ -39,9 +40,10 @@ def open_table(
 ) -> Table:
     """Return the rows to train on or to score, checked as far as that reads no stored block.
 
-    Rows in memory are checked whole. Sets ``n_features_in_``, ``feature_names_in_``, ``members_``
-    and ``target_name_`` of the estimator if ``reset``, and else goes by them. If ``reset``, also
-    warns of missing chunks, whose rows Zarr makes up. With ``lazy`` nothing is computed or copied.
+    Rows in memory are checked whole. Sets ``n_features_in_``, ``feature_names_in_``, ``recipe_``,
+    ``members_`` and ``target_name_`` of the estimator if ``reset``, and else goes by them. If
+    ``reset``, also warns of missing chunks, whose rows Zarr makes up. With ``lazy`` nothing is
+    computed or copied.
     """
     table = X if isinstance(X, Table) else _as_table(estimator, X, y, sample_weight, reset, lazy)
     if table.y is None:
@@ -147,6 +149,8 @@ def _check_rows(table: Table) -> None:
 
 
 def _check_features(estimator: Any, X: Any, source: Source, reset: bool) -> None:
+    if reset:
+        vars(estimator).pop("recipe_", None)
     if not is_stored(X):
         _check_features_in_memory(estimator, X, reset)
         return
@@ -154,6 +158,9 @@ def _check_features(estimator: Any, X: Any, source: Source, reset: bool) -> None
     if reset:
         estimator.n_features_in_ = columns
         vars(estimator).pop("feature_names_in_", None)
+        recipe = recipe_of_rows(source)
+        if recipe is not None:
+            estimator.recipe_ = recipe
         if names is not None and all(isinstance(name, str) for name in names):
             estimator.feature_names_in_ = np.asarray(names, dtype=object)
         return

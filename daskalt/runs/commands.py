@@ -10,12 +10,13 @@ from typing import Any
 from daskalt.data.ingest import ingest
 from daskalt.errors import ConfigError
 from daskalt.model import load
+from daskalt.runs.account import account
 from daskalt.runs.config import RunConfig, config_of
 from daskalt.runs.document import read_document, read_words
+from daskalt.runs.inputs import rows_with_targets
 from daskalt.runs.output import write_predictions
 from daskalt.runs.parts import parameter_names
 from daskalt.runs.report import quality
-from daskalt.runs.rows import open_rows
 from daskalt.runs.running import plan_run, run
 from daskalt.runs.sections import closest
 from daskalt.wording import plural, spoken
@@ -143,15 +144,15 @@ def _plan(words: list[str] | None, json: bool, **options: Any) -> None:
     project.check(plan)
 
 
-def _predict(model: str, X: str, output: str | None, **options: bool) -> None:
+def _predict(model: str, X: str, output: str | None, **options: Any) -> None:
     write_predictions(_model(model), X, output, **options)
 
 
-def _evaluate(model: str, data: str) -> None:
+def _evaluate(model: str, data: str, **options: Any) -> None:
     fitted = _model(model)
-    table = open_rows(data, "DATA")
-    score = quality(fitted, fitted._score(table, None, None))
-    print(dumps({"rows": table.n_rows, **score}))
+    with rows_with_targets(fitted, data, **options) as table:
+        score = quality(fitted, fitted._score(table, None, None))
+        print(dumps({"rows": table.n_rows, **score}))
 
 
 def _ingest(
@@ -165,8 +166,8 @@ def _ingest(
         **options,
         progress=True,
     )
-    rows, features = plural(table.n_rows, "row"), plural(table.X.shape[1], "feature")
-    print(f"{destination}: {rows} of {features}")
+    for line in account(destination, table):
+        print(line)
 
 
 def _one_or_several(given: Any) -> Any:

@@ -200,21 +200,48 @@ def plan(
 # ------------------------------------------------------------------------------- the others
 
 
+Missing = Annotated[
+    str | None,
+    _option(
+        "Missing values of files: filled by the column's median, rows left out (drop), or an "
+        "error; else as the recipe has it.",
+        show="median|drop|error",
+    ),
+]
+Unknown = Annotated[
+    str | None,
+    _option(
+        "Categories that training never met: one of their own, or an error; else as the recipe "
+        "has it.",
+        show="own|error",
+    ),
+]
+
+
 @app.command()
 def predict(
     model: Model,
     X: Annotated[
         str,
-        Argument(metavar="X", help="Path or URL of a Zarr array, or of a group with an array X."),
+        Argument(
+            metavar="X",
+            help="CSV or Parquet files, a folder or (quoted) pattern of them; or a Zarr array, or "
+            "group with an array X.",
+        ),
     ],
     output: Annotated[
         str | None,
         _option(
-            "A .csv or .npy file, or a .zarr group (array y); by default lines on stdout.",
+            "A .csv, .parquet or .npy file, or a .zarr group; by default CSV on stdout.",
             show="PATH",
         ),
     ] = None,
-    proba: Annotated[bool, _flag("Write class probabilities, not labels.", "--proba")] = False,
+    proba: Annotated[bool, _flag("Write class probabilities, too.", "--proba")] = False,
+    ident: Annotated[
+        str | None, _option("Column to call the rows by.", None, "COLUMN", "--id")
+    ] = None,
+    missing: Missing = None,
+    unknown: Unknown = None,
     overwrite: Overwrite = False,
     stored_order: Annotated[
         bool,
@@ -225,14 +252,19 @@ def predict(
     ] = False,
     debug: Debug = False,
 ) -> Request:
-    """Write the predictions of a fitted model."""
+    """Write the predictions of a fitted model, a line for each row, in order."""
     return Request("predict", locals())
 
 
 @app.command()
 def evaluate(
     model: Model,
-    data: Annotated[str, Argument(metavar="DATA", help="Zarr group with arrays X and y.")],
+    data: Annotated[
+        str, Argument(metavar="DATA", help="Zarr group with X and y; or CSV or Parquet files.")
+    ],
+    target: Annotated[str | None, _option("Column of the targets in files.", show="NAME")] = None,
+    missing: Missing = None,
+    unknown: Unknown = None,
     debug: Debug = False,
 ) -> Request:
     """Print loss and accuracy or R² as JSON."""
@@ -245,7 +277,8 @@ def ingest(
         list[str],
         Argument(
             metavar="INPUT",
-            help="CSV, Parquet, .npy or .npz files, patterns or folders of them, or a Zarr group.",
+            help="CSV, Parquet, .npy, .npz or svmlight files, patterns or folders of them, or a "
+            "Zarr group.",
         ),
     ],
     destination: Annotated[str, Argument(metavar="DESTINATION", help="New Zarr group.")],
@@ -255,10 +288,30 @@ def ingest(
     ] = None,
     features: Annotated[
         list[str] | None,
-        _option("Column or array of the features; repeat it for several.", show="NAME"),
+        _option("Columns or array of the features; names, patterns, with commas.", show="NAMES"),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        _option("Columns to leave out: names, patterns, with commas.", show="NAMES"),
+    ] = None,
+    ident: Annotated[
+        str | None, _option("Column to call rows by later, no feature.", None, "COLUMN", "--id")
     ] = None,
     weight: Annotated[
         str | None, _option("Column or array of the row weights.", show="NAME")
+    ] = None,
+    categorical: Annotated[
+        str | None,
+        _option("Text: zeros and ones for each (auto), or an error.", show="auto|error"),
+    ] = None,
+    max_categories: Annotated[
+        int | None, _option("Most different texts of a column (256).", show="N")
+    ] = None,
+    missing: Missing = None,
+    unknown: Unknown = None,
+    recipe: Annotated[
+        str | None,
+        _option("Encode as this store, run or model does: for rows to test on.", show="PATH"),
     ] = None,
     dtype: Annotated[
         str | None, _option("Type of features from CSV or Parquet.", show="TYPE")
@@ -276,5 +329,5 @@ def ingest(
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> Request:
-    """Convert files to shuffled Zarr."""
+    """Convert files to shuffled Zarr, text and missing values by a recipe that is kept."""
     return Request("ingest", locals())
