@@ -20,7 +20,7 @@ ORDER = """
     data.retries data.chunks data.guard data.traces data.recent data.rows data.readers data.columns
     data.gaps data.checks data.graphs data.table data.finite data.watch data.store data.locks
     data.buckets data.staging data.arranging data.labelled data.containers data.choosing
-    data.sources data.files data.frames data.ingest data.opening data.passes data.zstore
+    data.memory data.sources data.files data.frames data.ingest data.opening data.passes data.zstore
     data.scaling data.targets data.survey data.fingerprint data
     network weights progress checkpoint
     rules.base rules.sgd rules.adaptive rules.schedules rules.line_search rules
