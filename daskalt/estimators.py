@@ -9,8 +9,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from daskalt.data.choosing import takes_names
+from daskalt.data.memory import as_classes
 from daskalt.data.opening import is_stored
-from daskalt.data.sources import as_classes
 from daskalt.data.staging import Promised
 from daskalt.data.survey import survey_labels, survey_numbers
 from daskalt.data.table import Table

@@ -11,9 +11,9 @@ from sklearn.base import clone
 from daskalt.checkpoint import Checkpoints
 from daskalt.data.arranging import Arrangement
 from daskalt.data.choosing import takes_names
+from daskalt.data.memory import as_classes
 from daskalt.data.opening import open_table
 from daskalt.data.scaling import Scaling, choose_scaling
-from daskalt.data.sources import as_classes
 from daskalt.data.survey import check_weights, total_weight
 from daskalt.data.table import Block, Table
 from daskalt.data.targets import Targets

@@ -20,8 +20,9 @@ ORDER = """
     data.retries data.chunks data.guard data.traces data.recent data.rows data.readers data.columns
     data.gaps data.checks data.ahead data.graphs data.table data.finite data.watch data.store
     data.locks data.buckets data.staging data.arranging data.labelled data.containers data.choosing
-    data.sources data.files data.casts data.frames data.medians data.spool data.recipe data.roles
-    data.census data.encoding data.encoded data.ingest data.opening data.passes data.zstore
+    data.memory data.sources data.files data.casts data.frames data.medians data.spool data.recipe
+    data.roles data.census data.encoding data.encoded data.ingest data.opening data.passes
+    data.zstore
     data.scaling data.targets data.survey data.fingerprint data
     network weights progress checkpoint
     rules.base rules.sgd rules.adaptive rules.schedules rules.line_search rules

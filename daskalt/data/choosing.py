@@ -88,6 +88,8 @@ def choose(
     if box is None:
         return Chosen(data, y, sample_weight, {})
     names = _Names(box, fit or {})
+    if isinstance(y, str) and y == box.target and not box.has(y):
+        y = "y"
     if sample_weight is None and (y is None or names.are_names(y)):
         sample_weight = names.usual("sample_weight")
     if y is None:

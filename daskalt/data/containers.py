@@ -61,6 +61,7 @@ class Container(ABC):
 
     place: str  # what it is called in messages
     thing = "array"
+    target: Any = None  # column of files that the array y was made of
 
     @abstractmethod
     def get(self, name: str) -> Any:
@@ -196,6 +197,7 @@ class GroupContainer(Container):
     def __init__(self, group: zarr.Group) -> None:
         self.group = group
         self.place = f"the Zarr group {group.store_path}"
+        self.target = group.attrs.get("target")
         self._found: dict[str, Any] = {}
 
     def get(self, name: str) -> Any:

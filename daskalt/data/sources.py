@@ -8,19 +8,10 @@ import dask.array as da
 import numpy as np
 import zarr
 
-from daskalt.data.checks import (
-    check_array,
-    check_shape,
-    kind_of,
-    numbers_of_objects,
-    refuse_masked,
-    refuse_sparse,
-    text_of_objects,
-)
+from daskalt.data.checks import check_array, kind_of, refuse_masked, refuse_sparse
 from daskalt.data.choosing import choose, choose_features
 from daskalt.data.columns import ColumnsSource, beside, lazy_beside
 from daskalt.data.containers import Columns, member, open_store, refuse_packed
-from daskalt.data.finite import check_finite
 from daskalt.data.graphs import read_through
 from daskalt.data.labelled import (
     check_aligned,
@@ -31,23 +22,21 @@ from daskalt.data.labelled import (
     transposition,
     values_of,
 )
+from daskalt.data.memory import check_columns, column_names, from_memory, is_dask_frame
 from daskalt.data.readers import MemorySource, Source, ZarrSource
 from daskalt.data.staging import promise, stage
 from daskalt.data.table import Table, check_rows
-from daskalt.errors import InputError, InputTypeError
+from daskalt.errors import InputError
 from daskalt.reduction import scheduler_of_here
 
 __all__ = [
     "MemorySource",
     "Source",
     "ZarrSource",
-    "as_classes",
     "as_lazy",
     "as_source",
     "as_table",
-    "check_columns",
     "first_row",
-    "is_dask_frame",
 ]
 
 
@@ -86,23 +75,7 @@ def as_source(
     ready = _prepare(value, name)
     if rows is not None:
         check_rows({name: ready, "the rest of the data": np.empty((rows, 0))})
-    return _staged({name: ready}, _columns(value), scratch)[name]
-
-
-def as_classes(values: Any) -> np.ndarray:
-    """The labels that a user lists as ``classes``, sorted and each once.
-
-    Raises
-    ------
-    InputError
-        When they are not one row of labels, all numbers or all text.
-    """
-    shape = _as_numpy(values, "classes").shape
-    if len(shape) != 1:
-        raise InputError(f"classes must be a list of labels; its shape is {shape}.")
-    labels = _from_memory(values, "classes").array
-    check_finite(labels, "classes", 0, len(labels))
-    return np.unique(labels)
+    return _staged({name: ready}, column_names(value), scratch)[name]
 
 
 def as_table(
@@ -147,7 +120,7 @@ def as_table(
         check_rows(ready)
     except InputError as error:
         raise InputError(f"{error}{transposition(X)}") from None
-    sources = _staged(ready, _columns(X), scratch, lazy)
+    sources = _staged(ready, column_names(X), scratch, lazy)
     return Table(
         sources["X"], sources.get("y"), sources.get("sample_weight"), members=members or None
     )
@@ -191,7 +164,7 @@ def _prepare(value: Any, name: str) -> Source | da.Array:
     if isinstance(value, zarr.Array):
         check_array(value, name)
         return ZarrSource(value, name=name)
-    columns = _columns(value)
+    columns = column_names(value)
     if is_data_array(value):
         check_dimensions(value, name)
         value = values_of(value, name)
@@ -202,7 +175,7 @@ def _prepare(value: Any, name: str) -> Source | da.Array:
         value = _frame_to_dask(value, name)
     if isinstance(value, da.Array):
         return _from_dask(value, name, columns)
-    return _from_memory(value, name, columns)
+    return from_memory(value, name, columns)
 
 
 def _side_by_side(value: Columns, name: str) -> Source | da.Array:
@@ -212,18 +185,23 @@ def _side_by_side(value: Columns, name: str) -> Source | da.Array:
     if isinstance(value.first, zarr.Array):
         stored = [ZarrSource(part, name=key) for key, part in parts.items()]
         return ColumnsSource(stored, name, columns)
-    arrays = {key: values_of(part, key) for key, part in parts.items()}
-    if not any(isinstance(array, da.Array) for array in arrays.values()):
-        return _from_memory(beside(*map(np.asarray, arrays.values())), name, columns)
-    lazy = {key: _plain(_as_dask(array), key) for key, array in arrays.items()}
+    if not any(map(is_lazy, parts.values())):
+        arrays = [np.asarray(values_of(part, key)) for key, part in parts.items()]
+        return from_memory(beside(*arrays), name, columns)
+    lazy = _lazy_columns(value, name)
     sources = [read_through(array, key) for key, array in lazy.items()]
     found = [source for source in sources if source is not None]
     if len(found) < len(sources):
         return _from_dask(lazy_beside(list(lazy.values())), name, columns)
     if all(source.in_memory for source in found):
         rows = beside(*(source.read(0, len(source)) for source in found))
-        return _from_memory(rows, name, columns)
+        return from_memory(rows, name, columns)
     return ColumnsSource(found, name, columns)
+
+
+def _lazy_columns(value: Columns, name: str) -> dict[str, da.Array]:
+    parts = {f"{name} {key!r}": part for key, part in value.parts.items()}
+    return {key: _plain(_as_dask(values_of(part, key)), key) for key, part in parts.items()}
 
 
 def as_lazy(X: Any) -> tuple[da.Array, list[str] | None] | None:
@@ -236,9 +214,7 @@ def as_lazy(X: Any) -> tuple[da.Array, list[str] | None] | None:
         return X.to_dask_array(), list(X.columns) if X.ndim == 2 else None
     if isinstance(X, Columns) and not isinstance(X.first, zarr.Array):
         if any(map(is_lazy, X.parts.values())):
-            values = {key: values_of(part, f"X {key!r}") for key, part in X.parts.items()}
-            parts = [_plain(_as_dask(array), f"X {key!r}") for key, array in values.items()]
-            return lazy_beside(parts), X.columns
+            return lazy_beside(list(_lazy_columns(X, "X").values())), X.columns
     elif is_data_array(X) and is_lazy(X):
         check_dimensions(X, "X")
         return _as_dask(values_of(X, "X")), feature_names(X)
@@ -284,7 +260,7 @@ def _from_dask(array: da.Array, name: str, columns: list[str] | None = None) -> 
         )
     source = read_through(array, name)
     if isinstance(source, MemorySource):
-        return _from_memory(source.array, name, columns)
+        return from_memory(source.array, name, columns)
     if source is None or array.dtype.kind == "O":  # staging holds objects to be text
         return array
     source.columns = columns or source.columns
@@ -310,104 +286,9 @@ def first_row(block_info: Any) -> int:
     return 0 if np.isnan(start) else int(start)
 
 
-def is_dask_frame(value: Any) -> bool:
-    """Say whether ``value`` is a Dask DataFrame or Series."""
-    return hasattr(value, "to_dask_array") and hasattr(value, "npartitions")
-
-
 def _frame_to_dask(frame: Any, name: str) -> da.Array:
     check_columns(frame, name)
     if frame.ndim == 1 and getattr(frame.dtype, "kind", "O") not in "biuf":
         frame = frame.astype(object)
     lengths = frame.map_partitions(len).compute(scheduler=scheduler_of_here())
     return frame.to_dask_array(lengths=list(lengths))
-
-
-# ------------------------------------------------------------------------------- memory
-
-
-def _from_memory(value: Any, name: str, columns: list[str] | None = None) -> MemorySource:
-    check_columns(value, name)
-    array = _as_numpy(value, name)
-    if array.dtype.kind == "O" and not array.ndim:
-        raise InputError(
-            f"{name} is of type {type(value).__name__}, which is no array. Give one row for each "
-            "sample, as an array or a list."
-        )
-    check_shape(array.shape, name)
-    if array.dtype.kind == "T" or (array.dtype.kind in "US" and isinstance(value, list | tuple)):
-        array = _as_objects(array, value)
-    if array.dtype.kind == "O":
-        array = _from_objects(array, value, name)
-    check_array(array, name)
-    return MemorySource(array, name, columns)
-
-
-def _as_numpy(value: Any, name: str) -> np.ndarray:
-    if value is None:
-        raise InputError(f"{name} is None. Give one row for each sample.")
-    refuse_masked(value, name)
-    try:
-        return np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise InputError(
-            f"{name} is no array: {error}. Give rows of equal length, all numbers."
-        ) from error
-
-
-def _as_objects(array: np.ndarray, value: Any) -> np.ndarray:
-    """Text as it was given: NumPy makes text of numbers beside it without a word."""
-    return np.asarray(array if array.dtype.kind == "T" else value, dtype=object)
-
-
-def _from_objects(array: np.ndarray, value: Any, name: str) -> np.ndarray:
-    if kind_of(name) == "y":
-        return text_of_objects(array, name)
-    try:
-        return numbers_of_objects(array, name)
-    except InputTypeError as error:
-        suspects = _columns_of_kind(value, "O")
-        if not suspects:
-            raise
-        raise InputTypeError(f"{error} Columns of that type: {', '.join(suspects)}.") from None
-
-
-def check_columns(frame: Any, name: str) -> None:
-    """Refuse data frames with columns that are never numbers: dates, categories."""
-    if kind_of(name) == "y":
-        return
-    numbers = "biufcO" if not is_dask_frame(frame) else "biuf"
-    wrong = [
-        f"{column} ({dtype})"
-        for column, dtype in _dtypes(frame).items()
-        if _kind(dtype) not in numbers or str(dtype) == "category"
-    ]
-    if wrong:
-        raise InputError(
-            f"dtype='numeric' is not compatible with columns of {name}: {', '.join(wrong)}. "
-            "Encode them as numbers or drop them."
-        )
-
-
-def _columns_of_kind(frame: Any, kind: str) -> list[str]:
-    return [str(column) for column, dtype in _dtypes(frame).items() if _kind(dtype) == kind]
-
-
-def _dtypes(frame: Any) -> dict:
-    dtypes = getattr(frame, "dtypes", None)
-    return dict(dtypes.items()) if getattr(frame, "ndim", 0) == 2 and dtypes is not None else {}
-
-
-def _kind(dtype: Any) -> str:
-    return getattr(dtype, "kind", "O")
-
-
-def _columns(value: Any) -> list[str] | None:
-    """Column names where all are text, as scikit-learn has feature names."""
-    if is_data_array(value):
-        return feature_names(value)
-    names = getattr(value, "columns", None)
-    if names is None:
-        return None
-    names = list(names)
-    return names if names and all(isinstance(name, str) for name in names) else None

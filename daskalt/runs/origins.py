@@ -29,7 +29,7 @@ class DataConfig(Section):
         Column of the targets, or array of a Zarr group; there "y" unless told.
     features, exclude, id, categorical, missing, unknown, max_categories, dtype
         How files are ingested: see `daskalt.data.ingest.ingest`, where id is called ``ident``.
-    X, y, sample_weight : str or None
+    X, y, sample_weight : str, tuple of str (X) or None
         Names of the arrays of a Zarr group, "X", "y" and "sample_weight" unless told; for files
         ``sample_weight`` is a column.
     held_out : float or None
@@ -53,7 +53,7 @@ class DataConfig(Section):
     unknown: Literal["own", "error"] = "own"
     max_categories: Positive = 256
     dtype: str | None = None
-    X: str | None = None
+    X: Names | None = None
     y: str | None = None
     sample_weight: str | None = None
     held_out: Annotated[float, Field(gt=0, lt=1)] | None = None

@@ -5,18 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import zarr
-
+from daskalt.data.choosing import Named
 from daskalt.data.files import find_files, kind_of_files
 from daskalt.data.ingest import ingest
 from daskalt.data.sources import as_table
 from daskalt.data.store import absolute, filesystem_of
 from daskalt.data.table import Table
-from daskalt.errors import ConfigError, InputError, StorageError
+from daskalt.errors import ConfigError, InputError, about
 from daskalt.runs.examples import HELD_OUT, write_example
 from daskalt.runs.heads import first_targets
 from daskalt.runs.origins import DataConfig
-from daskalt.runs.sections import closest
 
 __all__ = ["are_files", "make_tables", "open_rows", "open_tables"]
 
@@ -35,14 +33,19 @@ OF_FILES = {
     "seed": "seed",
     "chunk_rows": "chunk_rows",
 }
+ROLES = ("X", "y", "sample_weight")
 OF_ZARR = {"X", "y"}
 OF_BOTH = {"target", "sample_weight", "seed", "chunk_rows"}
 
 
 def open_rows(place: str, key: str, data: DataConfig | None = None) -> Table:
     """Return the rows of a Zarr group, whose arrays ``data`` may name; errors name ``key``."""
-    names = {} if data is None else _names(data, key)
-    table = as_table(*_arrays(place, key, names)) if names else as_table(absolute(place))
+    names = dict.fromkeys(ROLES) if data is None else _names(data, key)
+    rows: Any = absolute(place)
+    if names["X"] is not None:
+        rows = Named(rows, names["X"])
+    with about(key):
+        table = as_table(rows, names["y"], names["sample_weight"])
     if table.y is None:
         raise InputError(f"{key}: {place} has no targets. It must be a group with arrays X and y.")
     return table
@@ -100,7 +103,7 @@ def are_files(places: Sequence[str]) -> bool:
 # ------------------------------------------------------------------------------- Zarr
 
 
-def _names(data: DataConfig, key: str) -> dict[str, str]:
+def _names(data: DataConfig, key: str) -> dict[str, Any]:
     """The names of arrays that are not those that are looked for unasked."""
     unused = sorted(data.chosen().keys() & OF_FILES.keys() - OF_BOTH)
     if unused:
@@ -110,29 +113,7 @@ def _names(data: DataConfig, key: str) -> dict[str, str]:
         )
     if not isinstance(data.target, str | None):
         raise ConfigError("data.target names several arrays; a Zarr group has one of targets.")
-    given = {"X": data.X, "y": data.y or data.target, "sample_weight": data.sample_weight}
-    return {role: name for role, name in given.items() if name is not None}
-
-
-def _arrays(place: str, key: str, names: dict[str, str]) -> list[Any]:
-    try:
-        group = zarr.open_group(absolute(place), mode="r")
-        there = sorted(group.array_keys())
-    except Exception as error:
-        raise StorageError(
-            f"{key}: no readable Zarr group at {place} ({error}). Check the path."
-        ) from error
-    wanted = {"X": "X", "y": "y"} | names
-    for name in wanted.values():
-        if name not in there:
-            close = closest(name, there)
-            guess = f" Did you mean {close!r}?" if close else ""
-            raise ConfigError(
-                f"{key}: {place} has no array {name!r}.{guess} It has {', '.join(there)}."
-            )
-    if "sample_weight" in there:
-        wanted.setdefault("sample_weight", "sample_weight")
-    return [group[name] for name in wanted.values()]
+    return {"X": data.X, "y": data.y or data.target, "sample_weight": data.sample_weight}
 
 
 def _divided(
