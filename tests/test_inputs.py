@@ -577,7 +577,7 @@ def model_place(tmp_path):
 def lines(place, *arguments):
     assert cli.main(["predict", place, *arguments, "--output", "out.csv", "--overwrite"]) == 0
     with open("out.csv") as file:
-        return file.read().split()
+        return [line.rstrip().split(",")[1] for line in file][1:]
 
 
 @pytest.fixture

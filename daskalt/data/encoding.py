@@ -51,12 +51,16 @@ class Encoder:
             by, missing values are such.
         """
         X, holes = self._encode(batch, dtype)
-        for name, where in holes:
-            known = self.fills[name]
-            if self.missing != "median" or not known:
-                cure = "Fill the median of the training data in by missing='median'"
-                cure = cure if known else "Repair the file: no median of it is known"
-                raise no_value(name, int(where.argmax()), batch, cure)
+        refused = [
+            (int(where.argmax()), name)
+            for name, where in holes
+            if self.missing != "median" or not self.fills[name]
+        ]
+        if refused:
+            row, name = min(refused)
+            cure = "Fill it as the training data says by missing='median'"
+            cure = cure if self.fills[name] else "Repair the file: the model knows no fill for it"
+            raise no_value(name, row, batch, cure)
         return X
 
     def block(self, batch: Batch, layout: Layout) -> Block:

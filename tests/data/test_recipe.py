@@ -76,7 +76,7 @@ def close(found, wanted):
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**6), block=st.sampled_from([700, 1500, 1 << 20]))
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_features_are_those_of_scikit_learn(tmp_path_factory, kind, seed, block):

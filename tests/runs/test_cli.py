@@ -682,19 +682,24 @@ def test_evaluate(finished, held_out, capsys):
 
 
 def test_predict_to_every_format(finished, held_out, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("daskalt.runs.output.BLOCK_ROWS", 10)
+    monkeypatch.setattr("daskalt.runs.inputs.BLOCK_ROWS", 10)
     model = daskalt.load(finished / "model")
     X = zarr.open_array(held_out, path="X")[:]
     labels, proba = model.predict(X), model.predict_proba(X)
     words = ["predict", str(finished / "model"), held_out]
     assert cli.main(words) == 0
-    assert list(map(int, capsys.readouterr().out.split())) == labels.tolist()
+    expected = ["row,prediction", *(f"{row},{label}" for row, label in enumerate(labels))]
+    assert capsys.readouterr().out.splitlines() == expected
     outputs = {suffix: tmp_path / f"p.{suffix}" for suffix in ("csv", "npy", "zarr")}
     for output in outputs.values():
         assert cli.main([*words, "--output", str(output), "--proba"]) == 0
-    np.testing.assert_allclose(np.loadtxt(outputs["csv"], delimiter=","), proba, rtol=1e-6)
+    written = np.loadtxt(outputs["csv"], delimiter=",", skiprows=1)
+    np.testing.assert_array_equal(written[:, 1], labels)
+    np.testing.assert_array_equal(written[:, 2:].astype(np.float32), np.load(outputs["npy"]))
     np.testing.assert_allclose(np.load(outputs["npy"]), proba, rtol=1e-5)
-    np.testing.assert_allclose(zarr.open_array(outputs["zarr"], path="y")[:], proba, rtol=1e-5)
+    group = zarr.open_group(outputs["zarr"], mode="r")
+    np.testing.assert_allclose(group["probability"][:], proba, rtol=1e-5)
+    np.testing.assert_array_equal(group["y"][:], labels)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.csv", "p.npy", "p.zarr"]
     for output in outputs.values():
         assert "exists already" in refused(capsys, *words, "--output", str(output))
@@ -710,7 +715,8 @@ def test_predict_text_labels(tmp_path, capsys):
     zarr.create_array(tmp_path / "X.zarr", data=X, chunks=(16, 3))
     words = ["predict", str(tmp_path / "model"), str(tmp_path / "X.zarr")]
     assert cli.main(words) == 0
-    assert capsys.readouterr().out.split() == model.predict(X).tolist()
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[1] for line in printed[1:]] == model.predict(X).tolist()
     assert cli.main([*words, "--output", str(tmp_path / "p.zarr")]) == 0
     assert zarr.open_array(tmp_path / "p.zarr", path="y")[:].tolist() == model.predict(X).tolist()
 
