@@ -194,6 +194,8 @@ def test_worker_processes_give_the_same_bits(finished, tmp_path):
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert "held-out rows: loss" in run.stdout
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["measured"]["worker_bytes"] > 0
     here, there = (daskalt.load(run / "model") for run in (finished, tmp_path / "run"))
     for a, b in zip(here.coefs_, there.coefs_, strict=True):
         np.testing.assert_array_equal(a, b)

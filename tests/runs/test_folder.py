@@ -1,0 +1,291 @@
+"""The life of a run folder: what is in it at any moment, and what a killed run leaves."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+import daskalt
+from daskalt.errors import DivergenceError, InputError
+from daskalt.monitor import Monitor
+from daskalt.runs import cli, running
+from daskalt.runs.journal import Journal
+
+PASSES = 4
+TREE = {
+    "estimator": "MLPClassifier",
+    "parameters": {"hidden_layer_sizes": [8], "max_iter": PASSES, "random_state": 0},
+    "data": {"dataset": "wine", "chunk_rows": 32},
+}
+
+# Ends itself where a function, named by its module and its path in there, is called a certain time.
+KILLED = """
+import importlib, os, signal, sys
+from daskalt.runs import cli
+
+module, path, time = sys.argv[1].split(":")
+*owners, name = path.split(".")
+owner = importlib.import_module(module)
+for each in owners:
+    owner = getattr(owner, each)
+function, calls = getattr(owner, name), iter(range(1, int(time) + 1))
+
+def dying(*arguments, **options):
+    if next(calls) == int(time):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return function(*arguments, **options)
+
+setattr(owner, name, dying)
+cli.main(sys.argv[2:])
+"""
+
+
+def write_config(folder, **parameters):
+    tree = TREE | {"parameters": TREE["parameters"] | parameters, "output": str(folder / "run")}
+    path = folder / "conf.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return str(path)
+
+
+def killed(where, *words):
+    run = subprocess.run(
+        [sys.executable, "-c", KILLED, where, *words], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == -9, run.stderr
+
+
+def report_of(folder):
+    return json.loads((folder / "report.json").read_text())
+
+
+def metrics_of(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def names_in(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The model of the run that nothing happens to."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert cli.main(["fit", write_config(folder)]) == 0
+    return daskalt.load(folder / "run" / "model")
+
+
+def assert_complete(folder, whole):
+    assert report_of(folder)["status"] == "complete"
+    model = daskalt.load(folder / "model")
+    for ours, theirs in zip(model.coefs_, whole.coefs_, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [int(row["pass"]) for row in metrics_of(folder)] == list(range(1, PASSES + 1))
+    assert [float(row["loss"]) for row in metrics_of(folder)] == whole.loss_curve_
+    assert not (folder / "checkpoint").exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "passes", "points"),
+    [
+        ("daskalt.checkpoint:Checkpoints.save:3", 3, 2),  # a pass is told before it is put down
+        ("daskalt.runs.journal:Journal.passed:3", 2, 2),
+        ("daskalt.runs.running:render:1", PASSES, PASSES),
+    ],
+)
+def test_what_a_killed_run_leaves_is_whole_and_goes_on(tmp_path, whole, where, passes, points):
+    config, folder = write_config(tmp_path), tmp_path / "run"
+    killed(where, "fit", config)
+    assert report_of(folder)["status"] == "running"
+    assert [float(row["loss"]) for row in metrics_of(folder)] == whole.loss_curve_[:passes]
+    assert yaml.safe_load((folder / "config.yaml").read_text())["output"] == str(folder)
+    left = daskalt.load(folder / "model")  # the best when there last was time to write it
+    assert left.loss_curve_ == whole.loss_curve_[: left.n_iter_]
+    assert len(list((folder / "checkpoint").glob("*.json"))) == min(points, 2)
+    assert cli.main(["fit", config, "--resume"]) == 0
+    assert_complete(folder, whole)
+    assert names_in(tmp_path) == {"conf.yaml", "run"}
+    assert len(report_of(folder)["resumed"]) == 1
+
+
+def test_a_finished_run_survives_the_one_that_is_to_replace_it(tmp_path, whole, capsys):
+    config, folder, before = write_config(tmp_path), tmp_path / "run", tmp_path / "run.before"
+    assert cli.main(["fit", config]) == 0
+    first = (folder / "report.json").read_bytes()
+
+    killed("daskalt.checkpoint:Checkpoints.save:2", "fit", config, "--overwrite")
+    assert (before / "report.json").read_bytes() == first
+    assert report_of(folder)["status"] == "running"
+    daskalt.load(before / "model")
+
+    assert cli.main(["fit", config]) == 2  # neither is replaced unasked
+    assert "cut short after 1 pass" in capsys.readouterr().err
+    assert before.is_dir()
+
+    assert cli.main(["fit", config, "--overwrite", "--resume"]) == 0
+    assert_complete(folder, whole)
+    assert names_in(tmp_path) == {"conf.yaml", "run"}
+
+
+@pytest.mark.parametrize(
+    "where", ["daskalt.runs.running:example_tables:1", "daskalt.runs.folder:whole_folder:1"]
+)
+def test_a_finished_run_comes_back_after_one_that_was_killed_too_early(tmp_path, where, capsys):
+    config, folder = write_config(tmp_path), tmp_path / "run"
+    assert cli.main(["fit", config]) == 0
+    first = (folder / "report.json").read_bytes()
+    killed(where, "fit", config, "--overwrite")
+    assert (tmp_path / "run.before" / "report.json").read_bytes() == first
+    assert cli.main(["fit", config]) == 2
+    assert "holds a finished run" in capsys.readouterr().err
+    assert (folder / "report.json").read_bytes() == first
+    assert names_in(tmp_path) == {"conf.yaml", "run"}
+
+
+def test_a_run_that_was_killed_when_it_was_complete_is(tmp_path, capsys):
+    config, folder = write_config(tmp_path), tmp_path / "run"
+    assert cli.main(["fit", config]) == 0
+    first = (folder / "report.json").read_bytes()
+    killed("daskalt.runs.folder:RunFolder.complete:1", "fit", config, "--overwrite")
+    assert cli.main(["fit", config]) == 2
+    assert "holds a finished run" in capsys.readouterr().err
+    assert (folder / "report.json").read_bytes() != first
+    assert names_in(tmp_path) == {"conf.yaml", "run"}
+
+
+def test_a_run_that_was_killed_before_its_first_pass_is_replaced(tmp_path, whole):
+    config = write_config(tmp_path)
+    killed("daskalt.runs.journal:Journal.begin:1", "fit", config)
+    assert report_of(tmp_path / "run")["passes"] == 0
+    assert cli.main(["fit", config]) == 0
+    assert_complete(tmp_path / "run", whole)
+    assert names_in(tmp_path) == {"conf.yaml", "run"}
+
+
+def test_a_refused_run_leaves_all_as_it_was(tmp_path, monkeypatch):
+    config, folder = write_config(tmp_path), tmp_path / "run"
+
+    def refuse(*_):
+        raise InputError("These rows will not do.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "example_tables", refuse)
+        assert cli.main(["fit", config]) == 2
+        assert names_in(tmp_path) == {"conf.yaml"}
+    assert cli.main(["fit", config]) == 0
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "example_tables", refuse)
+        assert cli.main(["fit", config, "--overwrite"]) == 2
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert names_in(tmp_path) == {"conf.yaml", "run"}
+
+
+def test_a_run_that_cannot_be_resumed_as_told_is_left_as_it_is(tmp_path, whole, capsys):
+    config, folder = write_config(tmp_path), tmp_path / "run"
+    killed("daskalt.checkpoint:Checkpoints.save:3", "fit", config)
+    text = {
+        name: (folder / name).read_bytes() for name in ("config.yaml", "report.json", "log.txt")
+    }
+    assert cli.main(["fit", config, "--resume", "--parameters.alpha", "0.1"]) == 2
+    assert "alpha" in capsys.readouterr().err
+    assert {name: (folder / name).read_bytes() for name in text} == text
+    assert cli.main(["fit", config, "--resume"]) == 0
+    assert_complete(folder, whole)
+
+
+def test_a_run_that_fails_between_its_passes_says_so(tmp_path, monkeypatch, capsys):
+    config, folder, see = write_config(tmp_path), tmp_path / "run", Monitor.see
+
+    def failing(self, result, record):
+        if result.number == 2:
+            raise InputError("Row 7 has become NaN.")
+        return see(self, result, record)
+
+    monkeypatch.setattr(Monitor, "see", failing)
+    assert cli.main(["fit", config]) == 2
+    report = report_of(folder)
+    assert (report["status"], report["passes"]) == ("failed", 2)
+    assert report["error"] == "Row 7 has become NaN."
+    assert "failed: InputError: Row 7 has become NaN." in (folder / "log.txt").read_text()
+    assert len(metrics_of(folder)) == 2
+
+
+def test_a_bug_leaves_its_traceback_in_the_log(tmp_path, monkeypatch):
+    see = Monitor.see
+
+    def failing(self, result, record):
+        if result.number == 1:
+            raise ZeroDivisionError("a bug")
+        return see(self, result, record)
+
+    monkeypatch.setattr(Monitor, "see", failing)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["fit", write_config(tmp_path)])
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "Traceback" in log
+    assert "ZeroDivisionError: a bug" in log
+
+
+def test_a_run_that_fails_for_good_gives_the_old_one_back(tmp_path, monkeypatch):
+    """Its last pass is not put down, so that there is nothing to go on from."""
+    config, folder = write_config(tmp_path, max_iter=1), tmp_path / "run"
+    assert cli.main(["fit", config]) == 0
+    first = (folder / "report.json").read_bytes()
+
+    def failing(*_):
+        raise DivergenceError("Numbers overflow: take smaller steps.")
+
+    monkeypatch.setattr("daskalt.fitting._last_sound", failing)
+    assert cli.main(["fit", config, "--overwrite"]) == 2
+    assert (folder / "report.json").read_bytes() == first
+    assert names_in(tmp_path) == {"conf.yaml", "run"}
+
+
+def test_the_folder_tells_how_far_a_run_is(tmp_path, monkeypatch):
+    config, folder, seen = write_config(tmp_path), tmp_path / "run", []
+    passed = Journal.passed
+    monkeypatch.setattr("daskalt.runs.journal.GLANCE_SECONDS", 0.0)
+
+    def watched(self, fit):
+        passed(self, fit)
+        report, log = report_of(folder), (folder / "log.txt").read_text()
+        assert report["status"] == "running"
+        assert log.count("  pass ") == report["passes"] == len(metrics_of(folder))
+        seen.append((report["passes"], report["last_pass"]["loss"]))
+
+    monkeypatch.setattr(Journal, "passed", watched)
+    assert cli.main(["fit", config]) == 0
+    losses = [float(row["loss"]) for row in metrics_of(folder)]
+    assert seen == list(enumerate(losses, start=1))
+
+
+def test_models_of_passes_are_the_best_until_then(tmp_path, monkeypatch):
+    """Of held-out rows, what early stopping would end with; and only as often as is cheap."""
+    config, saved = write_config(tmp_path, early_stopping=True, max_iter=12), []
+    monkeypatch.setattr("daskalt.runs.journal.SHARE", np.inf)
+    passed = Journal.passed
+
+    def watched(self, fit):
+        passed(self, fit)
+        saved.append(daskalt.load(self.folder / "model").coefs_)
+
+    monkeypatch.setattr(Journal, "passed", watched)
+    assert cli.main(["fit", config]) == 0
+    held = [float(row["validation_loss"]) for row in metrics_of(tmp_path / "run")]
+    best = int(np.argmin(held))
+    final = daskalt.load(tmp_path / "run" / "model").coefs_
+    for number, coefs in enumerate(saved):
+        same = all(np.array_equal(a, b) for a, b in zip(coefs, final, strict=True))
+        assert same == (number >= best)
+
+    saves = []
+    monkeypatch.setattr("daskalt.runs.journal.SHARE", 1e-9)  # not again in a lifetime
+    monkeypatch.setattr("daskalt.runs.journal.save", lambda *words: saves.append(words))
+    monkeypatch.setattr(Journal, "passed", passed)
+    assert cli.main(["fit", config, "--overwrite"]) == 0
+    assert len(saves) == 1
