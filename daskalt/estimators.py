@@ -61,8 +61,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Rows of a step; "auto" is a fortieth of the rows, between 100 and 2,000, for alternating
         minimisation, and 200 for gradient descent.
     max_iter : int or None, default=None
-        Passes over the data. None leaves the number to the solver: "altmin" makes 2 for 50,000 rows
-        and more, up to 20 for few, along which its steps are annealed to zero.
+        Passes over the data. None leaves the number to the solver: "altmin" makes from 2, for many
+        rows and wide networks, to 20, along which its steps are annealed to zero.
     shuffle : bool or "global", default=True
         True mixes up to 64 MiB of rows in every pass; of more stored rows it reads blocks in
         random order. "global" first writes a shuffled copy of these to `scratch`, for data stored

@@ -170,7 +170,7 @@ class BaseMLP(PreparedMLP):
         reading = self._reading(table, bounds, problem, solver, seed)
         if self.shuffle and isinstance(reading, Reading):
             warn_if_sorted(goal.clustering, goal.targets.width, reading, table)
-        passes = self._passes(solver, bounds)
+        passes = self._passes(solver, problem, bounds)
         steps = reading.plan(table, bounds, 0).steps
         budget = Budget(steps * passes, steps, steps)
         start = solver.start(problem, weights, budget)

@@ -224,7 +224,7 @@ class PreparedMLP(FittedMLP):
             table=table,
             bounds=bounds,
             held=None if held is None else held.table,
-            passes=self._passes(solver, bounds),
+            passes=self._passes(solver, problem, bounds),
             read=read,
             given=parse_limit(self.memory_limit),
             machine=machine,
@@ -232,9 +232,9 @@ class PreparedMLP(FittedMLP):
             shuffled=shuffled,
         )
 
-    def _passes(self, solver: Solver, bounds: np.ndarray) -> int:
+    def _passes(self, solver: Solver, problem: Problem, bounds: np.ndarray) -> int:
         """The passes that a fit makes at most."""
-        passes = self.max_iter or solver.passes(count_rows(bounds))
+        passes = self.max_iter or solver.passes(count_rows(bounds), problem.network)
         return passes if self.max_fun is None else min(passes, self.max_fun)
 
     def _reading(

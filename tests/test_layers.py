@@ -35,8 +35,8 @@ ORDER = """
     export predicting fitted prepared perceptron estimators
     histograms assessment displays
     folders model runs.examples runs.document runs.sections runs.origins runs.heads runs.rows
-    runs.inputs runs.output runs.account runs.choice runs.parts runs.config runs.clusters runs.folder
-    runs.journal runs.report runs.advice runs.charts runs.page runs.running
+    runs.inputs runs.output runs.account runs.choice runs.parts runs.config runs.clusters
+    runs.folder runs.journal runs.report runs.advice runs.charts runs.page runs.running
     runs.options runs.commands runs.cli runs
 """
 PLACE = {f"daskalt.{name}": place for place, name in enumerate(ORDER.split())}

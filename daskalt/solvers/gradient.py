@@ -103,7 +103,7 @@ class GradientDescent(CautiousSolver):
         """Names of the method and of its rule."""
         return (*super().parts, type(self._rule).__name__)
 
-    def passes(self, n_rows: int) -> int:
+    def passes(self, n_rows: int, network: Network) -> int:
         """Return the passes that a fit makes unless told: 10 to 200, fewer the more rows."""
         return 200 if self.full_batch else int(np.clip(500_000 // n_rows, 10, 200))
 
