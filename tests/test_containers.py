@@ -234,6 +234,9 @@ def test_several_targets_are_a_list_of_names(places):
     for rows in (weighted(dataset()), places["flat.zarr"], lazy):
         model = regressor().fit(rows, X=NAMES[:2], y=["wind", "w"])
         assert_same_model(model, plain)
+        assert model.score(rows) == pytest.approx(plain.score(X[:, :2], T), abs=1e-6)
+    with pytest.raises(InputError, match=r"y: .* no variable called 'w', as the fit had"):
+        model.score(dataset())
     result = model.predict(dataset())
     assert result.dims == ("time", "output")
     assert result["output"].values.tolist() == ["wind", "w"]
