@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from daskalt import MLPClassifier, MLPRegressor, load, save
+from daskalt.data.choosing import Named
 from daskalt.data.sources import as_table
 from daskalt.data.staging import staged_bytes
 from daskalt.errors import InputError
@@ -219,6 +220,15 @@ def test_names_outlive_saving(places, tmp_path):
     assert model.score(places["flat.zarr"]) == model.score(dataset())
 
 
+def test_names_stay_with_rows_that_were_opened_before(places):
+    table = as_table(Named(places["square.zarr"], "features"), "label", "w")
+    model = classifier().fit(table.rows_slice(0, 200))
+    assert model.members_ == {"X": "features", "y": "label", "sample_weight": "w"}
+    assert_same_model(model, classifier().fit(X[:200], Y[:200], W[:200]))
+    expected = model.score(X, Y, W)
+    assert model.score(places["square.zarr"]) == pytest.approx(expected)
+
+
 def test_names_of_columns_find_the_variables():
     frame = pd.DataFrame(X, columns=NAMES)
     model = classifier().fit(frame, pd.Series(Y, name="kind"))
@@ -234,6 +244,9 @@ def test_several_targets_are_a_list_of_names(places):
     for rows in (weighted(dataset()), places["flat.zarr"], lazy):
         model = regressor().fit(rows, X=NAMES[:2], y=["wind", "w"])
         assert_same_model(model, plain)
+        assert model.score(rows) == pytest.approx(plain.score(X[:, :2], T), abs=1e-6)
+    with pytest.raises(InputError, match=r"y: .* no variable called 'w', as the fit had"):
+        model.score(dataset())
     result = model.predict(dataset())
     assert result.dims == ("time", "output")
     assert result["output"].values.tolist() == ["wind", "w"]

@@ -175,11 +175,14 @@ class _Names:
 
     def usual(self, role: str) -> Any:
         """The names that targets or weights had in the fit, or else have; None without such."""
-        name = self.fit.get(role, role)
-        if self.are_names(name) and not self.box.is_coordinate(name):
-            return name
-        if role == "y" and role in self.fit:
-            raise self.box.lacks(role, [name] if isinstance(name, str) else name, fit=True)
+        before = self.fit.get(role)
+        if before is None:
+            return role if self.box.has(role) and not self.box.is_coordinate(role) else None
+        if self.are_names(before):
+            return before
+        if role == "y":
+            listed = [before] if isinstance(before, str) else before
+            raise self.box.lacks(role, [n for n in listed if not self.box.has(n)], fit=True)
         return None
 
     def features(

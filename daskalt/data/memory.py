@@ -21,6 +21,10 @@ __all__ = ["as_classes", "check_columns", "column_names", "from_memory", "is_das
 
 
 def from_memory(value: Any, name: str, columns: list[str] | None = None) -> MemorySource:
+    """The rows of an array, a list or a data frame as a source, checked but for their numbers.
+
+    ``columns`` are the names of its columns, where these are known.
+    """
     check_columns(value, name)
     array = _as_numpy(value, name)
     if array.dtype.kind == "O" and not array.ndim:
