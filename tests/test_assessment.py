@@ -8,6 +8,7 @@ from sklearn import metrics
 
 from daskalt import MLPClassifier, MLPRegressor
 from daskalt.assessment import confusion_matrix, residual_histogram
+from daskalt.data.readers import ZarrSource
 from daskalt.data.sources import as_table
 from daskalt.errors import InputError
 from daskalt.histograms import histogram_of, merge
@@ -62,6 +63,22 @@ def test_residuals_are_counted_where_numpy_counts_them(
         np.testing.assert_array_equal(counts, expected)
         assert counts.sum() == (500 if weight is None else weight.sum())
         assert all(10 <= side <= 20 for side in counts.shape)
+
+
+def test_stored_rows_are_read_once_and_not_gathered(rows, regressor, store, monkeypatch):
+    place = store(*rows[:2], chunk_rows=50)
+    monkeypatch.setattr("daskalt.data.passes.CHUNK_ROWS", 1)
+    monkeypatch.setattr("daskalt.data.table.good_rows", lambda *_: 50)
+    sizes = []
+    read = ZarrSource.read
+
+    def spy(source, start, stop):
+        sizes.append((source.name, stop - start))
+        return read(source, start, stop)
+
+    monkeypatch.setattr(ZarrSource, "read", spy)
+    residual_histogram(regressor, place)
+    assert sorted(sizes) == [("X", 50)] * 10 + [("y", 50)] * 10
 
 
 def test_a_cluster_counts_the_same(rows, regressor, store, cluster, monkeypatch):

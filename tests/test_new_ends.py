@@ -3,6 +3,7 @@
 import warnings
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 import yaml
@@ -58,6 +59,18 @@ def test_steps_that_know_no_end_go_on_to_the_same_bits(place, tmp_path, solver, 
     assert_same(
         network(solver, tmp_path / "fit", max_iter=6, **options).fit(place, resume=True), whole
     )
+
+
+def test_a_finished_fit_is_trained_on_elsewhere(place, tmp_path, cluster):
+    options = {"early_stopping": True, "max_iter": 4}
+    whole = network("sgd", **options | {"max_iter": 6}).fit(place)
+    client = cluster(2)
+    model = network("sgd", tmp_path / "fit", **options).fit(place, client=client)
+    with dask.config.set(scheduler="threads"):
+        model.set_params(max_iter=5).fit(place, resume=True)
+    assert_same(model.set_params(max_iter=6).fit(place, resume=True, client=client), whole)
+    with dask.config.set(scheduler="threads"):
+        assert_same(model.fit(place, resume=True), whole)
 
 
 def test_steps_that_shrink_towards_the_end_say_so(place, tmp_path):
