@@ -256,6 +256,11 @@ class Checkpoints:
         with storage_errors(self.location):
             self._forget(1 << 30)
 
+    def keep_last(self) -> None:
+        """Remove all checkpoints but the newest."""
+        with storage_errors(self.location):
+            self._forget(max(self._numbers(), default=0))
+
     def _numbers(self) -> list[int]:
         """The numbers of the checkpoints that are whole."""
         return _numbers_in(self._names())

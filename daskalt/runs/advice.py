@@ -173,8 +173,11 @@ def next_commands(report: dict[str, Any], history: History) -> list[dict[str, st
     ]
     if report["stop_reason"] == ALL_MADE:
         more = 2 * len(history)
-        again = ("fit", config, "--parameters.max_iter", more, "--overwrite")
-        commands.append((f"Train anew with {more} passes", again))
+        how, words = "--overwrite", "Train anew with"
+        if report["resumable"]:
+            how, words = "--resume", "Train on to"
+        again = ("fit", config, "--passes", more, how)
+        commands.append((f"{words} {more} passes", again))
     commands.append(("See what the fit takes", ("plan", config)))
     return [
         {"what": name, "command": shlex.join(["daskalt", *map(str, words)])}

@@ -145,7 +145,9 @@ def _plan(words: list[str] | None, json: bool, **options: Any) -> None:
 
 
 def _predict(model: str, X: str, output: str | None, **options: Any) -> None:
-    write_predictions(_model(model), X, output, **options)
+    rows = write_predictions(_model(model), X, output, **options)
+    if output is not None:
+        print(f"{plural(rows, 'prediction')} in {output}")
 
 
 def _evaluate(model: str, data: str, **options: Any) -> None:

@@ -3,9 +3,11 @@
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from daskalt.checkpoint import Checkpoints
 from daskalt.data.store import absolute, storage_errors
@@ -13,6 +15,7 @@ from daskalt.errors import InputError
 from daskalt.folders import check_replaceable, whole_folder
 from daskalt.runs.config import RunConfig
 from daskalt.signals import held
+from daskalt.wording import plural
 
 __all__ = ["CONFIG", "REPORT", "RunFolder"]
 
@@ -49,8 +52,13 @@ class RunFolder:
         return self.checkpoints.there and (self.own or _passes(self.place) > 0)
 
     def goes_on(self, resume: bool) -> bool:
-        """Say whether a run that may resume takes up what is in the folder."""
-        return resume and _status(self.place) not in (None, "complete")
+        """Say whether a run that may resume takes up what is in the folder.
+
+        A finished run is taken up, too, to make more passes.
+        """
+        status = _status(self.place)
+        trained_on = self.own and self.checkpoints.there
+        return resume and status is not None and (status != "complete" or trained_on)
 
     def report(self) -> dict[str, Any]:
         """Return what the run in it has reported."""
@@ -75,10 +83,7 @@ class RunFolder:
         check_replaceable(self.place, MARKS)
         status = _status(self.place)
         if status == "complete" and not overwrite:
-            raise InputError(
-                f"{self._shown} holds a finished run. Pass --overwrite to replace it, or --output "
-                "to write elsewhere."
-            )
+            self._refuse_finished(resume)
         if not (overwrite or resume):
             self._refuse_unfinished(status)
         for key, places in self._config.data.places.items():
@@ -87,6 +92,27 @@ class RunFolder:
                     raise InputError(
                         f"{key} lies in the run folder {self._shown}. Name another output."
                     )
+
+    def _refuse_finished(self, resume: bool) -> None:
+        cure = "Pass --overwrite to replace it, or --output to write elsewhere."
+        if resume and not self.checkpoints.there:
+            cure = f"There is no checkpoint to train on from. {cure}"
+        elif self._end() != self._config.estimator.max_iter:
+            if resume and self.own:
+                return
+            how = "--resume" if self.own else "--resume and --overwrite"
+            cure = f"Pass {how} to train on to the new number of passes. {cure}"
+        elif resume:
+            cure = f"To train on, ask for more passes, as in --passes 40. {cure}"
+        passes = plural(_passes(self.place), "pass", "passes")
+        raise InputError(f"{self._shown} holds a finished run of {passes}. {cure}")
+
+    def _end(self) -> Any:
+        """The passes that the run in the folder was to make at most."""
+        with suppress(OSError, yaml.YAMLError, AttributeError):
+            tree = yaml.safe_load((self.place / CONFIG).read_text(encoding="utf-8"))
+            return tree["parameters"].get("max_iter")
+        return None
 
     def _refuse_unfinished(self, status: str | None) -> None:
         self.checkpoints.refuse_unfinished()
@@ -146,9 +172,9 @@ class RunFolder:
             shutil.rmtree(self.place, ignore_errors=True)
 
     def complete(self) -> None:
-        """Remove what is of no use any more: the checkpoints, and the run that was put aside."""
+        """Remove what is of no use any more: all checkpoints but the last, what was put aside."""
         if self.own:
-            shutil.rmtree(self.checkpoints.location, ignore_errors=True)
+            self.checkpoints.keep_last()
         shutil.rmtree(self.before, ignore_errors=True)
 
 

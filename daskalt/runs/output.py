@@ -31,8 +31,10 @@ def write_predictions(
     unknown: str | None = None,
     overwrite: bool = False,
     stored_order: bool = False,
-) -> None:
+) -> int:
     """Predict for stored rows and write the results in their order, a part in memory at a time.
+
+    Returns how many rows there were.
 
     Parameters
     ----------
@@ -83,6 +85,7 @@ def write_predictions(
     )
     predictions = Predictions(model, X, inputs, proba)
     write(predictions, output, overwrite)
+    return predictions.rows
 
 
 class Predictions:
@@ -101,6 +104,7 @@ class Predictions:
         self.predictor = model._predictor
         self.inputs = inputs
         self.proba = proba
+        self.rows = 0  # until now
         example = self.predictor.predict(np.zeros((1, model.n_features_in_), np.float32))
         self.targets = target_names(model, place, int(np.prod(example.shape[1:])))
         classes = getattr(model, "classes_", [])
@@ -121,6 +125,7 @@ class Predictions:
             arrays["y"] = self.predictor.predict(part.X)
             if self.proba:
                 arrays["probability"] = self.predictor.predict_proba(part.X)
+            self.rows += len(part.X)
             yield arrays
 
     def columns(self) -> Iterator[list[np.ndarray]]:

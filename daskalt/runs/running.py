@@ -44,9 +44,9 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
         Whether a finished run in the same folder may be replaced. It is put aside meanwhile, as
         ``OUTPUT.before``.
     resume : bool
-        Whether to go on from the checkpoint of a run that was cut short. Unless the configuration
-        names another place, it is in the run folder, and is removed when the run is complete. From
-        another place, and with `overwrite`, a finished run goes on to a larger ``max_iter``, too.
+        Whether to go on from the checkpoint of a run that was cut short, or of a finished one to a
+        larger ``max_iter``. Unless the configuration names another place, it is in the run folder;
+        from another place a finished run goes on with `overwrite` only.
 
     Raises
     ------
@@ -107,6 +107,9 @@ def _fit(
     journal.report |= describe_data(config, train, test)
     with _kept(estimator, folder, journal):
         estimator.fit(train, eval_set=watched, resume=resume)
+        # What is kept for each row goes when the fit is over.
+        kept = estimator._solver.variable_bytes(estimator._fitted.problem)
+    journal.report["resumable"] = folder.own and not kept
     journal.take_over()  # the fit may have been over before
 
 

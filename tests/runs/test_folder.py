@@ -79,14 +79,14 @@ def whole(tmp_path_factory):
     return daskalt.load(folder / "run" / "model")
 
 
-def assert_complete(folder, whole):
+def assert_complete(folder, whole, passes=PASSES):
     assert report_of(folder)["status"] == "complete"
     model = daskalt.load(folder / "model")
     for ours, theirs in zip(model.coefs_, whole.coefs_, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert [int(row["pass"]) for row in metrics_of(folder)] == list(range(1, PASSES + 1))
+    assert [int(row["pass"]) for row in metrics_of(folder)] == list(range(1, passes + 1))
     assert [float(row["loss"]) for row in metrics_of(folder)] == whole.loss_curve_
-    assert not (folder / "checkpoint").exists()
+    assert len(list((folder / "checkpoint").glob("*.json"))) == 1  # to train on from
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_finished_run_survives_the_one_that_is_to_replace_it(tmp_path, whole, 
 
 
 @pytest.mark.parametrize(
-    "where", ["daskalt.runs.running:example_tables:1", "daskalt.runs.folder:whole_folder:1"]
+    "where", ["daskalt.runs.running:make_tables:1", "daskalt.runs.folder:whole_folder:1"]
 )
 def test_a_finished_run_comes_back_after_one_that_was_killed_too_early(tmp_path, where, capsys):
     config, folder = write_config(tmp_path), tmp_path / "run"
@@ -169,17 +169,17 @@ def test_a_run_that_was_killed_before_its_first_pass_is_replaced(tmp_path, whole
 def test_a_refused_run_leaves_all_as_it_was(tmp_path, monkeypatch):
     config, folder = write_config(tmp_path), tmp_path / "run"
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise InputError("These rows will not do.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(running, "example_tables", refuse)
+        patch.setattr(running, "make_tables", refuse)
         assert cli.main(["fit", config]) == 2
         assert names_in(tmp_path) == {"conf.yaml"}
     assert cli.main(["fit", config]) == 0
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     with monkeypatch.context() as patch:
-        patch.setattr(running, "example_tables", refuse)
+        patch.setattr(running, "make_tables", refuse)
         assert cli.main(["fit", config, "--overwrite"]) == 2
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     assert names_in(tmp_path) == {"conf.yaml", "run"}
@@ -196,6 +196,41 @@ def test_a_run_that_cannot_be_resumed_as_told_is_left_as_it_is(tmp_path, whole, 
     assert {name: (folder / name).read_bytes() for name in text} == text
     assert cli.main(["fit", config, "--resume"]) == 0
     assert_complete(folder, whole)
+
+
+def test_a_finished_run_is_trained_on(tmp_path, capsys):
+    """To the weights of a longer run, as far as steps do not shrink towards the end."""
+    options = ["--parameters.solver", "adam", "--parameters.tol", "0"]
+    config, folder = write_config(tmp_path), tmp_path / "run"
+    more = [config, *options, "--passes", "7"]
+    longer = str(tmp_path / "longer")
+    assert cli.main(["fit", *more, "--output", longer]) == 0
+    assert cli.main(["fit", config, *options]) == 0
+    capsys.readouterr()
+    for words, told in (
+        ([*more], "Pass --resume to train on"),
+        ([config, *options, "--resume"], "ask for more passes"),
+        ([config, *options, "--resume", "--passes", "2"], "has made 4 passes already"),
+        ([*more, "--resume", "--parameters.alpha", "0.1"], "alpha"),
+    ):
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        assert cli.main(["fit", *words]) == 2
+        assert told in capsys.readouterr().err
+        assert {path: path.read_bytes() for path in before} == before
+    assert cli.main(["fit", *more, "--resume"]) == 0
+    assert_complete(folder, daskalt.load(folder.with_name("longer") / "model"), passes=7)
+    assert len(report_of(folder)["resumed"]) == 1
+
+
+def test_training_on_that_is_cut_short_goes_on(tmp_path, whole, capsys):
+    config, folder = write_config(tmp_path, tol=0), tmp_path / "run"
+    longer = [config, "--passes", "7", "--resume"]
+    assert cli.main(["fit", config]) == 0
+    killed("daskalt.checkpoint:Checkpoints.save:3", "fit", *longer)
+    assert report_of(folder)["status"] == "running"
+    assert cli.main(["fit", *longer]) == 0
+    assert report_of(folder)["status"] == "complete"
+    assert [int(row["pass"]) for row in metrics_of(folder)] == list(range(1, 8))
 
 
 def test_a_run_that_fails_between_its_passes_says_so(tmp_path, monkeypatch, capsys):

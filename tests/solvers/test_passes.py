@@ -1,0 +1,24 @@
+"""How many passes a fit makes unless told."""
+
+import pytest
+
+from daskalt.losses import get_loss
+from daskalt.network import Network
+from daskalt.solvers import StochasticAltMin
+
+CROSS_ENTROPY = get_loss("cross_entropy", "softmax")
+
+
+@pytest.mark.parametrize(
+    ("rows", "widths", "passes"),
+    [
+        (1_000, (64, 100, 10), 20),  # never more
+        (50_000, (784, 1024, 10), 2),  # digits as pictures
+        (40_000, (15, 64, 3), 20),  # a table, whose passes take milliseconds
+        (1_000_000, (28, 300, 2), 9),
+        (100_000_000, (28, 300, 2), 2),  # never fewer
+        (20_000, (3072, 4096, 10), 5),  # 100,000 rows' worth, however wide
+    ],
+)
+def test_passes_follow_from_rows_and_weights(rows, widths, passes):
+    assert StochasticAltMin().passes(rows, Network(widths, "relu", CROSS_ENTROPY)) == passes
