@@ -28,6 +28,12 @@ _BY_COMMAND = {
     "predict": {"ident": "id", "missing": "missing", "unknown": "unknown"},
     "evaluate": {"target": "target", "missing": "missing", "unknown": "unknown"},
 }
+# What a fit passes on to ingest.
+_OF_DATA = {name: name for name in ("target", "features", "exclude")} | {"ident": "id"}
+_OF_DATA |= {
+    name: f"data.{name}"
+    for name in ("categorical", "missing", "unknown", "max_categories", "dtype", "chunk_rows")
+}
 
 
 def spoken(message: str, command: str, parameters: list[str], solver: list[str]) -> str:
@@ -47,6 +53,7 @@ def spoken(message: str, command: str, parameters: list[str], solver: list[str])
         text = re.sub(pattern, words, text)
     options = dict(_BY_COMMAND.get(command, {}))
     if command in ("fit", "plan"):
+        options |= _OF_DATA
         options |= {name: f"parameters.solver.{name}" for name in solver}
         options |= {name: f"parameters.{name}" for name in parameters}
     if not options:

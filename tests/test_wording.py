@@ -31,6 +31,11 @@ from daskalt.wording import plural
             "DASK_NUM_WORKERS=1 would take",
         ),
         ("fit", "data.held_out=0.1 and max(tol=1)", "data.held_out=0.1 and max(tol=1)"),
+        (
+            "fit",
+            "Leave it out by exclude='key', or fill it by missing='median'; ident='row'.",
+            "Leave it out by --exclude key, or fill it by --data.missing median; --id row.",
+        ),
         ("evaluate", "tol=0.1 stays", "tol=0.1 stays"),
         ("fit", "give solver=LBFGS(memory=3) or none", "give solver=LBFGS(memory=3) or none"),
         ("ingest", "give chunk_rows=100", "give --chunk-rows 100"),

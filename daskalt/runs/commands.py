@@ -139,7 +139,10 @@ def _say_estimator(config: RunConfig) -> None:
 
 
 def _plan(words: list[str] | None, json: bool, **options: Any) -> None:
-    project, plan = plan_run(configured(words, options))
+    config = configured(words, options)
+    if not json:
+        _say_estimator(config)
+    project, plan = plan_run(config)
     print(dumps(plan.as_dict(), indent=2) if json else plan, flush=True)
     project.check(plan)
 

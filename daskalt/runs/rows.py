@@ -74,7 +74,7 @@ def make_tables(data: DataConfig, folder: Path, *, progress: bool) -> tuple[Tabl
             seed=data.seed,
             chunk_rows=data.chunk_rows,
         )
-    tables, recipe = [], data.places["data.train"][0]
+    tables, recipe, basis = [], data.places["data.train"][0], ""
     named = None if are_files(data.places["data.train"]) else data
     for key, places in data.places.items():
         store = folder / "data" / f"{key.removeprefix('data.')}.zarr"
@@ -86,7 +86,7 @@ def make_tables(data: DataConfig, folder: Path, *, progress: bool) -> tuple[Tabl
             options = {OF_FILES[k]: value for k, value in data.chosen().items() if k in OF_FILES}
         else:
             options = {"recipe": recipe, "shuffle": False}
-        _ingest_once(places, store, options, progress)
+        basis = _ingest_once(places, store, options, basis, progress=progress)
         tables.append(open_rows(str(store), key))
     return _divided(data, *tables)
 
@@ -150,16 +150,19 @@ def _check_files(data: DataConfig) -> None:
 
 
 def _ingest_once(
-    places: Sequence[str], store: Path, options: dict[str, Any], progress: bool
-) -> None:
-    """Ingest, unless just that was done and finished before: a note beside the store says so."""
-    note = store.with_suffix(".json")
-    wanted = json.dumps({"inputs": list(map(_state, find_files(places))), "options": options})
-    if store.is_dir() and note.is_file() and note.read_text("utf-8") == wanted:
-        return
-    note.unlink(missing_ok=True)
-    ingest(list(places), store, **options, overwrite=True, progress=progress)
-    note.write_text(wanted, "utf-8")
+    places: Sequence[str], store: Path, options: dict[str, Any], basis: str, *, progress: bool
+) -> str:
+    """Ingest, unless just that was done and finished before, and return what was done.
+
+    A note beside the store says it, and ``basis`` what was done to learn the recipe.
+    """
+    note, files = store.with_suffix(".json"), find_files(places)
+    done = json.dumps({"inputs": list(map(_state, files)), "options": options, "basis": basis})
+    if not (store.is_dir() and note.is_file() and note.read_text("utf-8") == done):
+        note.unlink(missing_ok=True)
+        ingest(list(places), store, **options, overwrite=True, progress=progress)
+        note.write_text(done, "utf-8")
+    return done
 
 
 def _state(file: str) -> list[Any]:

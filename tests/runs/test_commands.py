@@ -160,6 +160,8 @@ def test_a_plan_of_files(here, frame, capsys):
     plan = json.loads(capsys.readouterr().out)
     assert {path.name for path in here.iterdir()} == {"rows.csv"}
     assert plan["rows"] == 180
+    assert cli.main(["plan", "rows.csv", *WORDS]) == 0
+    assert capsys.readouterr().out.startswith("MLPClassifier, as the target is text")
 
 
 # ------------------------------------------------------------------------------- understanding

@@ -25,7 +25,7 @@ def made(tmp_path, monkeypatch):
     def make(**options):
         data = DataConfig(train=str(tmp_path / "rows.csv"), target="y", **options)
         assert open_tables(data) is None
-        train, _ = make_tables(data, tmp_path / "run", progress=False)
+        train, _ = make_tables(data, tmp_path / "run", progress=len(calls) > 0)
         return train, len(calls)
 
     write(tmp_path, 40)
