@@ -182,6 +182,13 @@ def test_columns_must_be_there_and_different(tmp_path, frame):
         ingest(folder, tmp_path / "out", target="label")
 
 
+@pytest.mark.parametrize("name", ["a.svm", "a.libsvm", "a.svmlight.gz"])
+def test_svmlight_is_refused_with_the_way_around_it(tmp_path, name):
+    (tmp_path / name).write_text("1 1:0.5\n")
+    with pytest.raises(InputError, match="svmlight format.*load_svmlight_file"):
+        ingest(tmp_path / name, tmp_path / "out")
+
+
 def test_inputs_must_exist_and_be_of_one_kind(tmp_path):
     with pytest.raises(StorageError, match="no CSV, Parquet"):
         ingest(tmp_path / "*.csv", tmp_path / "out")
