@@ -144,11 +144,10 @@ def _booleans_as_floats(column: Any) -> Any:
 
 def _whole(column: Any, numbers: Any) -> tuple[Any, str]:
     """Numbers and their kind: integers if all are whole, exact where float64 is not."""
-    import pyarrow.compute as compute
-
-    if not compute.all(compute.equal(compute.trunc(numbers), numbers)).as_py():
+    values = numbers.to_numpy(zero_copy_only=False)
+    if not ((np.trunc(values) == values) | np.isnan(values)).all():
         return numbers, "float"
-    if (compute.max(compute.abs(numbers)).as_py() or 0) < LARGEST_WHOLE:
+    if np.fmax.reduce(np.abs(values), initial=0) < LARGEST_WHOLE:
         return numbers, "integer"
     if not is_text(column.type):
         raise Mistyped("integers that float64 cannot tell apart")

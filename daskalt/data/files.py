@@ -24,6 +24,7 @@ KINDS = {
     ".npz": "npz",
 }
 FRAMES = ("csv", "parquet")
+SPARSE = (".svm", ".svmlight", ".libsvm")
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
 
 
@@ -72,6 +73,8 @@ def is_frame(place: str | Path) -> bool:
 
 def kind_of_files(files: Sequence[str]) -> str:
     """The one kind, "csv", "parquet", "npy", "npz" or "zarr", that all files are of."""
+    for file in files:
+        _refuse_sparse(file)
     kinds = {_kind(file) for file in files}
     if len(kinds) > 1:
         raise InputError(
@@ -79,6 +82,16 @@ def kind_of_files(files: Sequence[str]) -> str:
             "Ingest one kind, e.g. by a pattern such as 'folder/*.csv'."
         )
     return kinds.pop()
+
+
+def _refuse_sparse(file: str) -> None:
+    if any(suffix.lower() in SPARSE for suffix in PurePosixPath(file).suffixes):
+        raise InputError(
+            f"{file} is of the svmlight format, whose rows are sparse; networks here take dense "
+            "ones. Save its rows as .npz with arrays X and y, or as Zarr: X, y = "
+            "sklearn.datasets.load_svmlight_file(...) and X.toarray(), part by part by its "
+            "arguments offset and length where it is large."
+        )
 
 
 def _kind(file: str) -> str:

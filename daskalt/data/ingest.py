@@ -1,8 +1,10 @@
 """CSV, Parquet, NumPy files and Zarr stores as a shuffled Zarr group, ready to train on."""
 
+import shutil
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import NoneType
@@ -10,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from fsspec.implementations.local import LocalFileSystem
 
 from daskalt.data.census import Rules
 from daskalt.data.checks import check_array
@@ -21,7 +24,7 @@ from daskalt.data.readers import MemorySource, Source, StackedSource, ZarrSource
 from daskalt.data.recipe import ATTRIBUTE, find_recipe, recipe_of_rows
 from daskalt.data.roles import assign_roles, roles_by_recipe
 from daskalt.data.staging import MEMORY_BYTES, table_layout, write_blocks
-from daskalt.data.store import refuse_existing
+from daskalt.data.store import filesystem_of, refuse_existing, storage_errors
 from daskalt.data.table import Table
 from daskalt.errors import InputError, StorageError
 from daskalt.parameters import check_arguments, choice, instance, integer, names
@@ -154,19 +157,20 @@ def ingest(
         max_categories=max_categories,
         recipe=recipe,
     )
-    with tempfile.TemporaryDirectory(prefix="daskalt-") as folder:
+    with _folder_beside(destination) as folder:
         attributes: dict[str, Any] = {}
         if kind in ("csv", "parquet"):
             chosen = _given(target=target, features=features, weight=weight)
-            encoded = _encoded(FrameFiles(files, kind), {**chosen, **asked}, dtype, Path(folder))
-            learnt, layout = encoded.survey()
+            encoded = _encoded(FrameFiles(files, kind), {**chosen, **asked}, dtype, folder)
+            with storage_errors(destination):
+                learnt, layout = encoded.survey()
             blocks = encoded.blocks(learnt, layout)
             attributes[ATTRIBUTE] = learnt.as_dict()
             target = encoded.roles.target
         else:
             _refuse_frame_options(asked, files[0])
             named = {"X": features, "y": target, "sample_weight": weight}
-            table = _OPENERS[kind](files, _single_names(named), Path(folder))
+            table = _OPENERS[kind](files, _single_names(named), folder)
             layout, blocks = table_layout(table, destination, memory_bytes)
             attributes |= _given(**{ATTRIBUTE: recipe_of_rows(table.X)})
         shuffle = shuffle and "y" in layout.arrays
@@ -182,6 +186,24 @@ def ingest(
             overwrite=overwrite,
             progress=progress,
         )
+
+
+@contextmanager
+def _folder_beside(destination: str | Path) -> Iterator[Path]:
+    """A folder for what is put aside meanwhile; of a rerun the same, where that can be."""
+    filesystem, path = filesystem_of(destination)
+    if not isinstance(filesystem, LocalFileSystem):
+        with tempfile.TemporaryDirectory(prefix="daskalt-") as folder:
+            yield Path(folder)
+        return
+    work = Path(path).with_name(f".{Path(path).name}.aside")
+    shutil.rmtree(work, ignore_errors=True)
+    with storage_errors(destination):
+        work.mkdir(parents=True)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _given(**options: Any) -> dict[str, Any]:

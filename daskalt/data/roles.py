@@ -67,18 +67,20 @@ def assign_roles(
     single = [name for name in (weight, ident) if name is not None]
     others = [*targets, *single]
     _refuse_unknown([name for name in others if name not in available], available, file)
-    left_out, _ = _expand(exclude, available, file)
+    left_out, never = _expand(exclude, available, file)
     chosen, literal = _expand(features, available, file)
     if features is None:
         chosen, literal = available, []
-    used = [name for name in chosen if name not in others and name not in left_out]
+    apart = {*others, *left_out}
+    used = [name for name in chosen if name not in apart]
     doubled = [name for name in others if name in literal] or len(set(others)) < len(others)
-    if not used or doubled or set(others) & set(left_out):
+    if not used or doubled or set(others) & set(never):
         raise InputError(
             f"Features {listed(used or chosen)}, target {target}, weight {weight}, ident {ident} "
             f"and exclude {listed(left_out)} must be different columns, and at least one a feature."
         )
-    excluded = [name for name in available if name not in {*used, *others}]
+    kept_for_something = {*used, *others}
+    excluded = [name for name in available if name not in kept_for_something]
     kept = target if target is None or isinstance(target, str) else targets
     return Roles(used, kept, weight, ident, excluded)
 
@@ -97,7 +99,8 @@ def roles_by_recipe(
         When columns of features are not there, naming all of them.
     """
     features = [column.name for column in recipe.columns]
-    lacking = [name for name in features if name not in available]
+    there = set(available)
+    lacking = [name for name in features if name not in there]
     if lacking:
         raise InputError(
             f"{file} lacks {plural(len(lacking), 'column')} that training had: {listed(lacking)}."
@@ -125,13 +128,14 @@ def _expand(
     words: list[str] = []
     for entry in entries:
         words += [entry] if entry in available else [part.strip() for part in entry.split(",")]
-    literal = [word for word in words if word in available]
+    there = set(available)
+    literal = [word for word in words if word in there]
     if len(set(literal)) < len(literal):
         raise InputError(f"Columns {listed(literal)} must be different columns, each named once.")
     found: dict[str, None] = {}
     unknown = []
     for word in words:
-        names = [word] if word in available else [n for n in available if fnmatchcase(n, word)]
+        names = [word] if word in there else [n for n in available if fnmatchcase(n, word)]
         unknown += [] if names else [word]
         found |= dict.fromkeys(names)
     _refuse_unknown(unknown, available, file)

@@ -1,11 +1,15 @@
 """Files of every kind end up in the store row for row, or nowhere."""
 
+import errno
+import sys
+
 import numpy as np
 import pytest
 import zarr
 
 from daskalt.data import frames
 from daskalt.data.ingest import ingest
+from daskalt.data.spool import Spool
 from daskalt.errors import InputError, StorageError
 
 RNG = np.random.default_rng(0)
@@ -182,6 +186,13 @@ def test_columns_must_be_there_and_different(tmp_path, frame):
         ingest(folder, tmp_path / "out", target="label")
 
 
+@pytest.mark.parametrize("name", ["a.svm", "a.libsvm", "a.svmlight.gz"])
+def test_svmlight_is_refused_with_the_way_around_it(tmp_path, name):
+    (tmp_path / name).write_text("1 1:0.5\n")
+    with pytest.raises(InputError, match=r"svmlight format.*load_svmlight_file"):
+        ingest(tmp_path / name, tmp_path / "out")
+
+
 def test_inputs_must_exist_and_be_of_one_kind(tmp_path):
     with pytest.raises(StorageError, match="no CSV, Parquet"):
         ingest(tmp_path / "*.csv", tmp_path / "out")
@@ -191,3 +202,28 @@ def test_inputs_must_exist_and_be_of_one_kind(tmp_path):
         ingest(tmp_path, tmp_path / "out")
     with pytest.raises(InputError, match="exists already"):
         ingest(tmp_path / "a.csv", tmp_path / "b.npy")
+
+
+def test_what_is_put_aside_lies_beside_the_store_and_goes(tmp_path, frame, monkeypatch):
+    """Also where nothing more fits there, or an earlier run left its own."""
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    (tmp_path / ".out.aside").mkdir()
+    (tmp_path / ".out.aside" / "parsed").write_text("of before")
+    seen = []
+
+    def full(self, batch):
+        seen.append(self.path)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Spool, "append", full)
+    with pytest.raises(StorageError, match="disk is full"):
+        ingest(tmp_path / "a.csv", tmp_path / "out", target="label")
+    assert seen == [tmp_path / ".out.aside" / "parsed"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_the_extra_that_reads_files_is_named(tmp_path, frame, monkeypatch):
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match=r"pip install 'daskalt\[dataframe\]'"):
+        ingest(tmp_path / "a.csv", tmp_path / "out", target="label")

@@ -291,6 +291,9 @@ def test_columns_by_names_and_patterns(tmp_path, options, names):
         ingest(tmp_path / "a.csv", tmp_path / "b", target="y", features="P1")
     with pytest.raises(InputError, match="must be different columns"):
         ingest(tmp_path / "a.csv", tmp_path / "b", target="y", ident="y")
+    with pytest.raises(InputError, match="must be different columns"):
+        ingest(tmp_path / "a.csv", tmp_path / "b", target="y", exclude="y")
+    assert ingest(tmp_path / "a.csv", tmp_path / "b", target="qq", exclude="q*").X.shape == (1, 6)
 
 
 # ------------------------------------------------------------------------------- medians
