@@ -6,7 +6,9 @@ __version__ = "0.1.0"  # parts of the package write it into the files that they 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the names below, for editors and type checkers
+    from daskalt.assessment import confusion_matrix, residual_histogram
     from daskalt.checkpoint import Checkpoints
+    from daskalt.displays import LossCurveDisplay, ResidualDisplay
     from daskalt.estimators import MLPClassifier, MLPRegressor
     from daskalt.model import load, save
     from daskalt.plan import Plan
@@ -28,22 +30,30 @@ __all__ = [
     "Checkpoints",
     "ConjugateGradient",
     "GradientDescent",
+    "LossCurveDisplay",
     "MLPClassifier",
     "MLPRegressor",
     "Newton",
     "Plan",
+    "ResidualDisplay",
     "SteepestDescent",
     "StochasticAltMin",
+    "confusion_matrix",
     "load",
+    "residual_histogram",
     "save",
 ]
 
 _HOMES = {
     "Checkpoints": "checkpoint",
+    "LossCurveDisplay": "displays",
     "MLPClassifier": "estimators",
     "MLPRegressor": "estimators",
     "Plan": "plan",
+    "ResidualDisplay": "displays",
+    "confusion_matrix": "assessment",
     "load": "model",
+    "residual_histogram": "assessment",
     "save": "model",
 }
 

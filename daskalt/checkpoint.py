@@ -29,10 +29,12 @@ from daskalt.errors import CheckpointWarning, InputError, StorageError
 from daskalt.parameters import check_parameters, integer, real
 from daskalt.wording import plural
 
-__all__ = ["Checkpoint", "Checkpoints", "checksum"]
+__all__ = ["END", "Checkpoint", "Checkpoints", "checksum"]
 
-FORMAT = 3
+FORMAT = 4
+END = "steps"  # of the whole fit: the one fact that a fit may go on with another of
 _DAMAGE = (ValueError, KeyError, TypeError, FileNotFoundError)  # what reading a broken file raises
+_STATES = ("state", "position", "best", "chosen")
 _RECORD = re.compile(r"checkpoint-(\d{8})\.json$")
 
 
@@ -53,6 +55,8 @@ class Checkpoint(NamedTuple):
         The states that the fit may fall back on, of its best pass.
     finished : bool
         Whether there is nothing more to do.
+    chosen : Any
+        The state that a finished fit ended with, its last or a better one.
     versions : dict
         Of the libraries that made it.
     reason : str or None
@@ -67,6 +71,7 @@ class Checkpoint(NamedTuple):
     finished: bool = False
     versions: dict[str, str] = {}  # noqa: RUF012  never changed
     reason: str | None = None
+    chosen: Any = None
 
     @property
     def place(self) -> str:
@@ -126,9 +131,7 @@ class Checkpoints:
         number = max(self._numbers(), default=0) + 1
         name = f"checkpoint-{number:08d}"
         arrays: dict[str, np.ndarray] = {}
-        packed = {
-            part: _pack(getattr(checkpoint, part), arrays) for part in ("state", "position", "best")
-        }
+        packed = {part: _pack(getattr(checkpoint, part), arrays) for part in _STATES}
         record = {
             "format": FORMAT,
             "identity": checkpoint.identity,
@@ -201,7 +204,7 @@ class Checkpoints:
         return None
 
     def _compare(self, record: dict[str, Any], identity: dict[str, Any]) -> None:
-        """Raise InputError if a checkpoint is of another fit."""
+        """Raise InputError if a checkpoint is of another fit; only its end may be another."""
         if record.get("format") != FORMAT:
             raise InputError(
                 f"The checkpoint in {self.location} is of format {record.get('format')}; this "
@@ -210,7 +213,7 @@ class Checkpoints:
             )
         saved = record["identity"]
         for name in [*identity, *(saved.keys() - identity.keys())]:
-            if saved.get(name) != identity.get(name):
+            if name != END and saved.get(name) != identity.get(name):
                 raise InputError(
                     f"resume=True: the checkpoint in {self.location} is of another fit, with "
                     f"{name} {saved.get(name)!r}, not {identity.get(name)!r}. Restore that, or "
@@ -275,9 +278,7 @@ class Checkpoints:
         if hashlib.blake2b(content).hexdigest() != record["arrays"]["digest"]:
             raise ValueError("its arrays are not those that were written")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            parts = {
-                name: _unpack(record[name], arrays, types) for name in ("state", "position", "best")
-            }
+            parts = {name: _unpack(record[name], arrays, types) for name in _STATES}
         plain = {
             name: record[name] for name in ("identity", "history", "finished", "versions", "reason")
         }

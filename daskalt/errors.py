@@ -67,7 +67,7 @@ def about(argument: str) -> Iterator[None]:
 
 
 class CheckpointWarning(UserWarning):
-    """A fit is resumed from less, or with other libraries, than it might have been."""
+    """A fit is resumed from less, to another end or with other libraries than it might be."""
 
 
 class UnshuffledWarning(UserWarning):

@@ -8,8 +8,9 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from daskalt.data.choosing import takes_names
+from daskalt.data.memory import as_classes
 from daskalt.data.opening import is_stored
-from daskalt.data.sources import as_classes
 from daskalt.data.staging import Promised
 from daskalt.data.survey import survey_labels, survey_numbers
 from daskalt.data.table import Table
@@ -39,9 +40,9 @@ def _has_probabilities(classifier: "MLPClassifier") -> bool:
 class MLPClassifier(ClassifierMixin, BaseMLP):
     """Multi-layer perceptron classifier, trained out of core.
 
-    A drop-in for :class:`sklearn.neural_network.MLPClassifier` whose X may also be a Dask array, a
-    Zarr array or the path of a Zarr store of any size, trained block by block on threads or on
-    the active Dask cluster.
+    It has the interface of :class:`sklearn.neural_network.MLPClassifier`, and X may also be a Dask
+    array, a Zarr array, xarray's data or the path of a Zarr store of any size, trained block by
+    block on threads or on the active Dask cluster. The Notes say where it differs.
 
     Parameters
     ----------
@@ -60,8 +61,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Rows of a step; "auto" is a fortieth of the rows, between 100 and 2,000, for alternating
         minimisation, and 200 for gradient descent.
     max_iter : int or None, default=None
-        Passes over the data. None leaves the number to the solver: "altmin" makes 2 for 50,000 rows
-        and more, up to 20 for few, along which its steps are annealed to zero.
+        Passes over the data. None leaves the number to the solver: "altmin" makes from 2, for many
+        rows and wide networks, to 20, along which its steps are annealed to zero.
     shuffle : bool or "global", default=True
         True mixes up to 64 MiB of rows in every pass; of more stored rows it reads blocks in
         random order. "global" first writes a shuffled copy of these to `scratch`, for data stored
@@ -80,6 +81,20 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Share of the rows held out for early stopping.
     n_iter_no_change : int, default=10
         Passes without improvement before training stops.
+    learning_rate_init : float, default=None
+        Learning rate of the named gradient rules, such as solver="sgd" and "adam". This and the
+        parameters up to `max_fun` are scikit-learn's: None is the solver's own default, and any
+        that the solver has not is an error that says what it has instead.
+    learning_rate : {"constant", "invscaling"}, default=None
+        Schedule of solver="sgd"; "invscaling" divides the rate by (1 + t)^power_t after t passes,
+        where scikit-learn counts rows.
+    power_t, momentum, nesterovs_momentum : float, float, bool, default=None
+        Of solver="sgd"; `power_t` with learning_rate="invscaling".
+    beta_1, beta_2, epsilon : float, default=None
+        Of solver="adam"; `epsilon` of "adagrad", "rmsprop" and "adadelta", too.
+    max_fun : int, default=None
+        Most evaluations of the loss by solver="lbfgs", of which each is a pass: the lesser of
+        `max_fun` and `max_iter` counts.
     class_weight : dict, "balanced" or None, default=None
         Factor on the weight of each class's rows.
     loss : {"auto", "cross_entropy", "squared", "hinge"}, default="auto"
@@ -109,9 +124,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     coefs_, intercepts_ : list of ndarray
         Weights, (fan_in, fan_out), and biases of each layer, for the features as given.
     loss_, best_loss_ : float
-        Last and lowest mean training loss of a pass.
+        Last and lowest mean training loss of a pass; `best_loss_` is None with `early_stopping`.
     loss_curve_ : list of float
         Mean training loss of each pass, of the forward pass before each step.
+    validation_scores_ : list of float or None
+        Accuracy after each pass on the rows held out, or of `eval_set`; None where there are none.
+    best_validation_score_ : float or None
+        The highest of them. Early stopping watches the loss, whose best pass may be another.
     history_ : list of dict
         Loss, accuracy, seconds and bytes read of each pass.
     cost_ : dict
@@ -123,6 +142,27 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     out_activation_ : str
     feature_names_in_ : ndarray of str
         Where X has string column names.
+    members_ : dict
+        Where X was a Zarr group or an xarray Dataset: the names of X, y and sample_weight in it,
+        which are those in such rows from then on.
+    target_name_ : str
+        Where y has a name.
+
+    Notes
+    -----
+    What differs from scikit-learn's estimator:
+
+    - The default `solver` is "altmin". Of scikit-learn's there are "sgd", "adam" and "lbfgs"; their
+      rules are PyTorch's, in which momentum knows nothing of the learning rate, and Adam's epsilon
+      is added after the correction of the bias.
+    - `max_iter` counts passes over the data for every solver, evaluations of the loss for "lbfgs",
+      and is the solver's choice by default. Nothing warns that it was reached.
+    - `batch_size` "auto" is another.
+    - `alpha` is divided by all rows, not by those of a mini-batch, where it counts for more.
+    - Features are standardised (`scale`), and `alpha` acts on the weights for these.
+    - Early stopping watches the loss of the held-out rows, not their score.
+    - All but float64 is trained in float32, and equal seeds give other weights.
+    - Sparse matrices are refused.
 
     Examples
     --------
@@ -154,6 +194,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
+        learning_rate: str | None = None,
+        learning_rate_init: float | None = None,
+        power_t: float | None = None,
+        momentum: float | None = None,
+        nesterovs_momentum: bool | None = None,
+        beta_1: float | None = None,
+        beta_2: float | None = None,
+        epsilon: float | None = None,
+        max_fun: int | None = None,
         class_weight: Any = None,
         loss: str = "auto",
         output_activation: str = "auto",
@@ -176,6 +225,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.max_fun = max_fun
         self.class_weight = class_weight
         self.loss = loss
         self.output_activation = output_activation
@@ -184,8 +242,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self.checkpoint = checkpoint
         self.memory_limit = memory_limit
 
+    @takes_names
     def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
     ) -> "MLPClassifier":
         """Make one pass over these rows, on top of all earlier calls, and return the estimator.
 
@@ -264,20 +323,42 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return None
         return table.y.read(0, table.n_rows).ravel()
 
+    @takes_names
+    def decision_function(self, X: Any) -> Any:
+        """Return the outputs that decide on the label, before the softmax or logistic function.
+
+        Parameters
+        ----------
+        X : like the X of `fit`
+
+        Returns
+        -------
+        ndarray or dask.array.Array
+            Of two labels one number a row, which is positive where the second is predicted; of more
+            a column for each, of which the largest is predicted; with a multilabel y a column for
+            each label, positive where it is predicted. Margins with the hinge loss. Lazy as
+            `predict`.
+        """
+        return self._apply(X, "decision_function")
+
     @available_if(_has_probabilities)
+    @takes_names
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of every class, of shape (rows, classes), lazy as `predict`."""
         return self._apply(X, "predict_proba")
 
     @available_if(_has_probabilities)
+    @takes_names
     def predict_log_proba(self, X: Any) -> Any:
         """Return the logarithm of `predict_proba`."""
         return np.log(self.predict_proba(X))
 
+    @takes_names
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the share of rows whose label (or all labels) is right.
 
-        Stored rows are scored block by block and never gathered.
+        Takes what `fit` takes, names too; in a container those of the fit are the default. Stored
+        rows are scored block by block and never gathered.
         """
         check_is_fitted(self, "coefs_")
         if is_stored(X) or is_stored(y):
@@ -293,9 +374,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 class MLPRegressor(RegressorMixin, BaseMLP):
     """Multi-layer perceptron regressor, trained out of core.
 
-    A drop-in for :class:`sklearn.neural_network.MLPRegressor` whose X and y may also be stored in
-    Zarr or be Dask arrays of any size. Targets are standardised for training, and predictions
-    are in their own units.
+    It has the interface of :class:`sklearn.neural_network.MLPRegressor`, and X and y may also be
+    stored in Zarr or be Dask arrays of any size. Targets are standardised for training, and
+    predictions are in their own units. The first parameter is `hidden_layer_sizes`, where
+    scikit-learn has `loss`; other differences are in the Notes of :class:`MLPClassifier`.
 
     Parameters
     ----------
@@ -304,21 +386,27 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     verbose, warm_start, early_stopping, validation_fraction, n_iter_no_change, scale, scratch, \
     checkpoint, memory_limit
         As in :class:`MLPClassifier`.
-    loss : {"auto", "squared", "absolute", "cross_entropy"}, default="auto"
-        "auto" is half the squared error. All are summed over the outputs; the cross-entropy is for
-        targets from 0 to 1 and output_activation="logistic".
+    learning_rate, learning_rate_init, power_t, momentum, nesterovs_momentum, beta_1, beta_2, \
+    epsilon, max_fun
+        As in :class:`MLPClassifier`.
+    loss : {"auto", "squared", "squared_error", "absolute", "cross_entropy"}, default="auto"
+        "auto" is "squared", half the squared error, or by scikit-learn's name "squared_error". All
+        are summed over the outputs; the cross-entropy is for targets from 0 to 1 and
+        output_activation="logistic".
     output_activation : str, default="auto"
         Link of the output layer; "auto" is the identity. With any other, targets are not scaled.
 
     Attributes
     ----------
-    coefs_, intercepts_, history_, cost_, n_iter_, stop_reason_
+    coefs_, intercepts_, history_, cost_, n_iter_, stop_reason_, members_, target_name_
         As in :class:`MLPClassifier`.
     loss_, best_loss_, loss_curve_
         Mean training loss, in units of the standardised targets.
+    validation_scores_, best_validation_score_
+        As in :class:`MLPClassifier`, of R².
     """
 
-    _losses = ("squared", "absolute", "cross_entropy")
+    _losses = ("squared", "squared_error", "absolute", "cross_entropy")
 
     def __init__(
         self,
@@ -337,6 +425,15 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
+        learning_rate: str | None = None,
+        learning_rate_init: float | None = None,
+        power_t: float | None = None,
+        momentum: float | None = None,
+        nesterovs_momentum: bool | None = None,
+        beta_1: float | None = None,
+        beta_2: float | None = None,
+        epsilon: float | None = None,
+        max_fun: int | None = None,
         loss: str = "auto",
         output_activation: str = "auto",
         scale: str = "auto",
@@ -358,6 +455,15 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.max_fun = max_fun
         self.loss = loss
         self.output_activation = output_activation
         self.scale = scale
@@ -365,7 +471,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self.checkpoint = checkpoint
         self.memory_limit = memory_limit
 
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPRegressor":
+    @takes_names
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "MLPRegressor":
         """Make one pass over these rows, on top of all earlier calls, and return the estimator.
 
         Scaling and initial weights are found on the rows of the first call. There is no schedule,
@@ -401,7 +508,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     @property
     def _loss_and_link(self) -> tuple[str, str]:
-        name = "squared" if self.loss == "auto" else self.loss
+        name = "squared" if self.loss in ("auto", "squared_error") else self.loss
         return name, "identity" if self.output_activation == "auto" else self.output_activation
 
     def _expect_targets(self, table: Table, classes: np.ndarray | None) -> Goal:
@@ -411,8 +518,13 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         targets = RealTargets(np.zeros(width), np.ones(width), one_dimensional)
         return Goal(targets, get_loss(*self._loss_and_link))
 
+    @takes_names
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return R², the mean over the outputs; stored rows are scored block by block."""
+        """Return R², the mean over the outputs.
+
+        Takes what `fit` takes, names too; in a container those of the fit are the default. Stored
+        rows are scored block by block and never gathered.
+        """
         check_is_fitted(self, "coefs_")
         if is_stored(X) or is_stored(y):
             return self._score(X, y, sample_weight).r2

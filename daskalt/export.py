@@ -36,6 +36,8 @@ def to_sklearn(estimator: Any) -> MLPClassifier | MLPRegressor:
         "n_outputs_",
         "loss_",
         "best_loss_",
+        "validation_scores_",
+        "best_validation_score_",
         "n_iter_",
     ):
         if hasattr(estimator, name):

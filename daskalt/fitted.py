@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from daskalt.data.choosing import takes_names
 from daskalt.data.opening import features_in_memory, is_stored, open_table
 from daskalt.data.staging import staged_bytes
 from daskalt.data.table import Table
@@ -20,7 +21,7 @@ from daskalt.network import Weights
 from daskalt.predicting import Predictor, predict_stored
 from daskalt.preparing import all_blocks, count_rows
 from daskalt.scoring import score_table
-from daskalt.solvers import get_solver
+from daskalt.solvers import BORROWED, get_solver
 from daskalt.solvers.base import Problem, Solver
 from daskalt.statistics import Score
 
@@ -53,6 +54,11 @@ def _finite(weights: Iterable[np.ndarray]) -> bool:
 class FittedMLP(BaseEstimator):
     """The half of an estimator that there is after a fit."""
 
+    @property
+    def _solver(self) -> Solver:
+        """The solver that the parameters stand for."""
+        return get_solver(self.solver, {name: getattr(self, name) for name in BORROWED})
+
     def _finish(self, problem: Problem, state: Any, monitor: Monitor) -> None:
         """Set the fitted attributes, in the user's own units."""
         weights, history = list(state.weights), monitor.history
@@ -73,10 +79,14 @@ class FittedMLP(BaseEstimator):
         self.history_ = history
         self.loss_curve_ = [record["loss"] for record in history]
         self.loss_ = self.loss_curve_[-1]
-        self.best_loss_ = min(self.loss_curve_)
+        self.best_loss_ = None if self.early_stopping else min(self.loss_curve_)
+        quality = "validation_accuracy" if problem.classifies else "validation_r2"
+        scores = [record[quality] for record in history if quality in record]
+        self.validation_scores_ = scores or None
+        self.best_validation_score_ = max(scores, default=None)
         self.n_iter_ = len(history)
         self.stop_reason_ = monitor.reason or "all passes were made"
-        self._fitted = Fitted(problem, state, len(history), get_solver(self.solver).parts)
+        self._fitted = Fitted(problem, state, len(history), self._solver.parts)
 
     @property
     def solver_state_(self) -> Any:
@@ -130,17 +140,23 @@ class FittedMLP(BaseEstimator):
             return predict_stored(self, X, self._predictor, method)
         return getattr(self._predictor, method)(features_in_memory(self, X))
 
+    @takes_names
     def predict(self, X: Any) -> Any:
         """Return the prediction for every row.
 
         Parameters
         ----------
         X : like the X of `fit`
+            In a container the features have the names of the fit, unless X names others:
+            ``predict("rows.zarr", X=["rain", "wind"])``.
 
         Returns
         -------
-        ndarray or dask.array.Array
-            Lazy, block by block as X, if X is a Dask collection; else an array in memory.
+        ndarray, dask.array.Array or xarray.DataArray
+            Lazy, block by block as X, if X is lazy: a Dask collection, or xarray's on Dask or not
+            read yet. A DataArray for a DataArray or Dataset, with its rows' dimension,
+            coordinates and index, named as the target was or "prediction"; the second dimension
+            of probabilities is ``class``, of several outputs ``output``. Else an array in memory.
         """
         return self._apply(X, "predict")
 

@@ -157,8 +157,8 @@ def train(
     job.watch.check()
     state = _last_sound(job, monitor)
     if job.keeper is not None:
-        job.keeper.save(monitor.met(state), finished=True)
-    return state
+        job.keeper.save(monitor.met(monitor.state)._replace(chosen=state))
+    return fetch(state)
 
 
 class _Told:
@@ -219,10 +219,10 @@ def rows_done(plan: PassPlan, position: Position) -> int:
 
 
 def _last_sound(job: Training, monitor: Monitor) -> Any:
-    """The state that the fit ends with: the last, or the best if its weights are ruined."""
+    """The state that the fit ends with, or a handle: the last, or the best if that is ruined."""
     last = monitor.best[0] if monitor.early_stopping and monitor.best else monitor.state
     if not monitor.diverged and not _suspicious(job, monitor, last):
-        return fetch(last)
+        return last
     before = getattr(getattr(fetch(last), "caution", None), "before", None)
     others = [] if before is None else [fetch(last)._replace(weights=before)]
     if monitor.early_stopping:  # what held-out rows chose stands against nothing but the start
@@ -237,7 +237,7 @@ def _last_sound(job: Training, monitor: Monitor) -> Any:
         best = 0
     ruined = far_above(worths[0], worths[best], job.trivial)
     if not (ruined or monitor.diverged):
-        return fetch(last)
+        return last
     if worths[best].share_lost > 0.5:
         raise DivergenceError(
             "Numbers overflow under all weights that the fit led to: let the solver take smaller "
@@ -247,7 +247,7 @@ def _last_sound(job: Training, monitor: Monitor) -> Any:
         monitor.fall_back("the weights of its last steps lose far more than others before")
     state = (last, *others)[best]
     monitor.conclude(state)
-    return fetch(state)
+    return state
 
 
 def _weigh(job: Training, monitor: Monitor) -> None:

@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from daskalt.checkpoint import Checkpoint, Checkpoints
+from daskalt.checkpoint import END, Checkpoint, Checkpoints
 from daskalt.data.watch import Watch
-from daskalt.errors import CheckpointWarning, ClusterError
+from daskalt.errors import CheckpointWarning, ClusterError, InputError
 from daskalt.reduction import fetch
 from daskalt.signals import held, patient, stop_here, terminable
 from daskalt.solvers.base import Solver
 from daskalt.solvers.loop import Pace, fetched
 from daskalt.solvers.pass_graph import Branch, Position
 from daskalt.versions import versions
+from daskalt.wording import plural
 
 __all__ = ["Keeper", "Standing", "checkpoint_types", "stoppable"]
 
@@ -29,6 +30,7 @@ class Standing(NamedTuple):
     best: tuple
     history: list[dict[str, Any]]
     reason: str | None = None  # why it ended
+    chosen: Any = None  # the state that it ended with, once it has
 
 
 class Keeper:
@@ -66,8 +68,14 @@ class Keeper:
         seconds = REST_SECONDS if minutes is None else min(REST_SECONDS, 60 * minutes)
         return Pace(self.checkpoints.every_steps, seconds)
 
-    def resume(self) -> Checkpoint | None:
-        """Return the checkpoint to go on from, if there is one."""
+    def resume(self, passes: int) -> Checkpoint | None:
+        """Return the checkpoint to go on from, to an end after so many passes, if there is one.
+
+        Raises
+        ------
+        InputError
+            If it is of another fit, or of more passes.
+        """
         saved = self.checkpoints.load(checkpoint_types(self.solver), self.identity)
         if saved is not None and saved.versions != versions():
             others = {k: v for k, v in saved.versions.items() if versions().get(k) != v}
@@ -78,7 +86,56 @@ class Keeper:
                 stacklevel=3,
             )
         self.resumed = saved
-        return saved
+        if saved is None or saved.identity[END] == self.identity[END]:
+            return saved
+        return self._with_end(saved, passes)
+
+    def _with_end(self, saved: Checkpoint, passes: int) -> Checkpoint:
+        """The checkpoint of a fit that was to make more or fewer passes."""
+        fit, made = f"the fit in {self.checkpoints.location}", len(saved.history)
+        if made + (saved.position is not None) > passes:
+            raise InputError(
+                f"max_iter={passes}: {fit} has made {saved.place} already. Raise max_iter to train "
+                "on, or pass resume=False to start anew."
+            )
+        if saved.reason is not None:
+            warnings.warn(
+                f"max_iter={passes}: {fit} ended by itself after {saved.place}: {saved.reason}. It "
+                "stays as it is; warm_start=True trains on from the weights of a fitted estimator.",
+                CheckpointWarning,
+                stacklevel=6,
+            )
+            return saved
+        if self.solver.anneals:
+            warnings.warn(
+                f"max_iter: {fit}, {saved.place} on its way, ends after {passes} passes instead of "
+                f"{self._passes_of(saved)}. Steps shrink towards the end, so that the result is "
+                f"another than that of a fit of {plural(passes, 'pass', 'passes')} from the start.",
+                CheckpointWarning,
+                stacklevel=6,
+            )
+        return saved._replace(
+            state=self._ending(saved.state),
+            best=tuple(map(self._ending, saved.best)),
+            finished=False,
+        )
+
+    def _passes_of(self, saved: Checkpoint) -> int:
+        return saved.identity[END] // saved.state.budget.pass_steps
+
+    def _ending(self, state: Any) -> Any:
+        """The state of a fit with this end: where it was in passes, elsewhere on the way."""
+        return state._replace(budget=state.budget._replace(steps=self.identity[END]))
+
+    def check_storage(self) -> None:
+        """Raise InputError if what is kept for each row went when the fit was finished."""
+        finished = self.resumed is not None and self.resumed.finished
+        if finished and self.storage is not None and self.storage.generation is None:
+            raise InputError(
+                f"max_iter: the fit in {self.checkpoints.location} is finished, and z is no longer "
+                "kept. Name a store of the solver to keep it in another fit, or train on from the "
+                "weights by warm_start=True."
+            )
 
     def earlier(self, cost: dict[str, Any]) -> dict[str, Any]:
         """Return what ``cost_`` says otherwise of a fit that was resumed: it counts all of it."""
@@ -104,25 +161,26 @@ class Keeper:
             self._write(*self._unsaved)
         stop_here()
 
-    def save(self, fit: Standing, *, finished: bool = False) -> None:
+    def save(self, fit: Standing) -> None:
         """Put the fit down where it stands between two passes, and stop there if told to."""
         self._unsaved = (self._values(fit), None)
-        self._write(*self._unsaved, finished)
+        self._write(*self._unsaved)
         stop_here()
 
     def _values(self, fit: Standing) -> Standing:
         """The fit with values in place of handles, and the history as it is now."""
         state = fetch(fit.state)
         known = [*self._best, (fit.state, state)]
-        for handle in fit.best:
+        for handle in (*fit.best, *([] if fit.chosen is None else [fit.chosen])):
             if not any(handle is other for other, _ in known):
                 known.append((handle, fetch(handle)))
         self._best = [pair for pair in known if any(pair[0] is handle for handle in fit.best)]
-        values = {id(handle): value for handle, value in self._best}
+        values = {id(handle): value for handle, value in known}
         best = tuple(values[id(handle)] for handle in fit.best)
-        return Standing(state, best, list(fit.history), fit.reason)
+        chosen = values.get(id(fit.chosen))
+        return Standing(state, best, list(fit.history), fit.reason, chosen)
 
-    def _write(self, fit: Standing, position: Position | None, finished: bool = False) -> None:
+    def _write(self, fit: Standing, position: Position | None) -> None:
         """Write a checkpoint, whole whatever signals come."""
         self.watch.check()  # what changed rows led to must not be gone on from
         passed = position is None and self.storage is not None
@@ -138,9 +196,10 @@ class Keeper:
                     fit.history,
                     position,
                     tuple(map(self.solver.detach, fit.best)),
-                    finished,
+                    fit.chosen is not None,
                     versions(),
                     fit.reason,
+                    None if fit.chosen is None else self.solver.detach(fit.chosen),
                 ),
                 alone=passed,  # the variables of earlier iterations are overwritten from now on
             )

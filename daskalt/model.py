@@ -29,7 +29,7 @@ from daskalt.losses import get_loss
 from daskalt.network import Network
 from daskalt.parameters import check_arguments, instance
 from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES
-from daskalt.solvers import SOLVERS, get_solver
+from daskalt.solvers import SOLVERS
 from daskalt.solvers.base import Budget, Problem
 from daskalt.versions import versions
 
@@ -188,7 +188,7 @@ def _revived(facts: dict[str, Any], estimator: Any) -> Fitted:
         dtype=np.dtype(facts["dtype"]),
         class_factors=facts["class_factors"],
     )
-    solver = get_solver(estimator.solver)
+    solver = estimator._solver
     state = solver.start(problem, facts["weights"], Budget(None, None))
     return Fitted(problem, state, facts["passes"], solver.parts)
 

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from daskalt.checkpoint import Checkpoints, checksum
+from daskalt.data.choosing import takes_names
 from daskalt.data.fingerprint import fingerprint
 from daskalt.data.locks import alone_in
 from daskalt.data.opening import open_table
@@ -39,7 +40,6 @@ from daskalt.preparing import (
 )
 from daskalt.reduction import check_client, fetch, in_this_process, on
 from daskalt.ruin import effective_rows, trivial_loss
-from daskalt.solvers import get_solver
 from daskalt.solvers.base import Budget, Problem, Solver
 from daskalt.solvers.loop import Reading, WholeBlocks
 
@@ -56,6 +56,7 @@ class BaseMLP(PreparedMLP):
 
     # Training
 
+    @takes_names
     def fit(
         self,
         X: Any,
@@ -71,20 +72,33 @@ class BaseMLP(PreparedMLP):
         Parameters
         ----------
         X : array-like, Dask array or DataFrame, zarr.Array, xarray.DataArray, path or URL
-            Features, of shape (rows, features), in memory or where they are stored. The path or
-            fsspec URL of a Zarr group means its array ``X``.
-        y : like X, optional
-            Targets. None with a path as X means the group's array ``y``.
-        sample_weight : like X, optional
-            Weight of each row in the loss.
-        eval_set : tuple (X, y) or (X, y, sample_weight), a list of one, or a path, optional
-            Rows that are scored after every pass, for `history_` and for early stopping.
+            Features, of shape (rows, features), in memory or where they are stored: the path or
+            fsspec URL of a Zarr array says where. Of a DataArray the first dimension is the rows,
+            and text along the second the names of the features.
+
+            Or a container of arrays with names: a Zarr group, its path or URL, or an xarray
+            Dataset. Then a keyword X beside it names the features, an array or a list of
+            variables, ``fit("rows.zarr", X=["rain", "wind"], y="label")``. Without it they are
+            the two-dimensional array ``X``, or else all variables but coordinates, y and weights,
+            side by side and sorted by name.
+        y : like X or str or list of str, optional
+            Targets; in a container by name, a list for several outputs. A text is the name of an
+            array where X is a container that has it, and else a path. None with a container
+            means its array ``y``.
+        sample_weight : like X or str, optional
+            Weight of each row in the loss; in a container by name. None with targets from a
+            container means its array ``sample_weight``, if there is one.
+        eval_set : tuple (X, y) or (X, y, sample_weight), a list of one, or a container, optional
+            Rows that are scored after every pass, for `history_` and for early stopping. Of a
+            container the arrays have the names of the fit, unless y is another.
         client : distributed.Client, optional
             Cluster to train on; by default the active client, or threads where there is none.
         resume : bool, optional
             What to do with the checkpoint of a fit that was cut short: True goes on from it, to
             the same bits, and from the start where there is none; False starts anew in its place;
-            by default that is an error. Needs `checkpoint`.
+            by default that is an error. Needs `checkpoint`. With another `max_iter`, no less than
+            the passes made, True also goes on from a finished fit, to a new end: to the bits of a
+            fit that was to end there if steps do not shrink towards the end, else with a warning.
 
         Raises
         ------
@@ -107,7 +121,7 @@ class BaseMLP(PreparedMLP):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, eval_set: Any, resume: bool | None) -> None:
         began = time.perf_counter()
-        solver = get_solver(self.solver)
+        solver = self._solver
         checkpoints = self._checkpoints(solver, resume)
         given = open_table(self, X, y, sample_weight, reset=True)
         seed = self._seed(checkpoints) if resume else self._seed()
@@ -156,7 +170,7 @@ class BaseMLP(PreparedMLP):
         reading = self._reading(table, bounds, problem, solver, seed)
         if self.shuffle and isinstance(reading, Reading):
             warn_if_sorted(goal.clustering, goal.targets.width, reading, table)
-        passes = self.max_iter or solver.passes(count_rows(bounds))
+        passes = self._passes(solver, problem, bounds)
         steps = reading.plan(table, bounds, 0).steps
         budget = Budget(steps * passes, steps, steps)
         start = solver.start(problem, weights, budget)
@@ -224,7 +238,7 @@ class BaseMLP(PreparedMLP):
     def _alone(self) -> contextlib.AbstractContextManager:
         """Keep other fits out of where this one puts itself down, and what it keeps of rows."""
         place = getattr(self.checkpoint, "location", self.checkpoint)
-        places = [place, get_solver(self.solver).kept_at]
+        places = [place, self._solver.kept_at]
         return alone_in(absolute(str(place)) for place in places if place is not None)
 
     def _checkpoints(self, solver: Solver, resume: bool | None) -> Checkpoints | None:
@@ -261,10 +275,14 @@ class BaseMLP(PreparedMLP):
         """The state after all passes, those included that an earlier fit has made."""
         solver, keeper, position = job.solver, job.keeper, None
         monitor.begin(state, job.trivial)
-        saved = keeper.resume() if keeper is not None and resume else None
+        saved = keeper.resume(passes) if keeper is not None and resume else None
         with self._storage(job, saved is not None) as storage:
-            if saved is not None:
+            if keeper is not None and saved is not None:
                 state, position = saved.state, saved.position
+                if saved.finished:
+                    state = saved.chosen
+                else:
+                    keeper.check_storage()
                 best = tuple(solver.attach(state, storage) for state in saved.best)
                 monitor.recall(saved.history, best, saved.reason)
             elif keeper is not None:
@@ -310,7 +328,7 @@ class BaseMLP(PreparedMLP):
         fitted = self._twin()
         before = getattr(self, "_fitted", None)
         if before is not None:
-            before.check_solver(get_solver(self.solver))
+            before.check_solver(self._solver)
         check_client()
         given = open_table(fitted, X, y, sample_weight, reset=before is None)
         watch = Watch(given)
@@ -324,7 +342,7 @@ class BaseMLP(PreparedMLP):
     ) -> None:
         """Make one more pass, over these rows."""
         passes = 0 if before is None else before.passes
-        solver, seed = get_solver(self.solver), self._seed()
+        solver, seed = self._solver, self._seed()
         table = self._arrangement(solver, seed, shared=not in_this_process()).arrange(given)
         bounds = all_blocks(table)
         check_weights(table, bounds, "of this call")

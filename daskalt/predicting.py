@@ -14,9 +14,11 @@ from dask.system import CPU_COUNT
 
 from daskalt.activations import ACTIVATIONS
 from daskalt.data.checks import check_array, refuse_masked, refuse_sparse
+from daskalt.data.containers import Columns
 from daskalt.data.finite import check_finite
-from daskalt.data.opening import check_names, open_features
-from daskalt.data.sources import check_columns, first_row, is_dask_frame
+from daskalt.data.labelled import as_labelled, is_data_array
+from daskalt.data.opening import check_names, features_of, open_features
+from daskalt.data.sources import as_lazy, first_row
 from daskalt.data.table import Table
 from daskalt.data.targets import MultilabelTargets, Targets
 from daskalt.errors import InputError
@@ -55,7 +57,11 @@ class Predictor:
     shares: bool = True
 
     def outputs(self, X: np.ndarray) -> np.ndarray:
-        """Return the network's outputs, through the link of the loss.
+        """Return the network's outputs, through the link of the loss."""
+        return self._filled(X, self.loss.link)
+
+    def _filled(self, X: np.ndarray, link: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return a link of the last layer, block by block.
 
         Rows are taken in blocks whose activations stay in cache, by one thread of this process for
         each core, with one BLAS thread each: no bit depends on their number.
@@ -67,7 +73,7 @@ class Predictor:
         def fill(start: int) -> None:
             part = X[start : start + size]
             a = np.ascontiguousarray(part, dtype=results.dtype)
-            results[start : start + size] = self.loss.link(self._outputs_of(a))
+            results[start : start + size] = link(self._outputs_of(a))
 
         starts = range(0, len(X), size)
         work = 2 * len(X) * sum(coef.size for coef in self.coefs)
@@ -106,20 +112,44 @@ class Predictor:
             p /= np.maximum(p.sum(axis=1, keepdims=True), np.finfo(p.dtype).tiny)
         return p
 
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        """Return what decides on a label: of two by its sign, of several the largest."""
+        if self.loss.link_name in ("softmax", "logistic", "margin"):
+            z = self._filled(X, np.asarray)
+        else:  # a squared loss on targets of 0 and 1
+            z = self.outputs(X) - self.coefs[0].dtype.type(0.5)
+        if isinstance(self.targets, MultilabelTargets) or z.shape[1] > 2:
+            return z
+        return z[:, 0] if z.shape[1] == 1 else z[:, 1] - z[:, 0]
+
 
 def predict_stored(estimator: Any, X: Any, predictor: Predictor, method: str) -> Any:
-    """Return predictions for rows that are not in memory: lazy for Dask, else an array."""
+    """Return predictions for rows that are not in memory: lazy for lazy ones, else an array.
+
+    Those for xarray's are labelled as these are.
+    """
+    X = features_of(estimator, X)
+    like = X.first if isinstance(X, Columns) else X
+    values = _predictions(estimator, X, predictor, method)
+    if not is_data_array(like):
+        return values
+    dim, labels = "class", getattr(estimator, "classes_", None)
+    if method == "predict":
+        targets = getattr(estimator, "members_", {}).get("y")
+        dim, labels = "output", targets if isinstance(targets, list) else None
+    name = getattr(estimator, "target_name_", "prediction")
+    return as_labelled(values, like, name=name, dim=dim, labels=labels)
+
+
+def _predictions(estimator: Any, X: Any, predictor: Predictor, method: str) -> Any:
     function = getattr(predictor, method)
     example = function(np.zeros((1, estimator.n_features_in_), estimator.coefs_[0].dtype))
-    if isinstance(getattr(X, "data", None), da.Array):  # an xarray.DataArray
-        X = X.data
-    if is_dask_frame(X):
-        check_columns(X, "X")
-        check_names(estimator, list(X.columns) if X.ndim == 2 else None)
-        X = X.to_dask_array()  # its lengths perhaps unknown
-    if isinstance(X, da.Array):
-        _check_lazy(estimator, X)
-        return _lazy(X, getattr(replace(predictor, shares=False), method), example)
+    lazy = as_lazy(X)
+    if lazy is not None:
+        array, names = lazy
+        check_names(estimator, names)
+        _check_lazy(estimator, array)
+        return _lazy(array, getattr(replace(predictor, shares=False), method), example)
     source = open_features(estimator, X)
     result = np.empty((len(source), *example.shape[1:]), example.dtype)
     for start, stop in Table(source).block_bounds():

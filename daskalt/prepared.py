@@ -10,9 +10,10 @@ from sklearn.base import clone
 
 from daskalt.checkpoint import Checkpoints
 from daskalt.data.arranging import Arrangement
+from daskalt.data.choosing import takes_names
+from daskalt.data.memory import as_classes
 from daskalt.data.opening import open_table
 from daskalt.data.scaling import Scaling, choose_scaling
-from daskalt.data.sources import as_classes
 from daskalt.data.survey import check_weights, total_weight
 from daskalt.data.table import Block, Table
 from daskalt.data.targets import Targets
@@ -79,6 +80,15 @@ class PreparedMLP(FittedMLP):
             early_stopping=choice(True, False),
             validation_fraction=real(above=0, below=1),
             n_iter_no_change=integer(at_least=1),
+            learning_rate=instance("a name or None", str, NoneType),
+            learning_rate_init=real(above=0, or_none=True),
+            power_t=real(at_least=0, or_none=True),
+            momentum=real(at_least=0, below=1, or_none=True),
+            nesterovs_momentum=choice(True, False, None),
+            beta_1=real(at_least=0, below=1, or_none=True),
+            beta_2=real(at_least=0, below=1, or_none=True),
+            epsilon=real(above=0, or_none=True),
+            max_fun=integer(at_least=1, or_none=True),
             loss=choice("auto", *self._losses),
             scale=choice("auto", "standard", "none"),
             random_state=seed(),
@@ -90,7 +100,7 @@ class PreparedMLP(FittedMLP):
             ),
         )
         parse_limit(self.memory_limit)
-        get_solver(self.solver).check()
+        self._solver.check()
         if isinstance(self.checkpoint, Checkpoints):
             self.checkpoint.check()
         elif self.checkpoint == "":
@@ -119,6 +129,7 @@ class PreparedMLP(FittedMLP):
         tags.input_tags.sparse = False
         return tags
 
+    @takes_names
     def plan(
         self,
         X: Any,
@@ -139,7 +150,8 @@ class PreparedMLP(FittedMLP):
         Parameters
         ----------
         X, y, sample_weight, eval_set, client
-            As in `fit`. Nothing is computed or copied.
+            As in `fit`, also with names for the arrays of a container. Nothing is computed or
+            copied.
         classes : array of shape (n_classes,), optional
             The labels of a classifier. Without them y alone is read to find them.
 
@@ -169,7 +181,7 @@ class PreparedMLP(FittedMLP):
         """The fit to these rows as a project, which leaves the estimator as it is."""
         self._check_parameters()
         probe = clone(self)
-        solver, seed = get_solver(probe.solver), probe._seed()
+        solver, seed = probe._solver, probe._seed()
         table = open_table(probe, X, y, sample_weight, reset=True, lazy=True)
         goal = probe._expect_targets(table, None if classes is None else as_classes(classes))
         shared = machine.workers is not None
@@ -212,13 +224,18 @@ class PreparedMLP(FittedMLP):
             table=table,
             bounds=bounds,
             held=None if held is None else held.table,
-            passes=self.max_iter or solver.passes(count_rows(bounds)),
+            passes=self._passes(solver, problem, bounds),
             read=read,
             given=parse_limit(self.memory_limit),
             machine=machine,
             checkpoints=checkpoints or solver.kept_at is not None,
             shuffled=shuffled,
         )
+
+    def _passes(self, solver: Solver, problem: Problem, bounds: np.ndarray) -> int:
+        """The passes that a fit makes at most."""
+        passes = self.max_iter or solver.passes(count_rows(bounds), problem.network)
+        return passes if self.max_fun is None else min(passes, self.max_fun)
 
     def _reading(
         self, table: Table, bounds: np.ndarray, problem: Problem, solver: Any, seed: int

@@ -15,12 +15,18 @@ _PHRASES = [
     (r"overwrite=True", "--overwrite"),
     (r"dask\.config\.set\(num_workers=(\d+)\)", r"the environment variable DASK_NUM_WORKERS=\1"),
 ]
-_SETTING = r"(?<![\w.(-])({names})=('[^']*'|\"[^\"]*\"|\[[^\]]*\]|[\w.+-]*\w)"
+_SETTING = r"(?<![\w.(-])({names})=('[^']*'|\"[^\"]*\"|\[[^\]]*\]|[\w.+-]*\w(?![\w(]))"  # no calls
 _BY_COMMAND = {
     "ingest": {
         name: name.replace("_", "-")
-        for name in ("target", "features", "weight", "dtype", "seed", "chunk_rows")
-    },
+        for name in (
+            *("target", "features", "exclude", "weight", "dtype", "seed", "chunk_rows"),
+            *("categorical", "missing", "unknown", "max_categories", "recipe"),
+        )
+    }
+    | {"ident": "id"},
+    "predict": {"ident": "id", "missing": "missing", "unknown": "unknown"},
+    "evaluate": {"target": "target", "missing": "missing", "unknown": "unknown"},
 }
 
 

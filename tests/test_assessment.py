@@ -8,6 +8,8 @@ from sklearn import metrics
 
 from daskalt import MLPClassifier, MLPRegressor
 from daskalt.assessment import confusion_matrix, residual_histogram
+from daskalt.data.readers import ZarrSource
+from daskalt.data.sources import as_table
 from daskalt.errors import InputError
 from daskalt.histograms import histogram_of, merge
 
@@ -40,8 +42,9 @@ def test_a_confusion_matrix_is_scikit_learns(rows, store, labels, weighted, monk
     expected = metrics.confusion_matrix(y, model.predict(X), sample_weight=weight)
     assert expected.trace() < expected.sum()
     here = confusion_matrix(model, X, y, weight)
-    there = confusion_matrix(model, store(X, y, weight=weight))
-    for matrix in (here, there):
+    place = store(X, y, weight=weight)
+    there = confusion_matrix(model, place)
+    for matrix in (here, there, confusion_matrix(model, as_table(place, None, None))):
         np.testing.assert_array_equal(matrix, expected)
     assert weighted or here.dtype == expected.dtype
 
@@ -60,6 +63,33 @@ def test_residuals_are_counted_where_numpy_counts_them(
         np.testing.assert_array_equal(counts, expected)
         assert counts.sum() == (500 if weight is None else weight.sum())
         assert all(10 <= side <= 20 for side in counts.shape)
+
+
+def test_stored_rows_are_read_once_and_not_gathered(rows, regressor, store, monkeypatch):
+    place = store(*rows[:2], chunk_rows=50)
+    monkeypatch.setattr("daskalt.data.passes.CHUNK_ROWS", 1)
+    monkeypatch.setattr("daskalt.data.table.good_rows", lambda *_: 50)
+    sizes = []
+    read = ZarrSource.read
+
+    def spy(source, start, stop):
+        sizes.append((source.name, stop - start))
+        return read(source, start, stop)
+
+    monkeypatch.setattr(ZarrSource, "read", spy)
+    residual_histogram(regressor, place)
+    assert sorted(sizes) == [("X", 50)] * 10 + [("y", 50)] * 10
+
+
+def test_a_cluster_counts_the_same(rows, regressor, store, cluster, monkeypatch):
+    X, y, _ = rows
+    place = store(X, y)
+    here = residual_histogram(regressor, X, y)
+    small_blocks(monkeypatch)
+    cluster(2)
+    for given_rows in ((X, y), (place,)):
+        for a, b in zip(residual_histogram(regressor, *given_rows), here, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_each_of_several_outputs_has_residuals(rows):

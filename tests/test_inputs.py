@@ -18,12 +18,12 @@ from daskalt import (
     MLPClassifier,
     MLPRegressor,
     StochasticAltMin,
-    cli,
     load,
     save,
 )
 from daskalt.data.ingest import ingest
 from daskalt.errors import InputError, PlanError, StorageError
+from daskalt.runs import cli
 
 ROWS = 60
 RNG = np.random.default_rng(0)
@@ -577,7 +577,7 @@ def model_place(tmp_path):
 def lines(place, *arguments):
     assert cli.main(["predict", place, *arguments, "--output", "out.csv", "--overwrite"]) == 0
     with open("out.csv") as file:
-        return file.read().split()
+        return [line.rstrip().split(",")[1] for line in file][1:]
 
 
 @pytest.fixture

@@ -159,7 +159,6 @@ def test_a_fit_cut_short_is_resumed_replaced_or_refused(place, tmp_path):
     ("change", "named"),
     [
         ({"batch_size": 50}, "batch_size 60, not 50"),
-        ({"max_iter": 4}, "steps"),
         ({"random_state": 1}, "random_state"),
         ({"alpha": 1.0}, "alpha"),
         ({"hidden_layer_sizes": (8,)}, "widths"),

@@ -7,8 +7,8 @@ from pathlib import Path
 import dask
 import pytest
 
-from daskalt.runs import cli
-from daskalt.runs.config import load_config, read_overrides
+from daskalt.runs.commands import KEYS, configured
+from daskalt.runs.options import parse
 from pipelines import benchmark_mnist
 
 ROOT = Path(__file__).parents[1]
@@ -53,11 +53,9 @@ def test_ci_runs_the_two_commands_word_for_word():
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("daskalt ")])
 def test_command_lines_are_understood(line, monkeypatch):
     monkeypatch.chdir(ROOT)
-    options, rest = cli._parser().parse_known_args(shlex.split(line)[1:])
-    if options.command in ("fit", "plan"):
-        load_config(options.config, read_overrides(rest))
-    else:
-        assert rest == []
+    command, options = parse(shlex.split(line)[1:])
+    if command in ("fit", "plan") and options["words"][0].endswith(".yaml"):
+        configured(options["words"], {key: options[key] for key in KEYS})
 
 
 def test_benchmark_command_is_understood():

@@ -136,7 +136,7 @@ def test_a_fit_on_threads_listens_on_nothing_new(data, monkeypatch):
 
 
 def test_workers_that_a_run_starts_listen_to_this_machine_alone():
-    config = SimpleNamespace(scheduler=None, workers=1)
+    config = SimpleNamespace(scheduler=None, workers=1, dashboard=0)
     before = listening()
     with cluster_of(config):
         after = listening(*psutil.Process().children(recursive=True)) - before
@@ -167,7 +167,7 @@ def test_no_module_unpickles_or_runs_text(file):
 
 
 def test_the_loader_of_configurations_is_a_safe_one():
-    from daskalt.runs.config import _Loader
+    from daskalt.runs.document import _Loader
 
     assert issubclass(_Loader, yaml.SafeLoader)
     assert not any(tag and "python" in tag for tag in _Loader.yaml_constructors)
@@ -227,7 +227,8 @@ def test_names_of_anything_but_our_classes_are_refused(tmp_path, capsys, path, i
     place[path[-1]] = {"name": name} if inner else name
     assert configured(tmp_path, yaml.safe_dump(tree)) == 2
     printed = capsys.readouterr().err
-    assert "must be one of" in printed
+    names = "'MLPClassifier' or 'MLPRegressor'" if path == ("estimator",) else "one of "
+    assert f"{path[-1]} must be {names}" in printed
     assert repr(name) in printed
     assert os.listdir(tmp_path) == ["conf.yaml"]
 

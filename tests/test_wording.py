@@ -32,6 +32,7 @@ from daskalt.wording import plural
         ),
         ("fit", "data.held_out=0.1 and max(tol=1)", "data.held_out=0.1 and max(tol=1)"),
         ("evaluate", "tol=0.1 stays", "tol=0.1 stays"),
+        ("fit", "give solver=LBFGS(memory=3) or none", "give solver=LBFGS(memory=3) or none"),
         ("ingest", "give chunk_rows=100", "give --chunk-rows 100"),
     ],
 )

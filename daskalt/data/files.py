@@ -10,7 +10,7 @@ from fsspec.implementations.local import LocalFileSystem
 from daskalt.data.store import filesystem_of
 from daskalt.errors import InputError, StorageError
 
-__all__ = ["find_files", "kind_of_files"]
+__all__ = ["find_files", "is_frame", "kind_of_files"]
 
 KINDS = {
     ".csv": "csv",
@@ -23,6 +23,7 @@ KINDS = {
     ".npy": "npy",
     ".npz": "npz",
 }
+FRAMES = ("csv", "parquet")
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
 
 
@@ -55,6 +56,18 @@ def find_files(inputs: str | Path | Sequence[str | Path]) -> list[str]:
     local = isinstance(filesystem, LocalFileSystem)
     named = [file if local else filesystem.unstrip_protocol(file) for file in found]
     return sorted(named, key=_natural)
+
+
+def is_frame(place: str | Path) -> bool:
+    """Say whether a path, folder or pattern means CSV or Parquet files, and no Zarr store."""
+    if _kind(str(place)) != "zarr":
+        return _kind(str(place)) in FRAMES
+    filesystem, path = filesystem_of(place)
+    several = any(mark in str(place) for mark in "*?[")
+    if not several and (not filesystem.isdir(path) or _is_zarr(filesystem, path)):
+        return False
+    found = filesystem.glob(path) if several else filesystem.find(path)
+    return any(_kind(file) in FRAMES for file in found)
 
 
 def kind_of_files(files: Sequence[str]) -> str:

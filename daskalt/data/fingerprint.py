@@ -16,6 +16,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from daskalt.data.chunks import full_key, keys_of_rows, local_folder, stored_document
+from daskalt.data.columns import ColumnsSource
 from daskalt.data.readers import SlicedSource, Source, StackedSource, ZarrSource
 from daskalt.data.retries import patiently
 from daskalt.data.traces import found_objects, trace_of_file
@@ -96,6 +97,11 @@ def _of_slice(source: SlicedSource) -> int:
 
 @_content.register
 def _of_stack(source: StackedSource) -> int:
+    return _joined([fingerprint(part) for part in source.sources])
+
+
+@_content.register
+def _of_columns(source: ColumnsSource) -> int:
     return _joined([fingerprint(part) for part in source.sources])
 
 

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 
 from daskalt.data.chunks import keys_of_rows, named
+from daskalt.data.columns import ColumnsSource
 from daskalt.data.readers import SlicedSource, Source, StackedSource, ZarrSource
 from daskalt.errors import MissingChunksWarning
 
@@ -45,7 +46,7 @@ def stored_arrays(source: Source) -> Iterator[tuple[ZarrSource, int, int]]:
             yield array, source.start, source.start + len(source)
     elif isinstance(source, SlicedSource):  # its bounds are not rows of one array: all of it counts
         yield from stored_arrays(source.source)
-    elif isinstance(source, StackedSource):
+    elif isinstance(source, StackedSource | ColumnsSource):
         for part in source.sources:
             yield from stored_arrays(part)
 

@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 import zarr
 
+from daskalt.data.census import Rules
 from daskalt.data.checks import check_array
+from daskalt.data.encoded import EncodedFrames
 from daskalt.data.files import find_files, kind_of_files
 from daskalt.data.frames import FrameFiles
 from daskalt.data.gaps import learn_chunks
 from daskalt.data.readers import MemorySource, Source, StackedSource, ZarrSource
-from daskalt.data.staging import MEMORY_BYTES, Layout, table_layout, write_blocks
+from daskalt.data.recipe import ATTRIBUTE, find_recipe, recipe_of_rows
+from daskalt.data.roles import assign_roles, roles_by_recipe
+from daskalt.data.staging import MEMORY_BYTES, table_layout, write_blocks
 from daskalt.data.store import refuse_existing
 from daskalt.data.table import Table
 from daskalt.errors import InputError, StorageError
@@ -31,7 +35,14 @@ def ingest(
     *,
     target: str | Sequence[str] | None = None,
     features: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] | None = None,
     weight: str | None = None,
+    ident: str | None = None,
+    categorical: str | None = None,
+    missing: str | None = None,
+    unknown: str | None = None,
+    max_categories: int | None = None,
+    recipe: str | Path | dict | None = None,
     dtype: str | None = None,
     shuffle: bool = True,
     seed: int = 0,
@@ -64,12 +75,33 @@ def ingest(
         Path or fsspec URL of the new group.
     target, features, weight : optional
         For CSV and Parquet, names of columns: features are all others by default, and a sequence
-        of targets makes ``y`` two-dimensional. For npz and Zarr, names of arrays, by default "X",
-        "y" and "sample_weight" where there are any. For ``.npy``, a path of ``.npy`` files for
-        target and weight.
+        of targets makes ``y`` two-dimensional. Features may also be patterns such as "pixel*", and
+        several with commas between. For npz and Zarr, names of arrays, by default "X", "y" and
+        "sample_weight" where there are any. For ``.npy``, a path of ``.npy`` files for target and
+        weight.
+    exclude : str or sequence of str, optional
+        Columns of CSV and Parquet that are left out, as names and patterns like ``features``.
+    ident : str, optional
+        Column that says what a row is called: no feature, and what predictions are written beside.
+    categorical : {"auto", "error"}, optional
+        What to do about text, in columns of features. "auto", the default, makes one feature of
+        zeros and ones for each different text, called ``column=text``. Truth values are 0 and 1.
+    missing : {"median", "drop", "error"}, optional
+        What to do about missing values. With "median", the default, numbers are filled by the
+        median of their column, missing texts are a category of their own, and a missing target or
+        weight is an error; "drop" leaves out rows in which anything is missing.
+    unknown : {"own", "error"}, optional
+        What to do later about a category that is not among these rows: zeros in all features of
+        its column by "own", the default, or an error.
+    max_categories : int, optional
+        Most different texts in a column of features, 256 by default: more is an error.
+    recipe : str, Path or dict, optional
+        A store that was ingested before, a run folder or a saved model, by whose recipe the rows
+        are encoded, so that nothing is learnt of them: for rows to test on.
     dtype : str, optional
         Type of the features of CSV and Parquet files. By default that of Parquet, and for CSV the
-        smallest that holds integers exactly or floats to a millionth of their column's range.
+        smallest that holds integers exactly or floats to a millionth of their column's range;
+        signed before unsigned, because unsigned bytes are scaled as those of pictures.
     shuffle : bool
         Whether to put the rows in random order. Those without a target never are.
     seed : int
@@ -95,7 +127,14 @@ def ingest(
         destination=(destination, instance("a path or URL", str, Path)),
         target=(target, names(str, Path)),
         features=(features, names(str, Path)),
+        exclude=(exclude, names(str)),
         weight=(weight, instance("a name or None", str, Path, NoneType)),
+        ident=(ident, instance("a name or None", str, NoneType)),
+        categorical=(categorical, choice("auto", "error", None)),
+        missing=(missing, choice("median", "drop", "error", None)),
+        unknown=(unknown, choice("own", "error", None)),
+        max_categories=(max_categories, integer(at_least=1, or_none=True)),
+        recipe=(recipe, instance("a path, a recipe or None", str, Path, dict, NoneType)),
         dtype=(dtype, _NUMBERS),
         shuffle=(shuffle, choice(True, False)),
         seed=(seed, integer(at_least=0)),
@@ -106,27 +145,82 @@ def ingest(
     refuse_existing(destination, overwrite)
     files = find_files(inputs)
     kind = kind_of_files(files)
+    asked = _given(
+        exclude=exclude,
+        ident=ident,
+        categorical=categorical,
+        missing=missing,
+        unknown=unknown,
+        max_categories=max_categories,
+        recipe=recipe,
+    )
     with tempfile.TemporaryDirectory(prefix="daskalt-") as folder:
+        attributes: dict[str, Any] = {}
         if kind in ("csv", "parquet"):
-            chosen = [features] if isinstance(features, str) else features
-            frames = FrameFiles(files, kind, target, chosen, weight, dtype)
-            layout = frames.survey()
-            blocks = frames.blocks(layout)
+            chosen = _given(target=target, features=features, weight=weight)
+            encoded = _encoded(FrameFiles(files, kind), {**chosen, **asked}, dtype, Path(folder))
+            learnt, layout = encoded.survey()
+            blocks = encoded.blocks(learnt, layout)
+            attributes[ATTRIBUTE] = learnt.as_dict()
+            target = encoded.roles.target
         else:
-            asked = {"X": features, "y": target, "sample_weight": weight}
-            table = _OPENERS[kind](files, _single_names(asked), Path(folder))
+            _refuse_frame_options(asked, files[0])
+            named = {"X": features, "y": target, "sample_weight": weight}
+            table = _OPENERS[kind](files, _single_names(named), Path(folder))
             layout, blocks = table_layout(table, destination, memory_bytes)
+            attributes |= _given(**{ATTRIBUTE: recipe_of_rows(table.X)})
         shuffle = shuffle and "y" in layout.arrays
         before = kind == "zarr" and is_shuffled(zarr.open_group(files[0], mode="r"))
+        attributes |= _described(files, target, shuffled=shuffle or before)
         return write_blocks(
             blocks,
-            _described(layout, files, target, shuffled=shuffle or before),
+            replace(layout, attributes=attributes),
             destination,
             seed=int(seed) if shuffle else None,
             chunk_rows=chunk_rows,
             memory_bytes=memory_bytes,
             overwrite=overwrite,
             progress=progress,
+        )
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _encoded(frames: FrameFiles, asked: dict[str, Any], dtype: Any, folder: Path) -> EncodedFrames:
+    """The rows of CSV or Parquet files, by what was asked for or by an earlier recipe."""
+    rules = {name: asked[name] for name in ("missing", "unknown") if name in asked}
+    if "recipe" in asked:
+        _refuse_beside_recipe(asked)
+        recipe = find_recipe(asked["recipe"])
+        roles = roles_by_recipe(frames.names(), frames.files[0], recipe, asked.get("target"))
+        rules = {"missing": recipe.missing, "unknown": recipe.unknown, **rules}
+        return EncodedFrames(frames, roles, Rules(**rules), folder, dtype, recipe)
+    limits = {n: asked[n] for n in ("categorical", "max_categories") if n in asked}
+    columns = {n: asked[n] for n in _COLUMNS if n in asked}
+    roles = assign_roles(frames.names(), frames.files[0], **columns)
+    return EncodedFrames(frames, roles, Rules(**rules, **limits), folder, dtype)
+
+
+_COLUMNS = ("target", "features", "exclude", "weight", "ident")
+
+
+def _refuse_beside_recipe(asked: dict[str, Any]) -> None:
+    decided = [n for n in ("features", "exclude", "categorical", "max_categories") if n in asked]
+    if decided:
+        raise InputError(
+            f"{decided[0]} cannot be given beside recipe: the recipe says what becomes of every "
+            "column. Leave one of them out."
+        )
+
+
+def _refuse_frame_options(asked: dict[str, Any], file: str) -> None:
+    if asked:
+        raise InputError(
+            f"{', '.join(asked)}: only columns of CSV and Parquet files have names and text; "
+            f"{file} has neither. Leave it out."
         )
 
 
@@ -157,11 +251,10 @@ def is_shuffled(group: zarr.Group) -> bool:
     return bool(attributes.get("shuffled", attributes.get("seed") is not None))
 
 
-def _described(layout: Layout, files: list[str], target: Any, *, shuffled: bool) -> Layout:
+def _described(files: list[str], target: Any, *, shuffled: bool) -> dict[str, Any]:
     shown = files[:10] + ([f"and {len(files) - 10} more"] if len(files) > 10 else [])
-    named = target if target is None or isinstance(target, str) else list(target)
-    attributes = {"source": shown, "target": named, "shuffled": shuffled}
-    return replace(layout, attributes=attributes)
+    named = target if target is None or isinstance(target, str) else [str(each) for each in target]
+    return {"source": shown, "target": named, "shuffled": shuffled}
 
 
 def _single_names(asked: dict[str, Any]) -> dict[str, str | None]:

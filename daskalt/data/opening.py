@@ -7,19 +7,29 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import column_or_1d, validate_data
 
+from daskalt.data.choosing import Named, choose_features
+from daskalt.data.containers import Columns
 from daskalt.data.finite import check_block, check_finite
 from daskalt.data.gaps import learn_chunks
 from daskalt.data.readers import MemorySource, Source
+from daskalt.data.recipe import recipe_of_rows
 from daskalt.data.sources import as_source, as_table
 from daskalt.data.table import Block, Table
 from daskalt.errors import InputError, InputTypeError
 
-__all__ = ["check_names", "features_in_memory", "is_stored", "open_features", "open_table"]
+__all__ = [
+    "check_names",
+    "features_in_memory",
+    "features_of",
+    "is_stored",
+    "open_features",
+    "open_table",
+]
 
 
 def is_stored(value: Any) -> bool:
     """Say whether ``value`` is read piece by piece rather than held as one array in memory."""
-    if isinstance(value, str | PathLike | Source | Table):
+    if isinstance(value, str | PathLike | Source | Table | Named | Columns):
         return True
     module = type(value).__module__.split(".")[0]
     return module in ("dask", "dask_expr", "xarray", "zarr")
@@ -30,17 +40,20 @@ def open_table(
 ) -> Table:
     """Return the rows to train on or to score, checked as far as that reads no stored block.
 
-    Rows in memory are checked whole. Sets ``n_features_in_`` and ``feature_names_in_`` of the
-    estimator if ``reset``, and else compares with them. If ``reset``, also warns of missing
-    chunks, whose rows Zarr makes up. With ``lazy`` nothing is computed or copied.
+    Rows in memory are checked whole. Sets ``n_features_in_``, ``feature_names_in_``, ``recipe_``,
+    ``members_`` and ``target_name_`` of the estimator if ``reset``, and else goes by them. If
+    ``reset``, also warns of missing chunks, whose rows Zarr makes up. With ``lazy`` nothing is
+    computed or copied.
     """
-    given = isinstance(X, Table)
-    table = X if given else as_table(X, y, sample_weight, scratch=estimator.scratch, lazy=lazy)
+    table = X if isinstance(X, Table) else _as_table(estimator, X, y, sample_weight, reset, lazy)
     if table.y is None:
         raise InputError(
             f"{type(estimator).__name__} requires y to be passed, but the target y is None: give "
-            "y, or X as the path of a Zarr group that holds arrays X and y."
+            "y, or X as a Zarr group or xarray Dataset that has an array called y, or name one of "
+            'its arrays, as in y="label".'
         )
+    if reset:
+        _remember(estimator, table.members or {}, y)
     if table.in_memory:
         table = _in_order(table, warn=reset)
         if not (lazy and is_stored(X)):
@@ -51,8 +64,17 @@ def open_table(
     return table
 
 
+def features_of(estimator: Any, X: Any) -> Any:
+    """Return the array of features that a user means, by the names that the fit had."""
+    if isinstance(X, Table):
+        return X.X
+    fit = getattr(estimator, "members_", None)
+    return choose_features(X, fit, _names_of_fit(estimator))
+
+
 def open_features(estimator: Any, X: Any) -> Source:
     """Return the features to predict for, with as many columns as the fit had."""
+    X = features_of(estimator, X)
     source = as_source(X, "X", scratch=estimator.scratch)
     _check_features(estimator, X, source, reset=False)
     learn_chunks(source, warn=True)
@@ -65,6 +87,33 @@ def features_in_memory(estimator: Any, X: Any) -> np.ndarray:
     rows = source.array if isinstance(source, MemorySource) else source.read(0, len(source))
     check_finite(rows, "X", 0, len(rows))
     return rows
+
+
+def _as_table(estimator: Any, X: Any, y: Any, sample_weight: Any, reset: bool, lazy: bool) -> Table:
+    fit, columns = None, None
+    if not reset:
+        fit, columns = getattr(estimator, "members_", None), _names_of_fit(estimator)
+    return as_table(
+        X, y, sample_weight, scratch=estimator.scratch, lazy=lazy, fit=fit, columns=columns
+    )
+
+
+def _names_of_fit(estimator: Any) -> list[str] | None:
+    names = getattr(estimator, "feature_names_in_", None)
+    return None if names is None else list(names)
+
+
+def _remember(estimator: Any, members: dict[str, Any], y: Any) -> None:
+    """Set ``members_`` and ``target_name_`` where the arrays of this fit have names."""
+    for name in ("members_", "target_name_"):
+        vars(estimator).pop(name, None)
+    if members:
+        estimator.members_ = members
+    target = members.get("y")
+    if target is None and hasattr(y, "to_numpy") and not hasattr(y, "columns"):
+        target = getattr(y, "name", None)  # of a Series or a DataArray
+    if isinstance(target, str):
+        estimator.target_name_ = target
 
 
 # ------------------------------------------------------------------------------- in memory
@@ -100,6 +149,8 @@ def _check_rows(table: Table) -> None:
 
 
 def _check_features(estimator: Any, X: Any, source: Source, reset: bool) -> None:
+    if reset:
+        vars(estimator).pop("recipe_", None)
     if not is_stored(X):
         _check_features_in_memory(estimator, X, reset)
         return
@@ -107,6 +158,9 @@ def _check_features(estimator: Any, X: Any, source: Source, reset: bool) -> None
     if reset:
         estimator.n_features_in_ = columns
         vars(estimator).pop("feature_names_in_", None)
+        recipe = recipe_of_rows(source)
+        if recipe is not None:
+            estimator.recipe_ = recipe
         if names is not None and all(isinstance(name, str) for name in names):
             estimator.feature_names_in_ = np.asarray(names, dtype=object)
         return

@@ -30,7 +30,7 @@ from daskalt.data.rows import MemorySource, Source, contiguous, native
 from daskalt.data.traces import Trace, take_trace
 from daskalt.errors import DaskaltError, InputError, StorageError
 
-__all__ = ["MemorySource", "SlicedSource", "Source", "StackedSource", "ZarrSource"]
+__all__ = ["MemorySource", "SlicedSource", "Source", "StackedSource", "ZarrSource", "decoded"]
 
 
 class ZarrSource(Source):
@@ -165,11 +165,11 @@ class ZarrSource(Source):
 
     def read(self, start: int, stop: int) -> np.ndarray:
         if self.kept:
-            return _decoded(self).read(start, stop)
+            return decoded(self).read(start, stop)
         return self.decode(start, stop)
 
     def read_rows(self, rows: np.ndarray) -> np.ndarray:
-        return _decoded(self).read_rows(rows) if self.kept else super().read_rows(rows)
+        return decoded(self).read_rows(rows) if self.kept else super().read_rows(rows)
 
     def decode(self, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop`` from the store itself."""
@@ -279,7 +279,7 @@ PIECE_BYTES = 16 << 20  # of it that is decoded at once
 _KEPT = Recent(KEPT_BYTES, lambda decoded: decoded.size)
 
 
-def _decoded(source: Any) -> _Decoded:
+def decoded(source: Any) -> _Decoded:
     """The rows of a source as this process keeps them."""
     return _KEPT.get(source._token, lambda: _Decoded(source))
 
@@ -330,7 +330,7 @@ class SlicedSource(Source):
     def read(self, start: int, stop: int) -> np.ndarray:
         # Clipped: a reader must not wander into the rows that the slice leaves out.
         start, stop = (min(row, len(self)) for row in (start, stop))
-        return _decoded(self).read(start, stop) if self._few else self.decode(start, stop)
+        return decoded(self).read(start, stop) if self._few else self.decode(start, stop)
 
     def decode(self, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop`` from the source."""
@@ -338,7 +338,7 @@ class SlicedSource(Source):
 
     def read_rows(self, rows: np.ndarray) -> np.ndarray:
         if self._few:
-            return _decoded(self).read_rows(rows)
+            return decoded(self).read_rows(rows)
         return self.source.read_rows(rows.astype(np.int64) + self.start)
 
 

@@ -8,34 +8,35 @@ import dask.array as da
 import numpy as np
 import zarr
 
-from daskalt.data.checks import (
-    check_array,
-    check_shape,
-    kind_of,
-    numbers_of_objects,
-    refuse_masked,
-    refuse_sparse,
-    text_of_objects,
-)
-from daskalt.data.finite import check_finite
+from daskalt.data.checks import check_array, kind_of, refuse_masked, refuse_sparse
+from daskalt.data.choosing import choose, choose_features
+from daskalt.data.columns import ColumnsSource, beside, lazy_beside
+from daskalt.data.containers import Columns, member, open_store, refuse_packed
 from daskalt.data.graphs import read_through
+from daskalt.data.labelled import (
+    check_aligned,
+    check_dimensions,
+    feature_names,
+    is_data_array,
+    is_lazy,
+    transposition,
+    values_of,
+)
+from daskalt.data.memory import check_columns, column_names, from_memory, is_dask_frame
 from daskalt.data.readers import MemorySource, Source, ZarrSource
-from daskalt.data.retries import patiently
 from daskalt.data.staging import promise, stage
 from daskalt.data.table import Table, check_rows
-from daskalt.errors import DaskaltError, InputError, InputTypeError, StorageError
+from daskalt.errors import InputError
 from daskalt.reduction import scheduler_of_here
 
 __all__ = [
     "MemorySource",
     "Source",
     "ZarrSource",
-    "as_classes",
+    "as_lazy",
     "as_source",
     "as_table",
-    "check_columns",
     "first_row",
-    "is_dask_frame",
 ]
 
 
@@ -49,8 +50,9 @@ def as_source(
     value : array-like
         NumPy array, list, pandas or Dask DataFrame or Series, Dask array, xarray DataArray,
         ``zarr.Array``, or the path or fsspec URL of a Zarr array, or of a group with a member
-        called "X", "y" or "sample_weight" as ``name`` has it. A Dask array that is stored rows and
-        nothing more is read where these lie; any other is computed once, to Zarr.
+        called "y" or "sample_weight" as ``name`` has it. Features may also be a Zarr group or an
+        xarray Dataset, as `choose` takes them. A Dask array that is stored rows and nothing more
+        is read where these lie; any other is computed once, to Zarr.
     name : str
         The argument, for messages. "y..." and "sample_weight..." are targets and weights,
         everything else is features.
@@ -68,26 +70,12 @@ def as_source(
     """
     if rows is not None and kind_of(name) == "sample_weight" and np.isscalar(value):
         value = np.full(rows, value)
+    if kind_of(name) == "X":
+        value = choose_features(value)
     ready = _prepare(value, name)
     if rows is not None:
         check_rows({name: ready, "the rest of the data": np.empty((rows, 0))})
-    return _staged({name: ready}, _columns(value), scratch)[name]
-
-
-def as_classes(values: Any) -> np.ndarray:
-    """The labels that a user lists as ``classes``, sorted and each once.
-
-    Raises
-    ------
-    InputError
-        When they are not one row of labels, all numbers or all text.
-    """
-    shape = _as_numpy(values, "classes").shape
-    if len(shape) != 1:
-        raise InputError(f"classes must be a list of labels; its shape is {shape}.")
-    labels = _from_memory(values, "classes").array
-    check_finite(labels, "classes", 0, len(labels))
-    return np.unique(labels)
+    return _staged({name: ready}, column_names(value), scratch)[name]
 
 
 def as_table(
@@ -97,12 +85,15 @@ def as_table(
     *,
     scratch: str | Path | None = None,
     lazy: bool = False,
+    fit: Mapping[str, Any] | None = None,
+    columns: list[str] | None = None,
 ) -> Table:
     """Features, targets and weights as an aligned table.
 
     Everything is checked before anything is copied, and Dask arrays that must be copied are
-    computed together. Takes what ``as_source`` takes. Where ``X`` is a Zarr group and ``y`` is
-    None, members "y" and "sample_weight" of the group are used if there are any.
+    computed together. Takes what ``as_source`` takes. Where ``X`` is a Zarr group or an xarray
+    Dataset, the others may be names of arrays in it, and what is not given has the names of the
+    fit, ``fit`` and ``columns``: see `choose`.
 
     With ``lazy`` nothing is computed or copied: what would have to be has no rows to read yet.
 
@@ -115,12 +106,7 @@ def as_table(
     """
     if lazy:
         _refuse_unknown_rows(X, y, sample_weight)
-    if y is None:
-        group = _open(X, "X") if isinstance(X, str | Path) else X
-        if isinstance(group, zarr.Group):
-            y = _child(group, "y")
-            if sample_weight is None:
-                sample_weight = _child(group, "sample_weight")
+    X, y, sample_weight, members = choose(X, y, sample_weight, fit, columns)
     ready = {"X": _prepare(X, "X")}
     if y is not None:
         ready["y"] = _prepare(y, "y")
@@ -128,9 +114,16 @@ def as_table(
         if np.isscalar(sample_weight) and not isinstance(sample_weight, str):
             sample_weight = np.full(ready["X"].shape[0], sample_weight)
         ready["sample_weight"] = _prepare(sample_weight, "sample_weight")
-    check_rows(ready)
-    sources = _staged(ready, _columns(X), scratch, lazy)
-    return Table(sources["X"], sources.get("y"), sources.get("sample_weight"))
+    first = {"X": X.first if isinstance(X, Columns) else X}
+    check_aligned(first | {"y": y, "sample_weight": sample_weight})
+    try:
+        check_rows(ready)
+    except InputError as error:
+        raise InputError(f"{error}{transposition(X)}") from None
+    sources = _staged(ready, column_names(X), scratch, lazy)
+    return Table(
+        sources["X"], sources.get("y"), sources.get("sample_weight"), members=members or None
+    )
 
 
 def _staged(
@@ -159,77 +152,99 @@ def _refuse_unknown_rows(*values: Any) -> None:
 
 def _prepare(value: Any, name: str) -> Source | da.Array:
     """A checked source, or a checked Dask array that has to be staged."""
-    refuse_sparse(value, name)
     if isinstance(value, Source):
         check_array(value, name)
         return value
+    if isinstance(value, Columns):
+        return _side_by_side(value, name)
     if isinstance(value, str | Path):
-        value = _open(value, name)
+        value = open_store(value, name)
     if isinstance(value, zarr.Group):
         value = _member(value, name)
     if isinstance(value, zarr.Array):
         check_array(value, name)
         return ZarrSource(value, name=name)
-    value = _unwrap_xarray(value, name)
+    columns = column_names(value)
+    if is_data_array(value):
+        check_dimensions(value, name)
+        value = values_of(value, name)
+    elif type(value).__module__.startswith("xarray."):
+        raise InputError(f"{name} is an xarray {type(value).__name__}. Give a DataArray of it.")
+    refuse_sparse(value, name)
     if is_dask_frame(value):
         value = _frame_to_dask(value, name)
     if isinstance(value, da.Array):
-        return _from_dask(value, name)
-    return _from_memory(value, name)
+        return _from_dask(value, name, columns)
+    return from_memory(value, name, columns)
+
+
+def _side_by_side(value: Columns, name: str) -> Source | da.Array:
+    """Arrays of a container as the columns of one, read where they lie if all of them can be."""
+    columns = value.columns
+    parts = {f"{name} {key!r}": part for key, part in value.parts.items()}
+    if isinstance(value.first, zarr.Array):
+        stored = [ZarrSource(part, name=key) for key, part in parts.items()]
+        return ColumnsSource(stored, name, columns)
+    if not any(map(is_lazy, parts.values())):
+        arrays = [np.asarray(values_of(part, key)) for key, part in parts.items()]
+        return from_memory(beside(*arrays), name, columns)
+    lazy = _lazy_columns(value, name)
+    sources = [read_through(array, key) for key, array in lazy.items()]
+    found = [source for source in sources if source is not None]
+    if len(found) < len(sources):
+        return _from_dask(lazy_beside(list(lazy.values())), name, columns)
+    if all(source.in_memory for source in found):
+        rows = beside(*(source.read(0, len(source)) for source in found))
+        return from_memory(rows, name, columns)
+    return ColumnsSource(found, name, columns)
+
+
+def _lazy_columns(value: Columns, name: str) -> dict[str, da.Array]:
+    parts = {f"{name} {key!r}": part for key, part in value.parts.items()}
+    return {key: _plain(_as_dask(values_of(part, key)), key) for key, part in parts.items()}
+
+
+def as_lazy(X: Any) -> tuple[da.Array, list[str] | None] | None:
+    """Features that are lazy as a Dask array, with the names of the columns; None for others.
+
+    The rows of a Dask DataFrame may be unknown in number.
+    """
+    if is_dask_frame(X):
+        check_columns(X, "X")
+        return X.to_dask_array(), list(X.columns) if X.ndim == 2 else None
+    if isinstance(X, Columns) and not isinstance(X.first, zarr.Array):
+        if any(map(is_lazy, X.parts.values())):
+            return lazy_beside(list(_lazy_columns(X, "X").values())), X.columns
+    elif is_data_array(X) and is_lazy(X):
+        check_dimensions(X, "X")
+        return _as_dask(values_of(X, "X")), feature_names(X)
+    return (X, None) if isinstance(X, da.Array) else None
+
+
+def _as_dask(array: np.ndarray | da.Array) -> da.Array:
+    return array if isinstance(array, da.Array) else da.from_array(array, name=False)
 
 
 # ------------------------------------------------------------------------------- Zarr
 
 
-def _open(location: str | Path, name: str) -> zarr.Array | zarr.Group:
-    if str(location).endswith((".csv", ".parquet", ".npy", ".npz")):
-        raise InputError(
-            f"{name}: {location} is not a Zarr store. Convert it first: daskalt ingest, or "
-            "daskalt.data.ingest."
-        )
-    try:
-        what = f"{name}: opening the Zarr store at {location}"
-        return patiently(what, zarr.open, str(location), mode="r")
-    except DaskaltError:
-        raise
-    except Exception as error:
-        cure = "Check the path; a store whose writing was interrupted must be written again."
-        if str(location).endswith(".zip") and "::" not in str(location):
-            cure = f"A Zarr store in a zip file is read as zip::{location}."
-        raise StorageError(
-            f"{name}: no readable Zarr array or group at {location} ({error}). {cure}"
-        ) from error
-
-
-def _child(group: zarr.Group, name: str) -> Any:
-    """The array or group of a name; None if there is none."""
-    try:
-        return patiently(f"{name}: opening it in {group.store_path}", group.get, name)
-    except DaskaltError:
-        raise
-    except Exception as error:
-        raise StorageError(
-            f"{name}: the metadata of {group.store_path}/{name} are damaged "
-            f"({type(error).__name__}: {error}). Restore them, or write the array again."
-        ) from error
-
-
 def _member(group: zarr.Group, name: str) -> zarr.Array:
     wanted = kind_of(name)
     for key in (name, wanted):
-        member = _child(group, key)
-        if isinstance(member, zarr.Array):
-            return member
+        array = member(group, key)
+        if isinstance(array, zarr.Array):
+            refuse_packed(array, f"{name}: the array {key!r} of the Zarr group {group.store_path}")
+            return array
     raise InputError(
         f"{name}: the Zarr group {group.store_path} has no array called {wanted!r}; it has "
         f"{sorted(group.array_keys())}. Give the path of the array itself."
     )
 
 
-# ------------------------------------------------------------------------------- Dask, xarray
+# ------------------------------------------------------------------------------- Dask
 
 
-def _from_dask(array: da.Array, name: str) -> Source | da.Array:
+def _from_dask(array: da.Array, name: str, columns: list[str] | None = None) -> Source | da.Array:
     refuse_sparse(array._meta, name)
     if any(np.isnan(size) for size in array.shape):
         raise InputError(
@@ -237,9 +252,7 @@ def _from_dask(array: da.Array, name: str) -> Source | da.Array:
             f"Call {name}.compute_chunk_sizes() first."
         )
     check_array(array, name)
-    if isinstance(array._meta, np.ma.MaskedArray):
-        plain = np.empty((0,) * array.ndim, array.dtype)
-        array = da.map_blocks(_unmasked, array, name, dtype=array.dtype, meta=plain)
+    array = _plain(array, name)
     if array.ndim == 2 and array.numblocks[1] > 1:
         raise InputError(
             f"{name} has chunks across columns ({array.numblocks[1]} blocks), and a block must "
@@ -247,10 +260,19 @@ def _from_dask(array: da.Array, name: str) -> Source | da.Array:
         )
     source = read_through(array, name)
     if isinstance(source, MemorySource):
-        return _from_memory(source.array, name)
+        return from_memory(source.array, name, columns)
     if source is None or array.dtype.kind == "O":  # staging holds objects to be text
         return array
+    source.columns = columns or source.columns
     return source
+
+
+def _plain(array: da.Array, name: str) -> da.Array:
+    """The array without masks, of which there is an error where they hide anything."""
+    if not isinstance(array._meta, np.ma.MaskedArray):
+        return array
+    plain = np.empty((0,) * array.ndim, array.dtype)
+    return da.map_blocks(_unmasked, array, name, dtype=array.dtype, meta=plain)
 
 
 def _unmasked(block: np.ndarray, name: str, block_info: Any = None) -> np.ndarray:
@@ -264,112 +286,9 @@ def first_row(block_info: Any) -> int:
     return 0 if np.isnan(start) else int(start)
 
 
-def is_dask_frame(value: Any) -> bool:
-    """Say whether ``value`` is a Dask DataFrame or Series."""
-    return hasattr(value, "to_dask_array") and hasattr(value, "npartitions")
-
-
 def _frame_to_dask(frame: Any, name: str) -> da.Array:
     check_columns(frame, name)
     if frame.ndim == 1 and getattr(frame.dtype, "kind", "O") not in "biuf":
         frame = frame.astype(object)
     lengths = frame.map_partitions(len).compute(scheduler=scheduler_of_here())
     return frame.to_dask_array(lengths=list(lengths))
-
-
-def _unwrap_xarray(value: Any, name: str) -> Any:
-    if not type(value).__module__.startswith("xarray."):
-        return value
-    if not hasattr(value, "variable"):
-        raise InputError(f"{name} is an xarray Dataset. Give one of its variables.")
-    if not getattr(value.variable, "_in_memory", True) and value.chunks is None:
-        value = value.chunk()  # lazy, not yet Dask: .data would read all of it
-    return value.data
-
-
-# ------------------------------------------------------------------------------- memory
-
-
-def _from_memory(value: Any, name: str) -> MemorySource:
-    check_columns(value, name)
-    array = _as_numpy(value, name)
-    if array.dtype.kind == "O" and not array.ndim:
-        raise InputError(
-            f"{name} is of type {type(value).__name__}, which is no array. Give one row for each "
-            "sample, as an array or a list."
-        )
-    check_shape(array.shape, name)
-    if array.dtype.kind == "T" or (array.dtype.kind in "US" and isinstance(value, list | tuple)):
-        array = _as_objects(array, value)
-    if array.dtype.kind == "O":
-        array = _from_objects(array, value, name)
-    check_array(array, name)
-    return MemorySource(array, name, _columns(value))
-
-
-def _as_numpy(value: Any, name: str) -> np.ndarray:
-    if value is None:
-        raise InputError(f"{name} is None. Give one row for each sample.")
-    refuse_masked(value, name)
-    try:
-        return np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise InputError(
-            f"{name} is no array: {error}. Give rows of equal length, all numbers."
-        ) from error
-
-
-def _as_objects(array: np.ndarray, value: Any) -> np.ndarray:
-    """Text as it was given: NumPy makes text of numbers beside it without a word."""
-    return np.asarray(array if array.dtype.kind == "T" else value, dtype=object)
-
-
-def _from_objects(array: np.ndarray, value: Any, name: str) -> np.ndarray:
-    if kind_of(name) == "y":
-        return text_of_objects(array, name)
-    try:
-        return numbers_of_objects(array, name)
-    except InputTypeError as error:
-        suspects = _columns_of_kind(value, "O")
-        if not suspects:
-            raise
-        raise InputTypeError(f"{error} Columns of that type: {', '.join(suspects)}.") from None
-
-
-def check_columns(frame: Any, name: str) -> None:
-    """Refuse data frames with columns that are never numbers: dates, categories."""
-    if kind_of(name) == "y":
-        return
-    numbers = "biufcO" if not is_dask_frame(frame) else "biuf"
-    wrong = [
-        f"{column} ({dtype})"
-        for column, dtype in _dtypes(frame).items()
-        if _kind(dtype) not in numbers or str(dtype) == "category"
-    ]
-    if wrong:
-        raise InputError(
-            f"dtype='numeric' is not compatible with columns of {name}: {', '.join(wrong)}. "
-            "Encode them as numbers or drop them."
-        )
-
-
-def _columns_of_kind(frame: Any, kind: str) -> list[str]:
-    return [str(column) for column, dtype in _dtypes(frame).items() if _kind(dtype) == kind]
-
-
-def _dtypes(frame: Any) -> dict:
-    dtypes = getattr(frame, "dtypes", None)
-    return dict(dtypes.items()) if getattr(frame, "ndim", 0) == 2 and dtypes is not None else {}
-
-
-def _kind(dtype: Any) -> str:
-    return getattr(dtype, "kind", "O")
-
-
-def _columns(value: Any) -> list[str] | None:
-    """Column names where all are text, as scikit-learn has feature names."""
-    names = getattr(value, "columns", None)
-    if names is None:
-        return None
-    names = list(names)
-    return names if names and all(isinstance(name, str) for name in names) else None

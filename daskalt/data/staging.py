@@ -9,6 +9,7 @@ import dask.array as da
 import numpy as np
 
 from daskalt.bars import Count, counted
+from daskalt.data.ahead import ahead
 from daskalt.data.buckets import Buckets
 from daskalt.data.readers import KEPT_BYTES, Source, ZarrSource
 from daskalt.data.store import (
@@ -331,11 +332,11 @@ def _shuffled(
     buckets = Buckets(group.folder / "buckets", layout.arrays, layout.n_rows, memory_bytes)
     check_space(group.folder, buckets.nbytes, group.root)
     rng = np.random.default_rng(seed)
-    for block in blocks:
+    for block in ahead(blocks):
         # One number a row from one stream: how the rows are cut into blocks changes nothing.
         buckets.scatter(block, rng.random(len(block.X)))
         bar.update(len(block.X))
-    return buckets.sorted_blocks()
+    return ahead(buckets.sorted_blocks())
 
 
 class ChunkWriter:

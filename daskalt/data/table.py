@@ -36,6 +36,8 @@ class Table:
     single : bool
         Whether rows are dealt one by one, not in blocks: all of them fit in what a pass mixes in
         memory, so no plan depends on chunks, or on whether the rows are stored at all.
+    members : dict or None
+        Names of the arrays in what holds them, under "X", "y" and "sample_weight".
 
     Raises
     ------
@@ -47,6 +49,7 @@ class Table:
     y: Source | None = None
     weight: Source | None = None
     single: bool = False
+    members: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_rows(self.present)
@@ -121,7 +124,7 @@ class Table:
     def each(self, change: Callable[[Source], Source]) -> "Table":
         """The table of what ``change`` makes of each array."""
         X, y, weight = self._each(change)
-        return Table(X, y, weight, self.single)
+        return Table(X, y, weight, self.single, self.members)
 
     def block_bounds(self, rows: int | None = None) -> list[tuple[int, int]]:
         """First and one past the last row of each block.

@@ -10,6 +10,7 @@ from daskalt.rules.schedules import (
     Constant,
     CosineRestarts,
     ExponentialDecay,
+    InverseScaling,
     InverseTimeDecay,
     Schedule,
     StepDecay,
@@ -28,6 +29,7 @@ __all__ = [
     "Constant",
     "CosineRestarts",
     "ExponentialDecay",
+    "InverseScaling",
     "InverseTimeDecay",
     "LineSearch",
     "RMSProp",
@@ -50,6 +52,7 @@ SCHEDULES: dict[str, type[Schedule]] = {
     "step": StepDecay,
     "exponential": ExponentialDecay,
     "inverse_time": InverseTimeDecay,
+    "inverse_scaling": InverseScaling,
     "cosine_restarts": CosineRestarts,
 }
 LINE_SEARCHES: dict[str, Any] = {

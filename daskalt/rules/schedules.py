@@ -13,6 +13,7 @@ __all__ = [
     "Constant",
     "CosineRestarts",
     "ExponentialDecay",
+    "InverseScaling",
     "InverseTimeDecay",
     "Schedule",
     "StepDecay",
@@ -102,6 +103,30 @@ class InverseTimeDecay(Schedule):
     def __call__(self, t: float) -> float:
         """Return the factor after ``t`` passes."""
         return 1 / (1 + self.decay * t)
+
+
+class InverseScaling(Schedule):
+    """1 / (1 + t)^power.
+
+    scikit-learn's "invscaling" counts rows instead of passes, and so has next to no rate left after
+    its first pass.
+
+    Parameters
+    ----------
+    power : float, default=0.5
+        Exponent of the passes made.
+    """
+
+    def __init__(self, power: float = 0.5) -> None:
+        self.power = power
+
+    def check(self) -> None:
+        """Raise InputError if a parameter is out of its range."""
+        check_parameters(self, power=real(at_least=0))
+
+    def __call__(self, t: float) -> float:
+        """Return the factor after ``t`` passes."""
+        return (1 + t) ** -self.power
 
 
 class CosineRestarts(Schedule):

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
@@ -20,10 +21,11 @@ LOOPBACK = "127.0.0.1"
 
 
 @contextmanager
-def local_workers(count: int) -> Iterator[Client]:
+def local_workers(count: int, dashboard: int = 0) -> Iterator[Client]:
     """Yield a client of worker processes on this machine, of a thread each, started again if lost.
 
-    Nothing of it can be reached from other machines.
+    Nothing of it can be reached from other machines. ``dashboard`` is the port of its dashboard, 0
+    for any that is free.
     """
     # In some CPython 3.11 the profiler of a worker can lock it up for good: garbage collected while
     # it lists the threads' frames waits for a lock that it holds itself.
@@ -36,7 +38,7 @@ def local_workers(count: int) -> Iterator[Client]:
                     threads_per_worker=1,
                     preload="daskalt.shelter",
                     # None would be port 8787 of every interface, and the port of another run.
-                    dashboard_address=f"{LOOPBACK}:0",
+                    dashboard_address=f"{LOOPBACK}:{dashboard}",
                     worker_dashboard_address=f"{LOOPBACK}:0",
                 )
             )
@@ -69,17 +71,33 @@ def _kill_workers(cluster: LocalCluster) -> None:
 def cluster_of(config: RunConfig) -> Iterator[None]:
     """Train on the scheduler or the workers that the configuration asks for, else on threads."""
     if config.workers is not None:
-        cluster: Any = local_workers(config.workers)
+        cluster: Any = local_workers(config.workers, config.dashboard)
     elif config.scheduler is not None:
         cluster = _client(config.scheduler)
     else:
         cluster = nullcontext()
-    with cluster:
+    with cluster as client:
+        if client is not None:
+            _show_dashboard(client, config)
         yield
 
 
+def _show_dashboard(client: Client, config: RunConfig) -> None:
+    """Say where the dashboard of a cluster is, if it has one."""
+    try:
+        import distributed.dashboard.scheduler  # noqa: F401
+    except ImportError:  # bokeh is missing, or too old
+        if config.dashboard:
+            print("For a dashboard: pip install 'daskalt[dashboard]'.", file=sys.stderr)
+        if config.workers is not None:
+            return
+    with suppress(KeyError, ValueError):  # a scheduler that serves none
+        if link := client.dashboard_link:
+            print(f"Dashboard: {link}", file=sys.stderr)
+
+
 @contextmanager
-def _client(scheduler: str) -> Iterator[None]:
+def _client(scheduler: str) -> Iterator[Client]:
     """Train on a scheduler that is there already."""
     try:
         with _left_quietly():
@@ -90,7 +108,7 @@ def _client(scheduler: str) -> Iterator[None]:
             "Check the address, or use --workers N to start one here."
         ) from error
     with client, _left_quietly():
-        yield
+        yield client
 
 
 @contextmanager

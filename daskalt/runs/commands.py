@@ -1,20 +1,49 @@
 """What the commands do, once their words are understood."""
 
-import argparse
-import json
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from json import dumps
 from pathlib import Path
 from typing import Any
 
 from daskalt.data.ingest import ingest
+from daskalt.errors import ConfigError
 from daskalt.model import load
-from daskalt.runs.config import load_config, parameter_names, read_overrides
+from daskalt.runs.account import account
+from daskalt.runs.config import RunConfig, config_of
+from daskalt.runs.document import read_document, read_words
+from daskalt.runs.inputs import rows_with_targets
 from daskalt.runs.output import write_predictions
+from daskalt.runs.parts import parameter_names
 from daskalt.runs.report import quality
-from daskalt.runs.rows import open_rows
 from daskalt.runs.running import plan_run, run
+from daskalt.runs.sections import closest
 from daskalt.wording import plural, spoken
 
-__all__ = ["COMMANDS", "describe"]
+__all__ = ["COMMANDS", "configured", "describe"]
+
+# Options of fit and plan, and the keys of a configuration that they stand for.
+KEYS = {
+    "estimator": ("estimator",),
+    "hidden": ("parameters.hidden_layer_sizes",),
+    "passes": ("parameters.max_iter",),
+    "solver": ("parameters.solver",),
+    "early_stopping": ("parameters.early_stopping",),
+    "seed": ("parameters.random_state", "data.seed"),
+    "target": ("data.target",),
+    "features": ("data.features",),
+    "exclude": ("data.exclude",),
+    "id": ("data.id",),
+    "test": ("data.test",),
+    "held_out": ("data.held_out",),
+    "workers": ("workers",),
+    "scheduler": ("scheduler",),
+    "dashboard": ("dashboard",),
+    "output": ("output",),
+}
+SECTIONS = ("parameters", "data")
+HELD_OUT = 0.1  # of rows that are given without a configuration
 
 
 def describe(error: Exception, command: str) -> str:
@@ -22,12 +51,74 @@ def describe(error: Exception, command: str) -> str:
     return spoken(str(error), command, *parameter_names())
 
 
-def _fit(options: argparse.Namespace) -> None:
-    overrides = read_overrides(options.overrides)
-    if options.output is not None:
-        overrides["output"] = options.output
-    config = load_config(options.config, overrides)
-    report = run(config, overwrite=options.overwrite, resume=options.resume)
+def configured(words: Sequence[str] | None, options: dict[str, Any]) -> RunConfig:
+    """Return the run that places, overrides and options of a command line ask for.
+
+    The first place is a configuration where it ends in .yaml or .yml; else all are data.
+    """
+    places, overrides = read_words(words or ())
+    for key in overrides:
+        _check_key(key)
+    for option, value in options.items():
+        for key in KEYS[option] if value is not None else ():
+            if key in overrides:
+                raise ConfigError(f"--{option.replace('_', '-')} and --{key} are one: choose one.")
+            overrides[key] = _widths(value) if option == "hidden" else _one_or_several(value)
+    configurations = [place for place in places if place.endswith((".yaml", ".yml"))]
+    if configurations and len(places) > 1:
+        others = shlex.join(place for place in places if place != configurations[0])
+        raise ConfigError(
+            f"A configuration stands alone: {configurations[0]} and {others} are given. Name its "
+            "data by --data.train."
+        )
+    tree = read_document(places[0]) if configurations else _tree(places, overrides)
+    return config_of(tree, overrides)
+
+
+def _tree(places: list[str], given: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of somebody who only has data."""
+    if not places:
+        raise ConfigError("Name a configuration or data first, as in daskalt fit train.zarr.")
+    name = re.sub(r"\W+", "-", Path(places[0]).name.split(".")[0]).strip("-") or "run"
+    data: dict[str, Any] = {"train": places[0] if len(places) == 1 else places}
+    if "data.test" not in given:
+        data["held_out"] = HELD_OUT
+    return {
+        "parameters": {"random_state": 0, "verbose": True},
+        "data": data,
+        "output": f"runs/{name}",
+    }
+
+
+def _check_key(key: str) -> None:
+    """Refuse what is neither an option nor a key that goes on in a section."""
+    if key.split(".")[0] in SECTIONS:
+        return
+    options = [name.replace("_", "-") for name in (*KEYS, "overwrite", "resume", "json")]
+    nested = [f"parameters.{name}" for name in parameter_names()[0]]
+    word, inner = key.replace("_", "-"), f"parameters.{key}"
+    guesses = [name for name in (word, inner) if name in (*options, *nested)]
+    guess = next(iter(guesses), None) or closest(word, options) or closest(inner, nested)
+    hint = f" Did you mean --{guess}?" if guess else ""
+    raise ConfigError(
+        f"Unknown option --{key}.{hint} Parameters are given as --parameters.NAME, keys of the "
+        "data as --data.NAME."
+    )
+
+
+def _widths(text: str) -> list[int]:
+    try:
+        return [int(width) for width in text.split(",")]
+    except ValueError:
+        raise ConfigError(
+            f"--hidden must be a width or several with commas, as in 256,128; got {text!r}."
+        ) from None
+
+
+def _fit(words: list[str] | None, overwrite: bool, resume: bool, **options: Any) -> None:
+    config = configured(words, options)
+    _say_estimator(config)
+    report = run(config, overwrite=overwrite, resume=resume)
     cost = report["cost"]
     done = f"Trained {plural(cost['passes'], 'pass', 'passes')} in {cost['seconds']:.1f} s"
     if "resumed_after" in cost:
@@ -39,52 +130,48 @@ def _fit(options: argparse.Namespace) -> None:
     print(f"Everything is in {config.output}")
 
 
-def _plan(options: argparse.Namespace) -> None:
-    config = load_config(options.config, read_overrides(options.overrides))
-    project, plan = plan_run(config)
-    print(json.dumps(plan.as_dict(), indent=2) if options.json else plan, flush=True)
+def _say_estimator(config: RunConfig) -> None:
+    if config.reason is None:
+        return
+    kinds = ["MLPClassifier", "MLPRegressor"]
+    kinds.remove(chosen := type(config.estimator).__name__)
+    print(f"{chosen}, as the target {config.reason}; --estimator {kinds[0]} for the other.")
+
+
+def _plan(words: list[str] | None, json: bool, **options: Any) -> None:
+    project, plan = plan_run(configured(words, options))
+    print(dumps(plan.as_dict(), indent=2) if json else plan, flush=True)
     project.check(plan)
 
 
-def _predict(options: argparse.Namespace) -> None:
-    model = _model(options.model)
-    write_predictions(
-        model,
-        options.X,
-        options.output,
-        proba=options.proba,
-        overwrite=options.overwrite,
-        stored_order=options.stored_order,
-    )
+def _predict(model: str, X: str, output: str | None, **options: Any) -> None:
+    write_predictions(_model(model), X, output, **options)
 
 
-def _evaluate(options: argparse.Namespace) -> None:
-    model = _model(options.model)
-    table = open_rows(options.data, "DATA")
-    score = quality(model, model._score(table, None, None))
-    print(json.dumps({"rows": table.n_rows, **score}))
+def _evaluate(model: str, data: str, **options: Any) -> None:
+    fitted = _model(model)
+    with rows_with_targets(fitted, data, **options) as table:
+        score = quality(fitted, fitted._score(table, None, None))
+        print(dumps({"rows": table.n_rows, **score}))
 
 
-def _ingest(options: argparse.Namespace) -> None:
+def _ingest(
+    inputs: list[str], destination: str, target: Any, features: Any, **options: Any
+) -> None:
     table = ingest(
-        options.inputs,
-        options.destination,
-        target=_one_or_several(options.target),
-        features=_one_or_several(options.features),
-        weight=options.weight,
-        dtype=options.dtype,
-        shuffle=options.shuffle,
-        seed=options.seed,
-        chunk_rows=options.chunk_rows,
-        overwrite=options.overwrite,
+        inputs,
+        destination,
+        target=_one_or_several(target),
+        features=_one_or_several(features),
+        **options,
         progress=True,
     )
-    rows, features = plural(table.n_rows, "row"), plural(table.X.shape[1], "feature")
-    print(f"{options.destination}: {rows} of {features}")
+    for line in account(destination, table):
+        print(line)
 
 
-def _one_or_several(names: list[str] | None) -> Any:
-    return names[0] if names and len(names) == 1 else names
+def _one_or_several(given: Any) -> Any:
+    return given[0] if isinstance(given, list) and len(given) == 1 else given
 
 
 def _model(folder: str) -> Any:
@@ -98,7 +185,7 @@ def _words(quality: dict[str, float]) -> str:
     return ", ".join(f"{names[k]} {v:.4f}" for k, v in quality.items() if k in names)
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "fit": _fit,
     "plan": _plan,
     "predict": _predict,

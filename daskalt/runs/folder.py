@@ -13,7 +13,6 @@ from daskalt.errors import InputError
 from daskalt.folders import check_replaceable, whole_folder
 from daskalt.runs.config import RunConfig
 from daskalt.signals import held
-from daskalt.solvers import get_solver
 
 __all__ = ["CONFIG", "REPORT", "RunFolder"]
 
@@ -36,7 +35,7 @@ class RunFolder:
     def __init__(self, config: RunConfig) -> None:
         self.place = Path(config.output).resolve()
         self.before = self.place.with_name(f"{self.place.name}.before")
-        named = config.estimator.checkpoint or get_solver(config.estimator.solver).kept_at
+        named = config.estimator.checkpoint or config.estimator._solver.kept_at
         named = getattr(named, "location", named)
         self.own = named is None  # whether checkpoints are in the folder, and of this run alone
         place = self.place / "checkpoint" if named is None else named
@@ -82,12 +81,12 @@ class RunFolder:
             )
         if not (overwrite or resume):
             self._refuse_unfinished(status)
-        for name in ("train", "test"):
-            place = getattr(self._config.data, name)
-            if place and "://" not in place and Path(place).resolve().is_relative_to(self.place):
-                raise InputError(
-                    f"data.{name} lies in the run folder {self._shown}. Name another output."
-                )
+        for key, places in self._config.data.places.items():
+            for place in places:
+                if "://" not in place and Path(place).resolve().is_relative_to(self.place):
+                    raise InputError(
+                        f"{key} lies in the run folder {self._shown}. Name another output."
+                    )
 
     def _refuse_unfinished(self, status: str | None) -> None:
         self.checkpoints.refuse_unfinished()

@@ -1,26 +1,23 @@
-"""Predictions written block by block: to text, a NumPy file or Zarr."""
+"""Predictions written part by part: to CSV, Parquet, a NumPy file or Zarr."""
 
+import csv
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-import zarr
 
-from daskalt.data.finite import check_block
-from daskalt.data.ingest import is_shuffled
-from daskalt.data.opening import open_features
-from daskalt.data.readers import Source, ZarrSource
 from daskalt.data.store import new_group, storage_errors
-from daskalt.data.table import Table
 from daskalt.errors import ConfigError, InputError
+from daskalt.runs.inputs import Inputs, open_inputs, target_names
 
 __all__ = ["write_predictions"]
 
-BLOCK_ROWS = 4096
+CHUNK_ROWS = 4096
 
 
 def write_predictions(
@@ -29,22 +26,35 @@ def write_predictions(
     output: str | None,
     *,
     proba: bool = False,
+    ident: str | None = None,
+    missing: str | None = None,
+    unknown: str | None = None,
     overwrite: bool = False,
     stored_order: bool = False,
 ) -> None:
-    """Predict for stored rows and write the results in their order, a block in memory at a time.
+    """Predict for stored rows and write the results in their order, a part in memory at a time.
 
     Parameters
     ----------
     model : MLPClassifier or MLPRegressor
         A fitted estimator.
     X : str
-        Path or URL of the features in Zarr.
+        Path or URL of the features in Zarr; or CSV or Parquet files, a folder or pattern of them,
+        whose columns are encoded by the model's recipe.
     output : str or None
-        A ``.csv`` or ``.npy`` file, or a ``.zarr`` group, whose array is ``y``; None prints lines
-        of text. Files appear when they are complete.
+        A ``.csv``, ``.parquet`` or ``.npy`` file, or a ``.zarr`` group; None prints CSV. Files
+        appear when they are complete. CSV and Parquet have the number of the row or its
+        ``ident``, the prediction under the name of the target, and with ``proba`` a column
+        ``probability_CLASS`` for each class. A NumPy file has the predictions alone, or the
+        probabilities; a Zarr group the arrays ``y``, ``probability`` and ``id``, as far as asked
+        for.
     proba : bool
         Whether to write class probabilities.
+    ident : str, optional
+        Column of CSV or Parquet that says what a row is called, instead of the recipe's.
+    missing, unknown : str, optional
+        What to do about missing values and categories that training never met, in place of what
+        the recipe says: "median" or "error", "own" or "error".
     overwrite : bool
         Whether what lies at ``output`` may be replaced.
     stored_order : bool
@@ -63,73 +73,191 @@ def write_predictions(
     """
     if proba and not hasattr(model, "predict_proba"):
         raise ConfigError(f"--proba: {type(model).__name__} predicts numbers. Leave it out.")
-    source = open_features(model, X)
-    if not stored_order:
-        _refuse_shuffled(source)
-    predictor = model._predictor
-    function = predictor.predict_proba if proba else predictor.predict
-    example = function(np.zeros((1, source.shape[1]), np.float32))
-    shape = (len(source), *example.shape[1:])
-    blocks = _predictions(function, source)
-    if output is None:
-        _print_rows(blocks, sys.stdout)
-        return
-    suffix = Path(output).suffix
-    if suffix not in (".csv", ".npy", ".zarr"):
-        raise ConfigError(f"--output must end in .csv, .npy or .zarr; got {output!r}.")
-    if suffix == ".zarr":
-        with new_group(output, overwrite=overwrite) as group:
-            array = group.create("y", shape, example.dtype, BLOCK_ROWS)
-            for start, rows in blocks:
-                array[start : start + len(rows)] = rows.astype(array.dtype)
-        return
-    with _whole_file(Path(output), overwrite) as work:
-        if suffix == ".csv":
-            with work.open("w", encoding="utf-8") as file:
-                _print_rows(blocks, file)
-        else:
-            result = np.lib.format.open_memmap(work, "w+", example.dtype, shape)
-            for start, rows in blocks:
-                result[start : start + len(rows)] = rows
-            result.flush()
+    suffix = "" if output is None else Path(output).suffix
+    write = _WRITERS.get(suffix)
+    if write is None or (suffix == "" and output is not None):
+        kinds = ", ".join(filter(None, _WRITERS))
+        raise ConfigError(f"--output must end in one of {kinds}; got {output!r}.")
+    inputs = open_inputs(
+        model, X, ident=ident, missing=missing, unknown=unknown, stored_order=stored_order
+    )
+    predictions = Predictions(model, X, inputs, proba)
+    write(predictions, output, overwrite)
 
 
-def _refuse_shuffled(source: Source) -> None:
-    """Raise InputError where the lines of predictions would not be those of the user's rows."""
-    group = _group_of(source)
-    if group is not None and is_shuffled(group):
+class Predictions:
+    """What is predicted for some rows, part by part, as named columns.
+
+    Parameters
+    ----------
+    model : MLPClassifier or MLPRegressor
+    place : str
+        Where the rows are from.
+    inputs : Inputs
+    proba : bool
+    """
+
+    def __init__(self, model: Any, place: str, inputs: Inputs, proba: bool) -> None:
+        self.predictor = model._predictor
+        self.inputs = inputs
+        self.proba = proba
+        example = self.predictor.predict(np.zeros((1, model.n_features_in_), np.float32))
+        self.targets = target_names(model, place, int(np.prod(example.shape[1:])))
+        classes = getattr(model, "classes_", [])
+        multilabel = example.ndim == 2
+        self.classes = [str(each) for each in (self.targets if multilabel else classes)]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns."""
+        shares = [f"probability_{name}" for name in self.classes] if self.proba else []
+        return [self.inputs.ident or "row", *self.targets, *shares]
+
+    def parts(self) -> Iterator[dict[str, np.ndarray]]:
+        """The arrays "id" or "row", "y" and, if asked for, "probability"."""
+        for part in self.inputs.parts:
+            rows = np.arange(part.first, part.first + len(part.X))
+            arrays = {"row": rows} if part.idents is None else {"id": part.idents}
+            arrays["y"] = self.predictor.predict(part.X)
+            if self.proba:
+                arrays["probability"] = self.predictor.predict_proba(part.X)
+            yield arrays
+
+    def columns(self) -> Iterator[list[np.ndarray]]:
+        """The arrays of `parts`, column by column."""
+        for arrays in self.parts():
+            yield [
+                column
+                for array in arrays.values()
+                for column in (array.T if array.ndim == 2 else [array])
+            ]
+
+
+# ------------------------------------------------------------------------------- formats
+
+
+def _print_rows(predictions: Predictions, output: None, overwrite: bool) -> None:
+    _write_rows(predictions, sys.stdout)
+
+
+def _write_csv(predictions: Predictions, output: str, overwrite: bool) -> None:
+    with (
+        _whole_file(Path(output), overwrite) as work,
+        work.open("w", encoding="utf-8", newline="") as file,
+    ):
+        _write_rows(predictions, file)
+
+
+def _write_rows(predictions: Predictions, file: TextIO) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(predictions.names)
+    for columns in predictions.columns():
+        writer.writerows(zip(*map(_values, columns), strict=True))
+
+
+def _values(column: np.ndarray) -> list:
+    """Values that print with as many digits as it takes to read them back, and no more."""
+    short = column.dtype.kind == "f" and column.dtype.itemsize < 8
+    return (column.astype(str) if short else column).tolist()
+
+
+def _write_parquet(predictions: Predictions, output: str, overwrite: bool) -> None:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
         raise InputError(
-            f"The rows of {group.store_path} were shuffled when they were ingested, so predictions "
-            "would be in another order than the rows that they came from. Ingest them anew with "
-            "daskalt ingest --no-shuffle, or pass --stored-order to predict in the order of the "
-            "store."
-        )
+            f"Writing {output} needs pyarrow. Install it: pip install 'daskalt[dataframe]'."
+        ) from error
+    with _whole_file(Path(output), overwrite) as work:
+        writer = None
+        try:
+            for columns in predictions.columns():
+                arrays = [pyarrow.array(_arrow_ready(column)) for column in columns]
+                batch = pyarrow.RecordBatch.from_arrays(arrays, predictions.names)
+                writer = writer or pyarrow.parquet.ParquetWriter(work, batch.schema)
+                writer.write_batch(batch)
+        finally:
+            if writer is not None:
+                writer.close()
 
 
-def _group_of(source: Source) -> zarr.Group | None:
-    """The group that holds the array of a source, if there is one."""
-    if not isinstance(source, ZarrSource):
-        return None
-    place = source.array.store_path
-    with suppress(FileNotFoundError):
-        if place.path:
-            parent = place.path.rpartition("/")[0]
-            return zarr.open_group(place.store, path=parent, mode="r")
-        return zarr.open_group(source.location.rstrip("/").rpartition("/")[0], mode="r")
-    return None
+def _arrow_ready(column: np.ndarray) -> Any:
+    return column.tolist() if column.dtype.kind in "UT" else np.ascontiguousarray(column)
 
 
-def _predictions(function: Any, source: Source) -> Iterator[tuple[int, np.ndarray]]:
-    for start, stop in Table(source).block_bounds(BLOCK_ROWS):
-        block = Table(source).read(start, stop)
-        check_block(block, start, stop)
-        yield start, function(block.X)
+def _write_npy(predictions: Predictions, output: str, overwrite: bool) -> None:
+    name = "probability" if predictions.proba else "y"
+    with _whole_file(Path(output), overwrite) as work, work.open("wb+") as file:
+        rows = 0
+        for arrays in predictions.parts():
+            values = np.ascontiguousarray(arrays[name])
+            if rows == 0:
+                _write_header(file, values, 0)
+            file.write(values.data)
+            rows += len(values)
+        file.seek(0)
+        _write_header(file, values, rows)  # of the same length: NumPy leaves room to grow
 
 
-def _print_rows(blocks: Iterator[tuple[int, np.ndarray]], file: TextIO) -> None:
-    for _, rows in blocks:
-        for row in rows.reshape(len(rows), -1).tolist():
-            print(*row, sep=",", file=file)
+def _write_header(file: Any, values: np.ndarray, rows: int) -> None:
+    described = np.lib.format.header_data_from_array_1_0(values)
+    np.lib.format.write_array_header_1_0(file, {**described, "shape": (rows, *values.shape[1:])})
+
+
+def _write_zarr(predictions: Predictions, output: str, overwrite: bool) -> None:
+    with new_group(output, overwrite=overwrite) as group:
+        parts, rows = predictions.parts(), predictions.inputs.n_rows
+        if rows is None:
+            parts, rows = _counted(parts, group.folder / "predictions")
+        first = next(parts)
+        arrays = {
+            name: group.create(name, (rows, *values.shape[1:]), _stored(values).dtype, CHUNK_ROWS)
+            for name, values in first.items()
+            if name != "row"
+        }
+        start = 0
+        for part in chain([first], parts):
+            stop = start + len(part["y"])
+            for name, array in arrays.items():
+                array[start:stop] = _stored(part[name]).astype(array.dtype)
+            start = stop
+
+
+def _stored(values: np.ndarray) -> np.ndarray:
+    """What Zarr can hold: text for whatever is no number."""
+    if values.dtype.kind != "O":
+        return values
+    return np.array(["" if value is None else str(value) for value in values], dtype=np.str_)
+
+
+def _counted(
+    parts: Iterator[dict[str, np.ndarray]], file: Path
+) -> tuple[Iterator[dict[str, np.ndarray]], int]:
+    """The same parts, put aside to be counted, and the number of their rows."""
+    lengths, rows, names = 0, 0, []
+    with file.open("wb") as out:
+        for part in parts:
+            names = list(part)
+            for values in part.values():
+                np.save(out, _stored(values))
+            lengths, rows = lengths + 1, rows + len(part["y"])
+    return _put_aside(file, names, lengths), rows
+
+
+def _put_aside(file: Path, names: list[str], count: int) -> Iterator[dict[str, np.ndarray]]:
+    with file.open("rb") as saved:
+        for _ in range(count):
+            yield {name: np.load(saved, allow_pickle=False) for name in names}
+
+
+_WRITERS: dict[str, Any] = {
+    "": _print_rows,
+    ".csv": _write_csv,
+    ".parquet": _write_parquet,
+    ".npy": _write_npy,
+    ".zarr": _write_zarr,
+}
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def describe_run(config: RunConfig) -> dict[str, Any]:
     changed, kept = _parameters(config.estimator)
     return {
         "estimator": type(config.estimator).__name__,
-        "title": config.data.dataset or Path(config.data.train or "").name,
+        "title": config.data.title,
         "output": config.output,
         "parameters": {"changed": changed, "defaults": kept},
         "machine": {
@@ -84,9 +84,12 @@ def describe_rows(table: Table, place: str | None) -> dict[str, Any]:
 def describe_data(config: RunConfig, train: Table, test: Table | None) -> dict[str, Any]:
     """Return what is known of the rows before the fit."""
     data, output = config.data, config.output
-    places = [data.train, data.test or data.train]
     if data.dataset is not None:
         places = [str(Path(output) / "data" / f"{part}.zarr") for part in ("train", "test")]
+    else:
+        given = data.places
+        names = [", ".join(given[key]) for key in ("data.train", "data.test") if key in given]
+        places = [names[0], names[-1]]
     tables = {"training": train} | ({} if test is None else {"held_out": test})
     rows = {"training": train.n_rows, "held_out": 0 if test is None else test.n_rows}
     described = {

@@ -1,32 +1,127 @@
-"""The rows of a configured run: a bundled data set, or Zarr of the user's own."""
+"""The rows of a configured run: Zarr where it lies, or made of files or a bundled data set."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from daskalt.data.choosing import Named
+from daskalt.data.files import find_files, kind_of_files
+from daskalt.data.ingest import ingest
 from daskalt.data.sources import as_table
-from daskalt.data.store import absolute
+from daskalt.data.store import absolute, filesystem_of
 from daskalt.data.table import Table
-from daskalt.errors import ConfigError, InputError
-from daskalt.runs.config import DataConfig
+from daskalt.errors import ConfigError, InputError, about
 from daskalt.runs.examples import HELD_OUT, write_example
+from daskalt.runs.heads import first_targets
+from daskalt.runs.origins import DataConfig
 
-__all__ = ["example_tables", "open_rows", "own_tables"]
+__all__ = ["are_files", "make_tables", "open_rows", "open_tables"]
+
+# Keys of the data section, and what `ingest` calls them.
+OF_FILES = {
+    "target": "target",
+    "features": "features",
+    "exclude": "exclude",
+    "id": "ident",
+    "sample_weight": "weight",
+    "categorical": "categorical",
+    "missing": "missing",
+    "unknown": "unknown",
+    "max_categories": "max_categories",
+    "dtype": "dtype",
+    "seed": "seed",
+    "chunk_rows": "chunk_rows",
+}
+ROLES = ("X", "y", "sample_weight")
+OF_ZARR = {"X", "y"}
+OF_BOTH = {"target", "sample_weight", "seed", "chunk_rows"}
 
 
-def open_rows(place: str, key: str) -> Table:
-    """Return the rows of a Zarr group with arrays X and y; errors name ``key``."""
-    table = as_table(absolute(place))
+def open_rows(place: str, key: str, data: DataConfig | None = None) -> Table:
+    """Return the rows of a Zarr group, whose arrays ``data`` may name; errors name ``key``."""
+    names = dict.fromkeys(ROLES) if data is None else _names(data, key)
+    rows: Any = absolute(place)
+    if names["X"] is not None:
+        rows = Named(rows, names["X"])
+    with about(key):
+        table = as_table(rows, names["y"], names["sample_weight"])
     if table.y is None:
         raise InputError(f"{key}: {place} has no targets. It must be a group with arrays X and y.")
     return table
 
 
-def own_tables(data: DataConfig) -> tuple[Table, Table | None]:
-    assert data.train is not None
-    train = open_rows(data.train, "data.train")
-    if data.test is not None:
-        return train, open_rows(data.test, "data.test")
-    if data.held_out is None:
-        return train, None
+def open_tables(data: DataConfig) -> tuple[Table, Table | None] | None:
+    """Return the rows to train on and to evaluate on, or None where they have to be made first."""
+    if data.dataset is not None:
+        return None
+    if any(map(are_files, data.places.values())):
+        _check_files(data)
+        return None
+    return _divided(data, *(open_rows(place[0], key, data) for key, place in data.places.items()))
+
+
+def make_tables(data: DataConfig, folder: Path, *, progress: bool) -> tuple[Table, Table | None]:
+    """Write rows that are not in Zarr to the folder ``data`` of a run, and return all.
+
+    What is there already, and whole, is taken as it is.
+    """
+    if data.dataset is not None:
+        return write_example(
+            data.dataset,
+            folder / "data",
+            held_out=data.held_out or HELD_OUT,
+            seed=data.seed,
+            chunk_rows=data.chunk_rows,
+        )
+    tables, recipe = [], data.places["data.train"][0]
+    named = None if are_files(data.places["data.train"]) else data
+    for key, places in data.places.items():
+        store = folder / "data" / f"{key.removeprefix('data.')}.zarr"
+        if not are_files(places):
+            tables.append(open_rows(places[0], key, named))
+            continue
+        if key == "data.train":
+            recipe = str(store)
+            options = {OF_FILES[k]: value for k, value in data.chosen().items() if k in OF_FILES}
+        else:
+            options = {"recipe": recipe, "shuffle": False}
+        _ingest_once(places, store, options, progress)
+        tables.append(open_rows(str(store), key))
+    return _divided(data, *tables)
+
+
+def are_files(places: Sequence[str]) -> bool:
+    """Say whether rows have to be ingested before they can be trained on."""
+    if len(places) > 1 or any(mark in places[0] for mark in "*?["):
+        return True
+    if kind_of_files(places) != "zarr":
+        return True
+    return Path(places[0]).is_dir() and kind_of_files(find_files(places[0])) != "zarr"
+
+
+# ------------------------------------------------------------------------------- Zarr
+
+
+def _names(data: DataConfig, key: str) -> dict[str, Any]:
+    """The names of arrays that are not those that are looked for unasked."""
+    unused = sorted(data.chosen().keys() & OF_FILES.keys() - OF_BOTH)
+    if unused:
+        raise ConfigError(
+            f"data.{unused[0]} is for files, and {key} is a Zarr group. Name its arrays by data.X, "
+            "data.y and data.sample_weight."
+        )
+    if not isinstance(data.target, str | None):
+        raise ConfigError("data.target names several arrays; a Zarr group has one of targets.")
+    return {"X": data.X, "y": data.y or data.target, "sample_weight": data.sample_weight}
+
+
+def _divided(
+    data: DataConfig, train: Table, test: Table | None = None
+) -> tuple[Table, Table | None]:
+    """Training rows and rows to evaluate on, the last ones where a share is held out."""
+    if test is not None or data.held_out is None:
+        return train, test
     wanted = max(1, round(data.held_out * train.n_rows))
     cut = train.n_rows - wanted
     over = cut % (train.X.chunk_rows or 1)
@@ -37,12 +132,37 @@ def own_tables(data: DataConfig) -> tuple[Table, Table | None]:
     return train.rows_slice(0, cut), train.rows_slice(cut, train.n_rows)
 
 
-def example_tables(data: DataConfig, folder: Path) -> tuple[Table, Table]:
-    assert data.dataset is not None
-    return write_example(
-        data.dataset,
-        folder / "data",
-        held_out=data.held_out or HELD_OUT,
-        seed=data.seed,
-        chunk_rows=data.chunk_rows,
-    )
+# ------------------------------------------------------------------------------- files
+
+
+def _check_files(data: DataConfig) -> None:
+    """Raise what is wrong with files as far as their first rows tell."""
+    train = data.places["data.train"]
+    if not are_files(train):
+        return
+    unused = sorted(data.chosen().keys() & OF_ZARR)
+    if unused:
+        raise ConfigError(
+            f"data.{unused[0]} names an array of a Zarr group, and {train[0]} is none. Name "
+            "columns by data.target and data.features."
+        )
+    first_targets(data)
+
+
+def _ingest_once(
+    places: Sequence[str], store: Path, options: dict[str, Any], progress: bool
+) -> None:
+    """Ingest, unless just that was done and finished before: a note beside the store says so."""
+    note = store.with_suffix(".json")
+    wanted = json.dumps({"inputs": list(map(_state, find_files(places))), "options": options})
+    if store.is_dir() and note.is_file() and note.read_text("utf-8") == wanted:
+        return
+    note.unlink(missing_ok=True)
+    ingest(list(places), store, **options, overwrite=True, progress=progress)
+    note.write_text(wanted, "utf-8")
+
+
+def _state(file: str) -> list[Any]:
+    filesystem, path = filesystem_of(file)
+    facts = filesystem.info(path)
+    return [file, *(str(facts.get(key)) for key in ("size", "mtime", "LastModified", "ETag"))]

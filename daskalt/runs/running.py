@@ -22,7 +22,7 @@ from daskalt.runs.folder import CONFIG, REPORT, RunFolder
 from daskalt.runs.journal import Journal, json_text, now, write_metrics
 from daskalt.runs.page import render
 from daskalt.runs.report import assess, describe_data, describe_fit, describe_run, measure
-from daskalt.runs.rows import example_tables, own_tables
+from daskalt.runs.rows import make_tables, open_tables
 from daskalt.signals import held
 
 __all__ = ["plan_run", "run"]
@@ -32,9 +32,9 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
     """Train as configured, leave the run folder, and return its report.
 
     From the first moment the folder holds ``config.yaml`` (every parameter, defaults too),
-    ``report.json`` with the status of the run, ``log.txt`` and, for a bundled data set, ``data``;
-    as passes come, ``metrics.csv`` (a row a pass) and in ``model`` the best until now; and at the
-    end ``report.html``.
+    ``report.json`` with the status of the run, ``log.txt`` and, for rows that are not in Zarr,
+    ``data``; as passes come, ``metrics.csv`` (a row a pass) and in ``model`` the best until now;
+    and at the end ``report.html``.
 
     Parameters
     ----------
@@ -45,7 +45,8 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
         ``OUTPUT.before``.
     resume : bool
         Whether to go on from the checkpoint of a run that was cut short. Unless the configuration
-        names another place, it is in the run folder, and is removed when the run is complete.
+        names another place, it is in the run folder, and is removed when the run is complete. From
+        another place, and with `overwrite`, a finished run goes on to a larger ``max_iter``, too.
 
     Raises
     ------
@@ -59,7 +60,7 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
     with ExitStack() as end, locked(absolute(config.output)):
         folder.settle()
         folder.check(overwrite=overwrite, resume=resume)
-        tables = None if config.data.train is None else own_tables(config.data)
+        tables = open_tables(config.data)
         resumed = folder.goes_on(resume)
         text = yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True)
         report = _first_report(config, folder if resumed else None)
@@ -68,13 +69,17 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
             journal = Journal(place, report, text, resumed=resumed)
             with journal.kept():
                 with cluster_of(config):
-                    train, test = tables or example_tables(config.data, place)
+                    train, test = tables or _made(config, place)
                     _fit(config, train, test, folder, journal, going_on)
                     with held(), storage_errors(config.output):  # there are imports in it
                         _write(config, journal, train, test)
                 end.enter_context(held(drop=True))  # too late to stop: the run is complete
                 _complete(journal, folder)
     return journal.report
+
+
+def _made(config: RunConfig, folder: Path) -> tuple[Table, Table | None]:
+    return make_tables(config.data, folder, progress=config.estimator.verbose)
 
 
 def _first_report(config: RunConfig, left: RunFolder | None) -> dict[str, Any]:
@@ -150,8 +155,8 @@ def plan_run(config: RunConfig) -> tuple[Project, Plan]:
     """
     estimator = config.estimator
     with tempfile.TemporaryDirectory(prefix="daskalt-plan-") as folder, _planned(config) as machine:
-        tables = None if config.data.train is None else own_tables(config.data)
-        train, test = tables or example_tables(config.data, Path(folder))
+        tables = open_tables(config.data)
+        train, test = tables or _made(config, Path(folder))
         watched = None if estimator.early_stopping else test
         project = estimator._plan_on(machine or current_machine(), train, eval_set=watched)
         return project, project.plan()

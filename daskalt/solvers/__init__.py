@@ -1,6 +1,6 @@
 """Training methods: one file each, run by one loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from daskalt.solvers.altmin import StochasticAltMin
 from daskalt.solvers.base import Solver
 from daskalt.solvers.batch import BatchAltMin
 from daskalt.solvers.conjugate import ConjugateGradient
+from daskalt.solvers.equivalents import BORROWED, with_borrowed
 from daskalt.solvers.gradient import GradientDescent
 from daskalt.solvers.lbfgs import LBFGS
 from daskalt.solvers.newton import Newton
@@ -17,6 +18,7 @@ from daskalt.solvers.searching import SteepestDescent
 
 __all__ = [
     "ADMM",
+    "BORROWED",
     "LBFGS",
     "SOLVERS",
     "BatchAltMin",
@@ -45,13 +47,25 @@ SOLVERS: dict[str, Callable[[], Solver]] = {
 }
 
 
-def get_solver(solver: Any) -> Solver:
-    """Return the solver that a name or an object stands for."""
-    if isinstance(solver, Solver):
-        return solver
-    if isinstance(solver, str) and solver in SOLVERS:
-        return SOLVERS[solver]()
-    raise InputError(
-        f"The parameter solver must be one of {', '.join(map(repr, SOLVERS))} or a solver object "
-        f"such as StochasticAltMin(); got {solver!r}."
-    )
+def get_solver(solver: Any, borrowed: Mapping[str, Any] | None = None) -> Solver:
+    """Return the solver that a name or an object stands for.
+
+    Parameters
+    ----------
+    solver : str or Solver
+        The name or the object.
+    borrowed : mapping, optional
+        Parameters of scikit-learn's perceptrons, by name; those that are None are not given.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or has no such parameters.
+    """
+    if not isinstance(solver, Solver) and not (isinstance(solver, str) and solver in SOLVERS):
+        raise InputError(
+            f"The parameter solver must be one of {', '.join(map(repr, SOLVERS))} or a solver "
+            f"object such as StochasticAltMin(); got {solver!r}."
+        )
+    made = SOLVERS[solver]() if isinstance(solver, str) else solver
+    return with_borrowed(solver, made, borrowed or {})

@@ -147,6 +147,11 @@ class StochasticAltMin(CautiousSolver):
         self.mu = mu
         self.sweeps = sweeps
 
+    @property
+    def anneals(self) -> bool:
+        """Whether steps depend on how many there will be."""
+        return self.schedule != "constant"
+
     def check(self) -> None:
         """Raise InputError if a parameter is out of its range or does not go with another."""
         check_parameters(

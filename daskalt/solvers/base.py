@@ -18,6 +18,8 @@ from daskalt.statistics import Score, combine
 
 __all__ = ["Budget", "Problem", "Rows", "Solver"]
 
+ROWS_IN_ALL, FLOPS_IN_ALL = 100_000, 1.6e11  # of the passes of a fit, forwards, unless told
+
 
 class Rows(NamedTuple):
     """Rows in memory, ready for a solver: raw features, encoded targets, weights."""
@@ -128,6 +130,11 @@ class Solver(BaseEstimator, ABC):
         """Names of the classes whose memory a state holds: another's cannot go on from it."""
         return (type(self).__name__,)
 
+    @property
+    def anneals(self) -> bool:
+        """Whether steps depend on how many there will be."""
+        return False
+
     @abstractmethod
     def check(self) -> None:
         """Raise InputError if a parameter is out of its range; called before any data is read."""
@@ -135,9 +142,14 @@ class Solver(BaseEstimator, ABC):
     def validate(self, problem: Problem) -> None:
         """Raise InputError if the method, as its parameters have it, cannot solve a problem."""
 
-    def passes(self, n_rows: int) -> int:
-        """Return the passes that a fit makes unless told: about 100,000 rows' worth, 2 to 20."""
-        return int(np.clip(round(100_000 / n_rows), 2, 20))
+    def passes(self, n_rows: int, network: Network) -> int:
+        """Return the passes that a fit makes unless told, 2 to 20.
+
+        They are 100,000 rows' worth, or some seconds' where rows and network are small: a table's
+        pass takes milliseconds, and two of them leave much to be learnt.
+        """
+        rows = max(ROWS_IN_ALL, FLOPS_IN_ALL / network.flops)
+        return int(np.clip(round(rows / n_rows), 2, 20))
 
     def batch_rows(self, n_rows: int) -> int:
         """Return the rows of a mini-batch unless told: a fortieth, between 100 and 2,000."""

@@ -142,6 +142,11 @@ class BatchAltMin(CautiousSolver, FullBatch):
         self.cg_iterations = cg_iterations
         self.store = store
 
+    @property
+    def anneals(self) -> bool:
+        """Whether steps depend on how many there will be."""
+        return self.schedule != "constant" and self.acceleration is not None
+
     def check(self) -> None:
         """Raise InputError if a parameter is out of its range."""
         check_parameters(

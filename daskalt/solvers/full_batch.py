@@ -9,6 +9,7 @@ import numpy as np
 
 from daskalt.data.store import absolute
 from daskalt.data.zstore import ZStore
+from daskalt.network import Network
 from daskalt.solvers.base import Problem, Solver
 
 __all__ = ["FullBatch", "kept_arrays"]
@@ -32,7 +33,7 @@ class FullBatch(Solver):
         """Where the variables and the checkpoints outlive the fit."""
         return None if self.store is None else str(self.store)
 
-    def passes(self, n_rows: int) -> int:
+    def passes(self, n_rows: int, network: Network) -> int:
         """Return the iterations that a fit makes unless told."""
         return 30
 

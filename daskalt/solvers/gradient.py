@@ -51,7 +51,8 @@ class GradientDescent(CautiousSolver):
         `daskalt.rules`, has parameters of its own; "sgd" has Nesterov's momentum.
     schedule : str or Schedule, default="constant"
         Factor on the learning rate as the passes go by: "constant", "step", "exponential",
-        "inverse_time" or "cosine_restarts", or an object such as ``StepDecay(every=5)``.
+        "inverse_time", "inverse_scaling" or "cosine_restarts", or an object such as
+        ``StepDecay(every=5)``.
     full_batch : bool, default=False
         Whether a step takes all rows, rather than the estimator's `batch_size`.
     tasks : int or "auto", default="auto"
@@ -102,7 +103,7 @@ class GradientDescent(CautiousSolver):
         """Names of the method and of its rule."""
         return (*super().parts, type(self._rule).__name__)
 
-    def passes(self, n_rows: int) -> int:
+    def passes(self, n_rows: int, network: Network) -> int:
         """Return the passes that a fit makes unless told: 10 to 200, fewer the more rows."""
         return 200 if self.full_batch else int(np.clip(500_000 // n_rows, 10, 200))
 

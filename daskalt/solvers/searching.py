@@ -66,7 +66,7 @@ class LineSearchSolver(Solver):
         ``state`` is still that of the line which led there; its gradient is None at the start.
         """
 
-    def passes(self, n_rows: int) -> int:
+    def passes(self, n_rows: int, network: Network) -> int:
         """Return the passes that a fit makes unless told, each of them a trial."""
         return 200
 

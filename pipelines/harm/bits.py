@@ -90,6 +90,20 @@ def _stored(folder):
     return str(path)
 
 
+def _stored_columns(folder):
+    """The same rows with an array of its own for each feature, as xarray writes them."""
+    path = Path(folder) / "columns.zarr"
+    if not path.exists():
+        _dataset().chunk({"row": CHUNK_ROWS}).to_zarr(path, consolidated=False)
+    return zarr.open_group(path, mode="r")
+
+
+def _dataset():
+    X, y, weight = rows()
+    columns = {f"x{k}": ("row", X[:, k]) for k in range(FEATURES)}
+    return xr.Dataset(columns | {"y": ("row", y), "sample_weight": ("row", weight)})
+
+
 def _dask(values):
     return da.from_array(values, chunks=(100, *values.shape[1:]))
 
@@ -107,6 +121,8 @@ FORMS = {
     "Zarr": lambda folder: (_stored(folder), None, None),
     "Dask over Zarr": _from_zarr,
     "xarray": lambda folder: tuple(map(xr.DataArray, rows())),
+    "an xarray Dataset": lambda folder: (_dataset(), "y", "sample_weight"),
+    "Zarr, an array a feature": lambda folder: (_stored_columns(folder), "y", "sample_weight"),
 }
 
 

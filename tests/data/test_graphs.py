@@ -129,8 +129,36 @@ class TestXarray:
             source = read_through(part.data, "X")
             np.testing.assert_array_equal(source.read(0, len(source)), part.values)
 
-    def test_lazy_selections_are_not(self):
-        assert read_through(self.open(chunks=None)[4:30].chunk().data, "X") is None
+    def test_lazy_ranges_of_rows_are_read_where_they_lie(self):
+        part = self.open(chunks=None)[2:36][2:28]
+        source = read_through(part.chunk().data, "X")
+        assert isinstance(source.source, ZarrSource)
+        np.testing.assert_array_equal(source.read(0, len(source)), ROWS[4:30])
+
+    @pytest.mark.parametrize("index", [np.s_[::2], np.s_[[3, 1]], np.s_[:, 1:], np.s_[::-1]])
+    def test_other_lazy_selections_are_not(self, index):
+        assert read_through(self.open(chunks=None)[index].chunk().data, "X") is None
+
+    @pytest.mark.parametrize("rows", [slice(None), slice(3, 29)])
+    def test_rows_of_maps_are_read_where_they_lie(self, rows):
+        maps = ROWS.reshape(40, 8, 5)
+        data = self.xarray.Dataset({"maps": (("time", "lat", "lon"), maps)}).chunk({"time": 10})
+        data.to_zarr(self.path, mode="w", consolidated=False)
+        stored = self.xarray.open_zarr(self.path, consolidated=False)["maps"][rows]
+        source = read_through(stored.stack(feature=("lat", "lon")).data, "X")
+        assert source is not None
+        assert not source.in_memory
+        np.testing.assert_array_equal(source.read(0, len(source)), ROWS[rows])
+        some = np.array([5, 0, 12, 5])
+        np.testing.assert_array_equal(source.read_rows(some), ROWS[rows][some])
+        assert read_through(stored.stack(feature=("lon", "lat")).data, "X") is None
+
+    def test_rows_of_maps_in_memory_are_taken_as_they_are(self):
+        maps = da.from_array(ROWS.reshape(40, 8, 5), chunks=(15, 8, 5))
+        source = read_through(maps.reshape(40, 40), "X")
+        assert source.in_memory
+        np.testing.assert_array_equal(source.read(0, 40), ROWS)
+        assert read_through(maps.reshape(320, 5), "X") is None
 
     def test_decoded_variables_are_not(self):
         self.data["X"].encoding = {"scale_factor": 0.5, "dtype": "i2", "_FillValue": -9}

@@ -70,8 +70,13 @@ def test_labels_become_text_where_any_is(tmp_path, frame, monkeypatch):
     ("values", "dtype"),
     [
         ([-1, 300], "int16"),
-        ([0, 70_000], "uint32"),
-        ([True, False], "uint8"),
+        ([0, 70_000], "int32"),
+        ([0, 3_000_000_000], "uint32"),
+        ([0, 127], "int8"),
+        ([0, 128], "uint8"),
+        ([True, False], "int8"),
+        ([1.0, 2.0], "int8"),
+        ([2**53 + 1, 2**53], "int64"),
         ([0.5, 1.5], "float32"),
         ([1.6e9, 1.6e9 + 0.5], "float64"),
     ],
@@ -134,8 +139,14 @@ CSV = {
     "empty": ("", "no csv file as expected"),
     "header only": ("a,b\n", "no rows below its header"),
     "a line too long": ("a,b\n1,2\n1,2,3\n", "no csv file as expected"),
+    "a line too short": ("a,b\n1,2\n1\n", "fewer fields than the header"),
+    "no line whole": ("a,b", "no csv file as expected"),
+    "two columns of a name": ("a,b,a\n1,2,3\n", "several columns called 'a'"),
+    "semicolons": ("a;b\n1;2\n", "separated by semicolons"),
+    "not finite": ("a,b\n1,2\n3,-inf\n", "column 'b' holds -inf at row 1"),
+    "too large": ("a,b\n1,2\n3,1e999\n", "column 'b' holds inf at row 1"),
+    "a column empty": ("a,b\n1,\n3,NA\n", "no value at all in 'b'.*exclude='b'"),
     "all lines too long": ("a,b\n1,2,3\n", "more fields than the header"),
-    "a value missing": ("a,b\n1,2\n3,\n", "row 1 .* no value in column 'b'"),
     "not a number": ("a,b\n1,2\n3,x\n", "column 'b' .* no number"),
 }
 
@@ -145,7 +156,7 @@ def test_bad_csv_is_refused_and_nothing_written(tmp_path, text, message):
     pytest.importorskip("pandas")
     (tmp_path / "in.csv").write_text(text)
     with pytest.raises(InputError, match=message):
-        ingest(tmp_path / "in.csv", tmp_path / "out")
+        ingest(tmp_path / "in.csv", tmp_path / "out", categorical="error")
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
 
 

@@ -130,8 +130,10 @@ def test_xarray_in_memory_on_dask_and_lazy(tmp_path):
         source = as_source(part, "X")
         assert isinstance(source, ZarrSource)
         np.testing.assert_array_equal(everything(source), ROWS)
-    with pytest.raises(InputError, match="Dataset"):
-        as_source(data.to_dataset(), "X")
+    np.testing.assert_array_equal(everything(as_source(data.to_dataset(), "X")), ROWS)
+    for value in (data.to_dataset(), data.variable):
+        with pytest.raises(InputError, match=r"y is an xarray .*Give a DataArray"):
+            as_source(value, "y")
 
 
 # ----------------------------------------------------------------------------- staged

@@ -16,6 +16,7 @@ from daskalt.rules import (
     Constant,
     CosineRestarts,
     ExponentialDecay,
+    InverseScaling,
     InverseTimeDecay,
     RMSProp,
     StepDecay,
@@ -156,6 +157,7 @@ def test_restarts_of_equal_periods():
         (StepDecay(2, factor=0.1), [1, 1, 0.01]),
         (ExponentialDecay(0.5), [1, math.exp(-0.75), math.exp(-2)]),
         (InverseTimeDecay(2.0), [1, 0.25, 1 / 9]),
+        (InverseScaling(), [1, 1 / math.sqrt(2.5), 1 / math.sqrt(5)]),
     ],
 )
 def test_decays_by_hand(schedule, expected):
@@ -176,6 +178,7 @@ def test_schedules_start_at_one(name):
         (StepDecay(factor=-1), "factor"),
         (ExponentialDecay(-1), "decay"),
         (InverseTimeDecay(np.inf), "decay"),
+        (InverseScaling(-0.5), "power"),
         (CosineRestarts(0), "period"),
         (CosineRestarts(growth=0.5), "growth"),
         (CosineRestarts(floor=1.0), "floor"),

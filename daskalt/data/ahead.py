@@ -1,0 +1,34 @@
+"""An iterator that works ahead in a thread of its own, a few items at most."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+__all__ = ["ahead"]
+
+T = TypeVar("T")
+_END = object()
+
+
+def ahead(items: Iterable[T], count: int = 1) -> Iterator[T]:
+    """The items in order, up to ``count`` of which are made while others are used."""
+    iterator = iter(items)
+    with ThreadPoolExecutor(1, thread_name_prefix="daskalt-ahead") as thread:
+        waiting: deque[Future] = deque()
+        try:
+            for _ in range(count):
+                waiting.append(thread.submit(next, iterator, _END))
+            while True:
+                waiting.append(thread.submit(next, iterator, _END))
+                item = waiting.popleft().result()
+                if item is _END:
+                    return
+                yield item
+        finally:
+            for future in waiting:
+                future.cancel()
+            thread.shutdown()
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()

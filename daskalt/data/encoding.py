@@ -1,0 +1,214 @@
+"""Rows of a frame as blocks of numbers, by a recipe."""
+
+from typing import Any
+
+import numpy as np
+
+from daskalt.data.casts import booleans_of, categories_of, floats_of, integers_of, is_text, texts_of
+from daskalt.data.census import no_number, no_value, not_finite
+from daskalt.data.frames import Batch
+from daskalt.data.recipe import Column, Recipe
+from daskalt.data.staging import Layout
+from daskalt.data.table import Block
+from daskalt.errors import InputError
+
+__all__ = ["Encoder"]
+
+
+class Encoder:
+    """Encodes batches of a frame as a recipe says.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    missing, unknown : str, optional
+        What to do about missing values and categories never met, in place of what the recipe says.
+    """
+
+    def __init__(
+        self, recipe: Recipe, *, missing: str | None = None, unknown: str | None = None
+    ) -> None:
+        import pyarrow
+
+        self.recipe = recipe
+        self.missing = missing or recipe.missing
+        self.unknown = unknown or recipe.unknown
+        self.width = len(recipe.encoded)
+        self.fills = {c.name: c.fill is not None or c.kind == "category" for c in recipe.columns}
+        self.categories = {
+            column.name: pyarrow.array(column.categories, pyarrow.string())
+            for column in recipe.columns
+            if column.categories is not None
+        }
+
+    def features(self, batch: Batch, dtype: np.dtype) -> np.ndarray:
+        """Every row as numbers.
+
+        Raises
+        ------
+        InputError
+            When a value will not do, naming file, row and column. Without the medians to fill them
+            by, missing values are such.
+        """
+        X, holes = self._encode(batch, dtype)
+        refused = [
+            (int(where.argmax()), name)
+            for name, where in holes
+            if self.missing != "median" or not self.fills[name]
+        ]
+        if refused:
+            row, name = min(refused)
+            cure = "Fill it as the training data says by missing='median'"
+            cure = cure if self.fills[name] else "Repair the file: the model knows no fill for it"
+            raise no_value(name, row, batch, cure)
+        return X
+
+    def block(self, batch: Batch, layout: Layout) -> Block:
+        """The rows in the types of a layout, those left out that have a missing value."""
+        X, holes = self._encode(batch, layout.arrays["X"][1])
+        others = {
+            name: [batch.rows.column(column) for column in columns]
+            for name, columns in self._beside(layout).items()
+        }
+        keep = self._complete(len(X), holes, [c for part in others.values() for c in part])
+        arrays = {
+            name: _array([_kept(column, keep) for column in columns], *layout.arrays[name])
+            for name, columns in others.items()
+        }
+        return Block(X if keep is None else X[keep], arrays.get("y"), arrays.get("sample_weight"))
+
+    def _beside(self, layout: Layout) -> dict[str, list[str]]:
+        """Names of the columns of targets and weights that are to be stored."""
+        named = {"y": [target.name for target in self.recipe.targets]}
+        if self.recipe.weight is not None:
+            named["sample_weight"] = [self.recipe.weight]
+        return {name: columns for name, columns in named.items() if name in layout.arrays}
+
+    def _complete(
+        self, rows: int, holes: list[tuple[str, np.ndarray]], others: list[Any]
+    ) -> np.ndarray | None:
+        """Which rows have all their values, where those that have not are to be left out."""
+        if self.missing != "drop":
+            return None
+        gaps = np.zeros(rows, bool)
+        for _, where in holes:
+            gaps |= where
+        for column in others:
+            numbers = column if not is_text(column.type) else floats_of(column)
+            gaps |= _nulls(column if numbers is None else numbers)
+        return ~gaps if gaps.any() else None
+
+    def _encode(
+        self, batch: Batch, dtype: np.dtype
+    ) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
+        """Numbers, and the columns that had missing values with the rows of these."""
+        X = np.zeros((len(batch.rows), self.width), dtype, order="F")
+        holes: list[tuple[str, np.ndarray]] = []
+        place = 0
+        for column in self.recipe.columns:
+            values = batch.rows.column(column.name)
+            if column.categories is None:
+                missing = _fill_numbers(X[:, place], values, column, batch)
+            else:
+                missing = self._fill_indicators(X[:, place:], values, column, batch)
+            if missing is not None:
+                holes.append((column.name, missing))
+            place += len(column.encoded)
+        return X, holes
+
+    def _fill_indicators(
+        self, X: np.ndarray, values: Any, column: Column, batch: Batch
+    ) -> np.ndarray | None:
+        import pyarrow.compute as compute
+
+        values = categories_of(values)
+        known_texts = self.categories[column.name]
+        texts = compute.index_in(values.dictionary, value_set=known_texts)
+        # After the last text comes the place of what is missing.
+        missing = len(known_texts) - 1 if known_texts.null_count else -1
+        of_texts = np.append(texts.fill_null(-1).to_numpy(zero_copy_only=False), missing)
+        codes = of_texts[values.indices.fill_null(len(texts)).to_numpy()]
+        known = codes >= 0
+        if self.unknown == "error" and not known.all():
+            self._refuse_unknown(int(known.argmin()), values, column, batch)
+        rows = np.flatnonzero(known)
+        X[rows, codes[rows]] = 1
+        return _nulls(values) if values.null_count else None
+
+    def _refuse_unknown(self, row: int, values: Any, column: Column, batch: Batch) -> None:
+        value = values[row].as_py()
+        words = "no value" if value is None else f"{value[:80]!r}"
+        raise InputError(
+            f"{batch.file}: column {column.name!r} holds {words} at row {batch.first + row} "
+            "(counted from 0), which training never met. Take it as a category of its own by "
+            "unknown='own'."
+        )
+
+
+def _fill_numbers(out: np.ndarray, values: Any, column: Column, batch: Batch) -> np.ndarray | None:
+    """Write numbers, the fill where there are none; which rows had none, if any."""
+    import pyarrow
+
+    numbers = _numbers(values, column, out.dtype)
+    if numbers is None:
+        cure = "It was numbers when the recipe was learnt: repair the file."
+        raise no_number(column.name, texts_of(values), batch, cure)
+    whole = out.dtype.kind in "iu" and pyarrow.types.is_integer(numbers.type)
+    if numbers.null_count and whole:
+        out[:] = numbers.fill_null(int(column.fill or 0)).to_numpy(zero_copy_only=False)
+        return _nulls(numbers)
+    found = numbers.to_numpy(zero_copy_only=False)
+    if found.dtype.kind != "f" or np.isfinite(found).all():
+        out[:] = found
+        return None
+    missing = np.isnan(found)
+    if not (missing | np.isfinite(found)).all():
+        row = int(np.isinf(found).argmax())
+        raise InputError(not_finite(column.name, found[row], row, batch))
+    out[:] = np.where(missing, 0 if column.fill is None else column.fill, found)
+    return missing
+
+
+def _numbers(values: Any, column: Column, dtype: np.dtype) -> Any:
+    import pyarrow
+
+    if column.type == "bool":
+        truths = booleans_of(values)
+        if truths is not None:
+            return truths.cast(pyarrow.int8())
+    integers = integers_of(values) if dtype.kind in "iu" else None
+    return floats_of(values) if integers is None else integers
+
+
+def _nulls(column: Any) -> np.ndarray:
+    return column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+
+
+def _kept(column: Any, keep: np.ndarray | None) -> Any:
+    import pyarrow
+
+    return column if keep is None else column.filter(pyarrow.array(keep))
+
+
+def _array(columns: list[Any], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Targets or weights, none of them missing."""
+    if dtype.kind == "U":
+        return _texts(columns[0], dtype)
+    arrays = [_target_numbers(column, dtype) for column in columns]
+    return np.stack(arrays, axis=1) if shape else arrays[0]
+
+
+def _target_numbers(column: Any, dtype: np.dtype) -> np.ndarray:
+    if dtype.kind == "b":
+        numbers = booleans_of(column)
+    else:
+        numbers = integers_of(column) if dtype.kind in "iu" else None
+        numbers = floats_of(column) if numbers is None else numbers
+    return numbers.to_numpy(zero_copy_only=False).astype(dtype)
+
+
+def _texts(column: Any, dtype: np.dtype) -> np.ndarray:
+    """Text of a fixed width; each different one becomes an object of Python only once."""
+    encoded = categories_of(column)
+    different = np.array(encoded.dictionary.to_pylist(), dtype)
+    return different[encoded.indices.to_numpy(zero_copy_only=False)]

@@ -1,0 +1,161 @@
+"""Which columns of a frame are features, targets, row weights and marks of rows."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from daskalt.data.recipe import Recipe
+from daskalt.errors import InputError
+from daskalt.wording import plural
+
+__all__ = ["Roles", "assign_roles", "closest", "listed", "roles_by_recipe"]
+
+SHOWN = 20  # names in a message
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Names of columns by what they are for.
+
+    Attributes
+    ----------
+    target : str, list of str or None
+        As asked for: a list makes a y of two dimensions.
+    excluded : list of str
+        Columns that are for nothing.
+    """
+
+    features: list[str]
+    target: str | list[str] | None
+    weight: str | None
+    ident: str | None
+    excluded: list[str]
+
+    @property
+    def targets(self) -> list[str]:
+        """Names of the columns of y."""
+        return [self.target] if isinstance(self.target, str) else self.target or []
+
+    @property
+    def read(self) -> list[str]:
+        """The columns that are stored."""
+        return [*self.features, *self.targets, *([] if self.weight is None else [self.weight])]
+
+
+def assign_roles(
+    available: list[str],
+    file: str,
+    *,
+    target: str | Sequence[str] | None = None,
+    features: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] | None = None,
+    weight: str | None = None,
+    ident: str | None = None,
+) -> Roles:
+    """Say which of the columns there are is what.
+
+    ``features`` and ``exclude`` take names, patterns and lists of both with commas between. A name
+    that matches exactly comes before what else it may mean.
+
+    Raises
+    ------
+    InputError
+        When there is no such column, or one is to be several things.
+    """
+    targets = [target] if isinstance(target, str) else [str(name) for name in target or ()]
+    single = [name for name in (weight, ident) if name is not None]
+    others = [*targets, *single]
+    _refuse_unknown([name for name in others if name not in available], available, file)
+    left_out, _ = _expand(exclude, available, file)
+    chosen, literal = _expand(features, available, file)
+    if features is None:
+        chosen, literal = available, []
+    used = [name for name in chosen if name not in others and name not in left_out]
+    doubled = [name for name in others if name in literal] or len(set(others)) < len(others)
+    if not used or doubled or set(others) & set(left_out):
+        raise InputError(
+            f"Features {listed(used or chosen)}, target {target}, weight {weight}, ident {ident} "
+            f"and exclude {listed(left_out)} must be different columns, and at least one a feature."
+        )
+    excluded = [name for name in available if name not in {*used, *others}]
+    kept = target if target is None or isinstance(target, str) else targets
+    return Roles(used, kept, weight, ident, excluded)
+
+
+def roles_by_recipe(
+    available: list[str],
+    file: str,
+    recipe: Recipe,
+    target: str | Sequence[str] | None = None,
+) -> Roles:
+    """Columns by what they were when a recipe was learnt; targets only where all are there.
+
+    Raises
+    ------
+    InputError
+        When columns of features are not there, naming all of them.
+    """
+    features = [column.name for column in recipe.columns]
+    lacking = [name for name in features if name not in available]
+    if lacking:
+        raise InputError(
+            f"{file} lacks {plural(len(lacking), 'column')} that training had: {listed(lacking)}."
+            f"{closest(lacking, available)} It has {listed(available)}."
+        )
+    targets = [known.name for known in recipe.targets]
+    if target is not None:
+        targets = [target] if isinstance(target, str) else list(target)
+        _refuse_unknown([name for name in targets if name not in available], available, file)
+    elif targets and set(targets) <= set(available):
+        target = recipe.target
+    else:
+        targets = []
+    weight, ident = (n if n in available else None for n in (recipe.weight, recipe.ident))
+    used = {*features, *targets, weight, ident}
+    excluded = [name for name in available if name not in used]
+    return Roles(features, target, weight, ident, excluded)  # type: ignore[arg-type]
+
+
+def _expand(
+    wanted: str | Sequence[str] | None, available: list[str], file: str
+) -> tuple[list[str], list[str]]:
+    """The columns that names, lists and patterns mean, and those that are named in full."""
+    entries = [wanted] if isinstance(wanted, str) else [str(entry) for entry in wanted or ()]
+    words: list[str] = []
+    for entry in entries:
+        words += [entry] if entry in available else [part.strip() for part in entry.split(",")]
+    literal = [word for word in words if word in available]
+    if len(set(literal)) < len(literal):
+        raise InputError(f"Columns {listed(literal)} must be different columns, each named once.")
+    found: dict[str, None] = {}
+    unknown = []
+    for word in words:
+        names = [word] if word in available else [n for n in available if fnmatchcase(n, word)]
+        unknown += [] if names else [word]
+        found |= dict.fromkeys(names)
+    _refuse_unknown(unknown, available, file)
+    return list(found), literal
+
+
+def _refuse_unknown(unknown: list[str], available: list[str], file: str) -> None:
+    if unknown:
+        raise InputError(
+            f"{file} has no column {', '.join(map(repr, unknown))}."
+            f"{closest(unknown, available)} It has {listed(available)}. Check target, features, "
+            "exclude, ident and weight."
+        )
+
+
+def closest(unknown: list[str], available: list[str]) -> str:
+    """Return a guess at what was meant, as a sentence after a space, or nothing."""
+    lower = {name.lower(): name for name in available}
+    found = [difflib.get_close_matches(name.lower(), lower, 1) for name in unknown]
+    names = [repr(lower[close[0]]) for close in found if close]
+    return f" Did you mean {', '.join(names)}?" if names else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names, and how many there are beside."""
+    more = f" and {plural(len(names) - SHOWN, 'column')} more" if len(names) > SHOWN else ""
+    return f"{list(names[:SHOWN])}{more}"

@@ -1,0 +1,213 @@
+"""Pictures of a fit and of its residuals, made and used as scikit-learn's displays are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from daskalt.assessment import residual_histogram
+from daskalt.errors import InputError
+from daskalt.fitted import FittedMLP
+
+__all__ = ["LossCurveDisplay", "ResidualDisplay"]
+
+WIDE = 10  # a loss that falls by more than this factor is drawn on a logarithmic axis
+SCORES = {"accuracy": "accuracy", "r2": "R²"}
+
+
+class LossCurveDisplay:
+    """Loss and score of a fit, pass by pass.
+
+    Best made by `from_estimator`. Training rows are as each pass met them, before their own steps,
+    and held-out rows as they are after the pass. R² is of held-out rows only.
+
+    Parameters
+    ----------
+    history : list of dict
+        ``history_`` of a fitted estimator.
+
+    Attributes
+    ----------
+    best_pass : int
+        The pass with the lowest loss of held-out rows, or of training rows where there are none.
+    figure_ : matplotlib.figure.Figure
+    ax_ : matplotlib.axes.Axes
+        Where the loss is drawn.
+    axes_ : ndarray of Axes
+        That and, where the score is drawn, its axes.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from daskalt import LossCurveDisplay, MLPClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = MLPClassifier((8,), random_state=0).fit(X, y)
+    >>> display = LossCurveDisplay.from_estimator(model)
+    >>> display.ax_.get_ylabel()
+    'loss'
+    """
+
+    def __init__(self, history: list[dict[str, Any]]) -> None:
+        self.history = history
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, *, ax: Any = None, **kwargs: Any) -> LossCurveDisplay:
+        """Draw the curves of a fitted estimator and return the display.
+
+        Parameters
+        ----------
+        estimator : MLPClassifier or MLPRegressor
+            A fitted one.
+        ax, **kwargs
+            As in `plot`.
+        """
+        _check(estimator)
+        return cls(estimator.history_).plot(ax=ax, **kwargs)
+
+    @property
+    def best_pass(self) -> int:
+        """The pass with the lowest loss."""
+        watched = self._values("validation_loss")
+        losses = self._values("loss") if np.isnan(watched).all() else watched
+        return self.history[int(np.nanargmin(losses))]["pass"]
+
+    def plot(self, ax: Any = None, **kwargs: Any) -> LossCurveDisplay:
+        """Draw the curves and return the display.
+
+        Parameters
+        ----------
+        ax : Axes or sequence of two Axes, optional
+            Where: one is for the loss alone. By default a new figure, for both.
+        **kwargs
+            Of `matplotlib.axes.Axes.plot`, for every curve.
+        """
+        known = {key.removeprefix("validation_") for record in self.history for key in record}
+        score = next((name for name in SCORES if name in known), None)
+        self.axes_ = _axes(ax, 1 if score is None else 2)
+        self.ax_ = self.axes_[0]
+        self.figure_ = self.ax_.figure
+        self._draw(self.ax_, "loss", "loss", kwargs)
+        losses = np.concatenate([self._values("loss"), self._values("validation_loss")])
+        losses = losses[np.isfinite(losses)]
+        if len(losses) and 0 < WIDE * losses.min() < losses.max():
+            self.ax_.set_yscale("log")
+        if score is not None and len(self.axes_) > 1:
+            self._draw(self.axes_[1], score, SCORES[score], kwargs)
+        return self
+
+    def _draw(self, ax: Any, name: str, label: str, options: dict[str, Any]) -> None:
+        """One quantity of training and of held-out rows, with the best pass."""
+        passes = self._values("pass")
+        for key, rows in ((name, "training rows"), (f"validation_{name}", "held-out rows")):
+            values = self._values(key)
+            if not np.isnan(values).all():
+                ax.plot(passes, values, **({"marker": ".", "label": rows} | options))
+        best = self.best_pass
+        ax.axvline(best, color="0.6", linestyle=":", label=f"best: pass {best}", zorder=0)
+        ax.set(xlabel="pass", ylabel=label)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.legend()
+
+    def _values(self, key: str) -> np.ndarray:
+        return np.array([record.get(key, np.nan) for record in self.history], float)
+
+
+class ResidualDisplay:
+    """How many rows have which prediction and which residual, as a picture of a histogram.
+
+    Best made by `from_estimator`, which takes rows of any number and is given as much memory as a
+    few blocks of them take. For each row as a point of its own there is
+    :class:`sklearn.metrics.PredictionErrorDisplay`.
+
+    Parameters
+    ----------
+    counts, predicted_edges, residual_edges : ndarray
+        As `daskalt.residual_histogram` returns them.
+
+    Attributes
+    ----------
+    figure_ : matplotlib.figure.Figure
+    ax_ : matplotlib.axes.Axes
+    mesh_ : matplotlib.collections.QuadMesh
+    """
+
+    def __init__(
+        self, counts: np.ndarray, predicted_edges: np.ndarray, residual_edges: np.ndarray
+    ) -> None:
+        self.counts = counts
+        self.predicted_edges = predicted_edges
+        self.residual_edges = residual_edges
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        bins: int = 64,
+        output: int = 0,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> ResidualDisplay:
+        """Draw the residuals of a fitted regressor and return the display.
+
+        Parameters
+        ----------
+        estimator : MLPRegressor
+            A fitted one.
+        X, y, sample_weight, bins, output
+            As in `daskalt.residual_histogram`.
+        ax, **kwargs
+            As in `plot`.
+        """
+        counts, predicted, residual = residual_histogram(
+            estimator, X, y, sample_weight, bins=bins, output=output
+        )
+        return cls(counts, predicted, residual).plot(ax=ax, **kwargs)
+
+    def plot(self, ax: Any = None, **kwargs: Any) -> ResidualDisplay:
+        """Draw the histogram and return the display.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Where; by default a new figure.
+        **kwargs
+            Of `matplotlib.axes.Axes.pcolormesh`. Colours are logarithmic unless told.
+        """
+        from matplotlib.colors import LogNorm
+
+        self.ax_ = _axes(ax, 1)[0]
+        self.figure_ = self.ax_.figure
+        counts = np.ma.masked_equal(self.counts.T, 0)
+        norm = LogNorm(vmin=counts.min(), vmax=max(counts.max(), 10 * counts.min()))
+        self.mesh_ = self.ax_.pcolormesh(
+            self.predicted_edges, self.residual_edges, counts, **({"norm": norm} | kwargs)
+        )
+        self.figure_.colorbar(self.mesh_, ax=self.ax_, label="rows")
+        self.ax_.axhline(0, color="0.4", linewidth=1)
+        self.ax_.set(xlabel="prediction", ylabel="residual (y less the prediction)")
+        return self
+
+
+def _check(estimator: Any) -> None:
+    if not isinstance(estimator, FittedMLP):
+        raise InputError(
+            "estimator must be a fitted MLPClassifier or MLPRegressor of daskalt; got a "
+            f"{type(estimator).__name__}."
+        )
+    check_is_fitted(estimator, "coefs_")
+
+
+def _axes(ax: Any, number: int) -> np.ndarray:
+    """The axes that were given, or so many in a new figure."""
+    if ax is not None:
+        return np.atleast_1d(np.asarray(ax, object))
+    import matplotlib.pyplot as plt
+
+    size = (4.8 * number, 3.6)
+    return plt.subplots(1, number, figsize=size, layout="constrained", squeeze=False)[1][0]

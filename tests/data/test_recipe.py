@@ -1,0 +1,393 @@
+"""Raw columns become what pandas and scikit-learn make of them, whatever the batches."""
+
+import bz2
+import gzip
+import json
+import lzma
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import OneHotEncoder
+
+import daskalt
+from daskalt.data import frames, medians
+from daskalt.data.ingest import ingest
+from daskalt.errors import InputError, StorageError
+
+pd = pytest.importorskip("pandas")
+pytest.importorskip("pyarrow")
+
+WORDS = ["red", "Köln, Rhein", 'a "quote"', "two\nlines", " spaced ", "x=y", "007", "NaNcy"]
+
+
+def naive(frame, numbers, texts, fitted=None):
+    """Features as scikit-learn makes them, columns in the frame's order; and what was learnt."""
+    if fitted is None:
+        fitted = {
+            name: SimpleImputer(strategy="median").fit(frame[[name]].astype(float).to_numpy())
+            for name in numbers
+        } | {
+            name: OneHotEncoder(handle_unknown="ignore").fit(objects(frame, name)) for name in texts
+        }
+    parts = []
+    for name in frame.columns:
+        if name in numbers:
+            parts.append(fitted[name].transform(frame[[name]].astype(float).to_numpy()))
+        elif name in texts:
+            parts.append(fitted[name].transform(objects(frame, name)).toarray())
+    return np.hstack(parts), fitted
+
+
+def objects(frame, name):
+    values = [None if pd.isna(value) else value for value in frame[name]]
+    return np.array(values, object)[:, None]
+
+
+def random_frame(rng, rows, words=WORDS):
+    frame = pd.DataFrame(
+        {
+            "count": rng.integers(-5, 200, rows).astype(object),
+            "where": rng.choice(words, rows).astype(object),
+            "size": rng.normal(10, 3, rows).round(3),
+            "big": rng.integers(-(10**12), 10**12, rows).astype(object),
+            "sort": rng.choice(words[:3], rows).astype(object),
+            "flag": (rng.random(rows) < 0.5).astype(object),
+        }
+    )
+    for name in ("count", "where", "size", "flag"):
+        frame.loc[rng.random(rows) < 0.2, name] = None
+    frame["label"] = rng.choice(["01", "1", "no"], rows)
+    return frame
+
+
+NUMBERS, TEXTS = ["count", "size", "big", "flag"], ["where", "sort"]
+
+
+def read(table):
+    block = table.read(0, table.n_rows)
+    return block.X.astype(float), block.y
+
+
+def close(found, wanted):
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 10**6), block=st.sampled_from([700, 1500, 1 << 20]))
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_features_are_those_of_scikit_learn(tmp_path_factory, kind, seed, block):
+    folder = tmp_path_factory.mktemp("frames")
+    rng = np.random.default_rng(seed)
+    frame = random_frame(rng, int(rng.integers(30, 90)))
+    train, test = frame[: len(frame) // 2], frame[len(frame) // 2 :].copy()
+    test.loc[test.index[:3], "where"] = "never met"
+    write = {"csv": lambda f, p: f.to_csv(p, index=False), "parquet": pd.DataFrame.to_parquet}[kind]
+    typed = {"count": "Int64", "big": "int64", "flag": "boolean"}
+    for name, part in (("train", train), ("test", test)):
+        write(part.astype(typed), folder / f"{name}.{kind}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frames, "BLOCK_BYTES", block)
+        patch.setattr(frames, "BATCH_VALUES", block // 50)
+        table = ingest(folder / f"train.{kind}", folder / "a", target="label", shuffle=False)
+        later = ingest(folder / f"test.{kind}", folder / "b", recipe=folder / "a", shuffle=False)
+    wanted, fitted = naive(train.drop(columns="label"), NUMBERS, TEXTS)
+    X, y = read(table)
+    close(X, wanted)
+    assert y.tolist() == train["label"].tolist()
+    X, y = read(later)
+    close(X, naive(test.drop(columns="label"), NUMBERS, TEXTS, fitted)[0])
+    assert y.tolist() == test["label"].tolist()
+    assert table.X.columns == later.X.columns
+    names = fitted["where"].get_feature_names_out(["where"])
+    assert [n for n in table.X.columns if n.startswith("where=")] == [
+        "where=nan" if name == "where_None" else name.replace("where_", "where=", 1)
+        for name in names
+    ]
+
+
+def test_rows_with_gaps_are_dropped_as_by_pandas(tmp_path, monkeypatch):
+    monkeypatch.setattr(frames, "BLOCK_BYTES", 600)
+    frame = random_frame(np.random.default_rng(0), 120)
+    frame.loc[[3, 50], "label"] = None
+    frame["weight"] = np.arange(120.0)
+    frame.loc[7, "weight"] = None
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    options = {"target": "label", "weight": "weight", "missing": "drop"}
+    table = ingest(tmp_path / "a.csv", tmp_path / "a", shuffle=False, **options)
+    kept = frame.dropna()
+    block = table.read(0, table.n_rows)
+    close(block.X.astype(float), naive(kept.drop(columns=["label", "weight"]), NUMBERS, TEXTS)[0])
+    assert block.y.tolist() == kept["label"].tolist()
+    assert block.weight.tolist() == kept["weight"].tolist()
+    recipe = zarr.open_group(tmp_path / "a", mode="r").attrs["recipe"]
+    assert recipe["left_out"] == 120 - len(kept)
+    shuffled = ingest(tmp_path / "a.csv", tmp_path / "b", seed=4, **options)
+    order = np.argsort(np.random.default_rng(4).random(len(kept)), kind="stable")
+    np.testing.assert_array_equal(shuffled.read(0, len(kept)).X, block.X[order])
+
+
+GAPS = {
+    "feature, error": ("a,b,y\n1,2,u\n,3,v\n", {"missing": "error"}, "row 1 .* 'a'.*missing="),
+    "text, error": ("a,b,y\n1,r,u\n2,,v\n", {"missing": "error"}, "row 1 .* column 'b'"),
+    "target": ("a,b,y\n1,2,u\n2,3,\n", {}, "row 1 .* no value in column 'y'.*missing='drop'"),
+    "weight": ("a,b,y\n1,2,u\n2,,v\n", {"weight": "b"}, "row 1 .* no value in column 'b'"),
+    "all dropped": ("a,b,y\n1,,u\n2,,v\n", {"missing": "drop"}, "All 2 rows were left out"),
+    "text as numbers": ("a,b,y\n1,2,u\n2,q,v\n", {"categorical": "error"}, "'b' holds 'q' at row"),
+    "text as weights": ("a,b,y\n1,2,u\n2,q,v\n", {"weight": "b"}, "'b' holds 'q' at row 1"),
+    "equal names": ("a,a=r,y\nr,2,u\ns,3,v\n", {}, "would be called 'a=r'"),
+    "narrow type": ("a,y\n1,u\n300,v\n", {"dtype": "uint8"}, "cannot hold the features"),
+    "fractions as integers": ("a,y\n1,u\n.5,v\n", {"dtype": "int32"}, "cannot hold the features"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "options", "message"), GAPS.values(), ids=GAPS)
+def test_what_cannot_be_used_is_named(tmp_path, text, options, message):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        ingest(tmp_path / "a.csv", tmp_path / "a", target="y", **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_text_that_takes_too_many_values_is_named_with_the_cure(tmp_path):
+    frame = pd.DataFrame(
+        {"id": [f"u{i}" for i in range(30)], "words": [f"w{i}" for i in range(30)]}
+    )
+    frame["x"] = frame["y"] = 1
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(InputError, match=r"'id', 'words' takes more than 20.*exclude='id,words'"):
+        ingest(tmp_path / "a.csv", tmp_path / "a", target="y", max_categories=20)
+    table = ingest(tmp_path / "a.csv", tmp_path / "a", target="y", max_categories=30)
+    assert table.X.shape == (30, 61)
+    assert table.X.dtype == np.int8
+
+
+SPELLINGS = {
+    "spaces": ([" 1", "2 ", "\t3"], [1, 2, 3]),
+    "signs": (["+1", "-2", "+.5"], [1, -2, 0.5]),
+    "exponents": (["1e3", "1E-1", "2"], [1000, 0.1, 2]),
+    "points": (["1.", ".5", "-0"], [1, 0.5, 0]),
+    "gaps": (["1", "NA", "null", "3", " ", "5"], [1, 3, 3, 3, 3, 5]),
+    "large": (["9007199254740993", "1"], [9007199254740993, 1]),
+    "truth": (["True", "FALSE", "true"], [1, 0, 1]),
+}
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(("cells", "values"), SPELLINGS.values(), ids=SPELLINGS)
+def test_numbers_however_they_are_written(tmp_path, cells, values, first, monkeypatch):
+    """Also where they come after rows that look otherwise, whose types do not settle anything."""
+    monkeypatch.setattr(frames, "BLOCK_BYTES", 64)
+    plain = [] if first else [str(int(values[0]))] * 60
+    if cells[0] == "True":
+        plain = ["True"] * len(plain)
+    lines = ["a,b", *(f"{cell},1" for cell in [*plain, *cells])]
+    (tmp_path / "a.csv").write_text("\r\n".join(lines) + "\r\n", encoding="utf-8-sig")
+    table = ingest(tmp_path / "a.csv", tmp_path / "a")
+    # The median is of all rows; plain ones outweigh it.
+    wanted = values if first or "NA" not in cells else [1, 1, 1, 3, 1, 5]
+    found = table.read(0, table.n_rows).X[len(plain) :, 0]
+    np.testing.assert_array_equal(found, np.array(wanted).astype(found.dtype))
+    if cells[0].startswith("9007"):
+        assert found.tolist() == values
+
+
+@pytest.mark.parametrize("late", ["x", "0x1F", "1_000", "True"])
+def test_a_column_that_turns_out_to_be_text_is_text_from_its_first_row(tmp_path, late, monkeypatch):
+    monkeypatch.setattr(frames, "BLOCK_BYTES", 64)
+    cells = ["01", "1", " 1"] * 20 + [late]
+    (tmp_path / "a.csv").write_text("a,y\n" + "".join(f"{cell},{cell}\n" for cell in cells))
+    table = ingest(tmp_path / "a.csv", tmp_path / "a", target="y", shuffle=False)
+    assert table.X.columns == [f"a={text}" for text in sorted(set(cells))]
+    assert table.read(0, 61).y.tolist() == cells
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pack"),
+    [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("zst", None)],
+)
+def test_packed_files(tmp_path, suffix, pack):
+    text = random_frame(np.random.default_rng(0), 50).to_csv(index=False).encode()
+    (tmp_path / "a.csv").write_bytes(text)
+    if pack is None:
+        pa = pytest.importorskip("pyarrow")
+        with pa.output_stream(tmp_path / "a.csv.zst", compression="zstd") as out:
+            out.write(text)
+    else:
+        (tmp_path / f"a.csv.{suffix}").write_bytes(pack(text))
+    plain = ingest(tmp_path / "a.csv", tmp_path / "a", target="label")
+    packed = ingest(tmp_path / f"a.csv.{suffix}", tmp_path / "b", target="label")
+    np.testing.assert_array_equal(plain.read(0, 50).X, packed.read(0, 50).X)
+    whole = (tmp_path / f"a.csv.{suffix}").read_bytes()
+    (tmp_path / f"a.csv.{suffix}").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises((StorageError, InputError), match=rf"a\.csv\.{suffix}"):
+        ingest(tmp_path / f"a.csv.{suffix}", tmp_path / "c", target="label")
+
+
+def test_text_that_is_not_utf_8(tmp_path):
+    (tmp_path / "a.csv").write_bytes("a,y\nKöln,1\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"a\.csv is no csv file as expected.*UTF-8"):
+        ingest(tmp_path / "a.csv", tmp_path / "a", target="y")
+
+
+def test_parquet_types(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    from decimal import Decimal
+
+    import pyarrow.parquet
+
+    columns = {
+        "decimal": pa.array([Decimal("1.5"), None, Decimal("3.5")]),
+        "category": pa.array(["b", "a", "b"]).dictionary_encode(),
+        "small": pa.array([1, 2, 3], pa.uint8()),
+        "half": pa.array(np.array([0.5, 1, 2], np.float16)),
+        "large": pa.array(["u", "u", None], pa.large_string()),
+    }
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "a.parquet")
+    table = ingest(tmp_path / "a.parquet", tmp_path / "a")
+    found = dict(zip(table.X.columns, table.read(0, 3).X.T.tolist(), strict=True))
+    assert found == {
+        "decimal": [1.5, 2.5, 3.5],
+        "category=a": [0, 1, 0],
+        "category=b": [1, 0, 1],
+        "small": [1, 2, 3],
+        "half": [0.5, 1, 2],
+        "large=u": [1, 1, 0],
+        "large=nan": [0, 0, 1],
+    }
+    for name, wrong in (
+        ("day", pa.array([0, 1, 2], pa.date32())),
+        ("list", pa.array([[1], [2], [3]])),
+    ):
+        pyarrow.parquet.write_table(pa.table({**columns, name: wrong}), tmp_path / "b.parquet")
+        with pytest.raises(InputError, match=f"column '{name}' is of type .*exclude='{name}'"):
+            ingest(tmp_path / "b.parquet", tmp_path / "b")
+        ingest(tmp_path / "b.parquet", tmp_path / f"{name}.zarr", exclude=name)
+
+
+CHOICES = {
+    "a pattern": ({"features": "p*"}, ["p1", "p2"]),
+    "patterns and names": ({"features": ["a,b", "p?"]}, ["a", "b", "p1", "p2"]),
+    "an exact name that looks like a list": ({"features": "c,d"}, ["c,d"]),
+    "an exact name that looks like a pattern": ({"features": "q*"}, ["q*"]),
+    "left out": ({"exclude": ["p*", "c,d", "q*"]}, ["a", "b", "qq"]),
+    "both": ({"features": "p*", "exclude": "p1"}, ["p2"]),
+    "all but the target": ({"features": "*", "ident": "a"}, ["b", "c,d", "p1", "p2", "q*", "qq"]),
+}
+
+
+@pytest.mark.parametrize(("options", "names"), CHOICES.values(), ids=CHOICES)
+def test_columns_by_names_and_patterns(tmp_path, options, names):
+    frame = pd.DataFrame([[1] * 8], columns=["a", "b", "c,d", "p1", "p2", "q*", "qq", "y"])
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    table = ingest(tmp_path / "a.csv", tmp_path / "a", target="y", **options)
+    assert table.X.columns == names
+    with pytest.raises(InputError, match=r"has no column 'pp\*'"):
+        ingest(tmp_path / "a.csv", tmp_path / "b", target="y", exclude="pp*")
+    with pytest.raises(InputError, match="Did you mean 'p1'"):
+        ingest(tmp_path / "a.csv", tmp_path / "b", target="y", features="P1")
+    with pytest.raises(InputError, match="must be different columns"):
+        ingest(tmp_path / "a.csv", tmp_path / "b", target="y", ident="y")
+
+
+# ------------------------------------------------------------------------------- medians
+
+
+@settings(max_examples=20)
+@given(
+    seed=st.integers(0, 10**6),
+    sizes=st.lists(st.integers(0, 40), min_size=1, max_size=12),
+    most=st.integers(1, 60),
+)
+def test_medians_of_a_uniform_sample_whatever_the_batches(seed, sizes, most):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(sum(sizes), 3))
+    rows[rng.random(rows.shape) < 0.3] = np.nan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(medians, "SAMPLE_BYTES", 8 * 3 * most)
+        sample = medians.RowSample(3)
+    for part in np.split(rows, np.cumsum(sizes)[:-1]):
+        sample.add(part)
+    chosen = np.argsort(np.random.default_rng(0).random(len(rows)))[:most]
+    wanted = pd.DataFrame(rows[chosen]).median().to_numpy()
+    np.testing.assert_array_equal(sample.medians(), wanted)
+    assert sample.exact == (len(rows) <= most)
+
+
+# ------------------------------------------------------------------------------- the recipe
+
+
+@pytest.fixture
+def churn(tmp_path):
+    frame = random_frame(np.random.default_rng(3), 200)
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    ingest(tmp_path / "a.csv", tmp_path / "a.zarr", target="label")
+    return frame, str(tmp_path / "a.zarr")
+
+
+def test_a_model_keeps_the_recipe_of_its_store(churn, tmp_path):
+    frame, place = churn
+    recipe = zarr.open_group(place, mode="r").attrs["recipe"]
+    model = daskalt.MLPClassifier((4,), max_iter=1, random_state=0)
+    for rows in (place, zarr.open_group(place, mode="r")):
+        assert model.fit(rows).recipe_ == recipe
+    daskalt.save(model, tmp_path / "model")
+    assert daskalt.load(tmp_path / "model").recipe_ == recipe
+    again = ingest(tmp_path / "a.csv", tmp_path / "b.zarr", recipe=tmp_path / "model", seed=0)
+    X = again.read(0, 200).X
+    np.testing.assert_array_equal(X, zarr.open_array(place, path="X")[:])
+    copy = ingest(place, tmp_path / "c.zarr", seed=1)
+    assert model.fit(copy).recipe_ == recipe
+    assert list(model.feature_names_in_) == copy.X.columns
+    model.fit(X.astype(float), frame["label"])
+    assert not hasattr(model, "recipe_")
+
+
+def test_recipes_that_are_not_there_or_damaged(churn, tmp_path):
+    _, place = churn
+    np.save(tmp_path / "x.npy", np.ones((4, 2)))
+    ingest(tmp_path / "x.npy", tmp_path / "x.zarr")
+    for wrong in ("x.zarr", "nothing"):
+        with pytest.raises(InputError, match="there is no recipe"):
+            ingest(tmp_path / "a.csv", tmp_path / "b", recipe=tmp_path / wrong)
+    with pytest.raises(InputError, match="cannot be given beside recipe"):
+        ingest(tmp_path / "a.csv", tmp_path / "b", recipe=place, features="count")
+    with pytest.raises(InputError, match="only columns of CSV and Parquet"):
+        ingest(tmp_path / "x.npy", tmp_path / "b", exclude="a")
+    (tmp_path / "short.csv").write_text("count,label\n1,no\n")
+    with pytest.raises(InputError, match="lacks 5 columns that training had"):
+        ingest(tmp_path / "short.csv", tmp_path / "b", recipe=place)
+    group = zarr.open_group(place, mode="a")
+    whole = group.attrs["recipe"]
+    for damage in ({"columns": []}, {"version": 9}, {"columns": [{"name": 1}]}, {"more": 1}):
+        group.attrs["recipe"] = json.loads(json.dumps(whole)) | damage
+        with pytest.raises(StorageError, match=r"recipe of .* is damaged"):
+            ingest(tmp_path / "a.csv", tmp_path / "b", recipe=place)
+        with pytest.raises(StorageError, match=r"recipe of .* is damaged"):
+            daskalt.MLPClassifier((4,), max_iter=1).fit(place)
+
+
+def test_unknown_categories_and_later_gaps_as_asked_for(churn, tmp_path):
+    frame, place = churn
+    new = frame[:5].copy()
+    new.loc[2, "sort"] = "new"
+    new.to_csv(tmp_path / "new.csv", index=False)
+    options = {"recipe": place, "shuffle": False}
+    table = ingest(tmp_path / "new.csv", tmp_path / "b", **options)
+    sort = [n.startswith("sort=") for n in table.X.columns]
+    assert table.read(0, 5).X[:, sort].sum(axis=1).tolist() == [1, 1, 0, 1, 1]
+    with pytest.raises(InputError, match=r"column 'sort' holds 'new' at row 2"):
+        ingest(tmp_path / "new.csv", tmp_path / "c", unknown="error", **options)
+    new.loc[1, "sort"] = None
+    new.to_csv(tmp_path / "new.csv", index=False)
+    with pytest.raises(InputError, match=r"row . .* no value in column"):
+        ingest(tmp_path / "new.csv", tmp_path / "c", missing="error", **options)
+    kept = ingest(tmp_path / "new.csv", tmp_path / "d", missing="drop", **options)
+    assert kept.n_rows == len(new.dropna())
+    new["size"] = "big"
+    new.to_csv(tmp_path / "new.csv", index=False)
+    with pytest.raises(InputError, match="column 'size' holds 'big' at row 0"):
+        ingest(tmp_path / "new.csv", tmp_path / "e", **options)
