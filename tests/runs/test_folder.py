@@ -133,7 +133,7 @@ def test_a_finished_run_survives_the_one_that_is_to_replace_it(tmp_path, whole, 
 
 
 @pytest.mark.parametrize(
-    "where", ["daskalt.runs.running:example_tables:1", "daskalt.runs.folder:whole_folder:1"]
+    "where", ["daskalt.runs.running:make_tables:1", "daskalt.runs.folder:whole_folder:1"]
 )
 def test_a_finished_run_comes_back_after_one_that_was_killed_too_early(tmp_path, where, capsys):
     config, folder = write_config(tmp_path), tmp_path / "run"
@@ -170,17 +170,17 @@ def test_a_run_that_was_killed_before_its_first_pass_is_replaced(tmp_path, whole
 def test_a_refused_run_leaves_all_as_it_was(tmp_path, monkeypatch):
     config, folder = write_config(tmp_path), tmp_path / "run"
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise InputError("These rows will not do.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(running, "example_tables", refuse)
+        patch.setattr(running, "make_tables", refuse)
         assert cli.main(["fit", config]) == 2
         assert names_in(tmp_path) == {"conf.yaml"}
     assert cli.main(["fit", config]) == 0
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     with monkeypatch.context() as patch:
-        patch.setattr(running, "example_tables", refuse)
+        patch.setattr(running, "make_tables", refuse)
         assert cli.main(["fit", config, "--overwrite"]) == 2
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     assert names_in(tmp_path) == {"conf.yaml", "run"}
