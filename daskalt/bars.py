@@ -89,7 +89,7 @@ class _LiveBar(Bar):
         room = columns - len(" ".join([self.words, *after])) - 2
         parts: list[Any] = [Text(self.words, style="bold")]
         if room >= NARROWEST:
-            parts.append(ProgressBar(1.0, self.share, width=min(WIDEST, room)))
+            parts.append(ProgressBar(1.0, self.share, min(WIDEST, room), complete_style="cyan"))
         parts += map(Text, after)
         row = Table.grid(padding=(0, 1, 0, 0))
         for _ in parts:

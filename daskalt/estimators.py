@@ -72,7 +72,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     tol : float, default=1e-4
         Training stops when the loss has fallen by less than this for `n_iter_no_change` passes.
     verbose : bool, default=False
-        Show a progress bar.
+        Show a progress bar on a terminal, elsewhere a line for each pass, on stderr.
     warm_start : bool, default=False
         Start `fit` from the weights of the last.
     early_stopping : bool, default=False

@@ -119,11 +119,11 @@ class PassBar(Listener):
         if seconds > 0 and here > 0:
             facts.append(f"{describe_count(here / seconds)} rows/s")
         self._bar.facts = facts
-        pace = self._pace
-        if pace is None and here > 0:
-            pace = seconds * self._bar.total / here
-        if pace is not None:
-            self._bar.left = pace * (fit.passes - len(fit.monitor.history) - self._bar.share)
+        if here > 0:
+            share, pace = self._bar.share, seconds * self._bar.total / here
+            if self._pace is not None:  # the first seconds of a pass say little of the rest
+                pace = share * pace + (1 - share) * self._pace
+            self._bar.left = pace * (fit.passes - len(fit.monitor.history) - share)
 
     def halt(self, rows: int) -> None:
         """Correct the bar: what was told may have been told twice, or too late."""

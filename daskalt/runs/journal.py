@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import platform
+import sys
 import time
 import traceback
 import warnings
@@ -18,8 +19,9 @@ from daskalt.folders import write_whole
 from daskalt.listeners import Listener, Underway, describe_pass
 from daskalt.model import save
 from daskalt.runs.folder import CONFIG, REPORT
-from daskalt.signals import held
+from daskalt.signals import Terminated, held
 from daskalt.versions import versions
+from daskalt.wording import plural
 
 __all__ = ["Journal", "json_text", "now", "write_metrics"]
 
@@ -162,10 +164,12 @@ class Journal(Listener):
         show = warnings.showwarning
 
         def take(message: Any, category: Any, *place: Any, **more: Any) -> None:
-            if issubclass(category, UserWarning):
-                self.warned.append({"kind": category.__name__, "words": str(message)})
-                self.log(f"warning: {message}")
-            show(message, category, *place, **more)
+            self.log(f"warning: {message}")
+            if category.__module__ != "daskalt.errors":
+                show(message, category, *place, **more)
+                return
+            self.warned.append({"kind": category.__name__, "words": str(message)})
+            print(f"warning: {message}", file=sys.stderr, flush=True)
 
         warnings.showwarning = take
         try:
@@ -180,13 +184,18 @@ class Journal(Listener):
 
     def _tell_end(self, error: BaseException) -> None:
         stopped = isinstance(error, KeyboardInterrupt)
-        words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        if not stopped and not isinstance(error, DaskaltError):
+        if self._fit is not None:
+            self.report["passes"] = len(self._fit.monitor.history)
+        words = f"{type(error).__name__}: {error}"
+        if not isinstance(error, DaskaltError):
             words = "".join(traceback.format_exception(error))
-        self.log(f"{'stopped' if stopped else 'failed'}: {words}")
-        facts = {} if self._fit is None else {"passes": len(self._fit.monitor.history)}
-        reason = None if stopped else str(error)
-        self.write(status="stopped" if stopped else "failed", ended=now(), error=reason, **facts)
+        if stopped:
+            by = "SIGTERM" if isinstance(error, Terminated) else "Ctrl-C"
+            self.log(f"stopped by {by} after {plural(self.report['passes'], 'pass', 'passes')}")
+            self.write(status="stopped", ended=now())
+        else:
+            self.log(f"failed: {words}")
+            self.write(status="failed", ended=now(), error=str(error))
 
 
 def write_metrics(path: Path, history: list[dict[str, Any]]) -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -324,3 +325,20 @@ def test_models_of_passes_are_the_best_until_then(tmp_path, monkeypatch):
     monkeypatch.setattr(Journal, "passed", passed)
     assert cli.main(["fit", config, "--overwrite"]) == 0
     assert len(saves) == 1
+
+
+def test_warnings_are_a_line_on_the_terminal_and_in_the_log(tmp_path, capsys):
+    """And what the method came to is said in the report, not the warning once more."""
+    config = write_config(tmp_path, solver={"name": "sgd", "rule": {"name": "sgd"}})
+    rate = ["--parameters.solver.rule.learning_rate", "1e20"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.filterwarnings("error", category=RuntimeWarning)
+        assert cli.main(["fit", config, *rate]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert told[-1].startswith("warning: The method diverged: ")
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert all(line in log for line in told)
+    report = report_of(tmp_path / "run")
+    assert [f"warning: {each['words']}" for each in report["warnings"]] == told
+    assert sum("method diverged" in words for words in report["shortcomings"]) == 1
