@@ -21,9 +21,9 @@ ORDER = """
     data.gaps data.checks data.ahead data.graphs data.table data.finite data.watch data.store
     data.locks data.buckets data.staging data.arranging data.labelled data.containers data.choosing
     data.memory data.sources data.files data.casts data.frames data.medians data.spool data.recipe
-    data.roles data.census data.encoding data.encoded data.ingest data.opening data.passes
-    data.zstore
-    data.scaling data.targets data.survey data.fingerprint data
+    data.roles data.faults data.tally data.census data.encoding data.encoded data.array_files
+    data.ingest data.opening data.passes data.zstore data.scaling data.targets data.survey
+    data.fingerprint data
     network weights progress checkpoint
     rules.base rules.sgd rules.adaptive rules.schedules rules.line_search rules
     solvers.base solvers.caution solvers.descent solvers.altmin_map solvers.altmin

@@ -1,35 +1,24 @@
 """What one reading of a frame tells: kinds and ranges of its columns, categories, medians."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from daskalt.data.casts import (
-    booleans_of,
-    categories_of,
-    first_that_is_no_number,
-    floats_of,
-    integers_of,
-    is_encoded,
-    is_text,
-    kind_of_type,
-    numpy_type_of,
-    texts_of,
-)
-from daskalt.data.frames import Batch, Mistyped
+from daskalt.data.casts import categories_of, texts_of
+from daskalt.data.faults import no_number, no_value, not_finite
+from daskalt.data.frames import Batch
 from daskalt.data.medians import RowSample
-from daskalt.data.recipe import Column, Recipe, Target
+from daskalt.data.recipe import Column, Recipe
 from daskalt.data.roles import Roles
+from daskalt.data.tally import Tally, column_of, target_of
 from daskalt.errors import InputError
 from daskalt.wording import plural
 
-__all__ = ["Census", "Rules", "Tally", "no_number", "no_value", "not_finite"]
+__all__ = ["Census", "Rules"]
 
-LARGEST_WHOLE = 2.0**53  # float64 tells all integers below apart
 FEW_CLASSES = 1000  # of a target whose classes are counted
-_TYPES = {"boolean": "bool", "integer": "int64", "float": "float64", "text": "text"}
 
 
 @dataclass(frozen=True)
@@ -40,119 +29,6 @@ class Rules:
     missing: str = "median"
     unknown: str = "own"
     max_categories: int = 256
-
-
-@dataclass(eq=False)
-class Tally:
-    """What is known of one column so far.
-
-    Attributes
-    ----------
-    kind : {"boolean", "integer", "float", "text"} or None
-        The narrowest that holds all values; None while there are none.
-    fixed : bool
-        Whether a recipe says what it must be.
-    stored : bool
-        Whether the file says its type, which is else found by reading.
-    dtype : numpy.dtype
-        Of a stored column, the type that holds its numbers.
-    counts : dict or None
-        How often each text or class was met; None once there are too many.
-    width : int
-        Characters of the longest text.
-    infinite : str, optional
-        Where a number was met that is not finite, as an error says it.
-    """
-
-    name: str
-    kind: str | None = None
-    dtype: np.dtype | None = None
-    fixed: bool = False
-    stored: bool = False
-    read_as_numbers: bool = False
-    low: float = np.inf
-    high: float = -np.inf
-    missing: int = 0
-    counts: dict[Any, int] | None = field(default_factory=dict)
-    width: int = 0
-    infinite: str | None = None
-
-    @property
-    def late(self) -> bool:
-        """Whether it turned out to be text when some of it had been read as numbers."""
-        return self.kind == "text" and self.read_as_numbers
-
-    @property
-    def type(self) -> str:
-        """The name of its type in a recipe."""
-        if self.kind == "text" or self.dtype is None:
-            return _TYPES[self.kind or "float"]
-        return self.dtype.name
-
-    def read(self, column: Any, file: str) -> Any:
-        """The rows as int64 or float64 where the column is numbers so far, else None."""
-        if self.stored and not (self.fixed and is_text(column.type)):
-            return self._read_stored(column, file)
-        if column.null_count == len(column):
-            return None if self.kind == "text" else floats_of(column)
-        if self.kind == "text" or is_encoded(column.type):
-            self.kind = "text"
-            return None
-        numbers = floats_of(column) if self.kind != "boolean" else None
-        kind = "float"
-        if numbers is None and self.kind in (None, "boolean"):
-            numbers, kind = _booleans_as_floats(column), "boolean"
-        if numbers is None:
-            self.kind = "text"
-            return None
-        self.read_as_numbers = True
-        if numbers.null_count < len(numbers):
-            if kind == "float" and self.kind != "float":
-                numbers, kind = _whole(column, numbers)
-            self.kind = kind
-        return numbers
-
-    def _read_stored(self, column: Any, file: str) -> Any:
-        kind = kind_of_type(column.type, self.name, file)
-        if "text" in (kind, self.kind):
-            self.kind = "text"
-            return None
-        if kind is not None:
-            self.read_as_numbers = True
-            dtype = numpy_type_of(column.type)
-            self.dtype = dtype if self.dtype is None else np.result_type(self.dtype, dtype)
-            self.kind = _WIDER[max(_WIDER.index(kind), _WIDER.index(self.kind or kind))]
-        return floats_of(column)
-
-    @property
-    def parsed_type(self) -> Any:
-        """The Arrow type that CSV may be read as, going by what is known."""
-        import pyarrow
-
-        if self.kind == "text":
-            return pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
-        return pyarrow.float64() if self.kind in ("integer", "float") else pyarrow.string()
-
-
-_WIDER = ["boolean", "integer", "float", "text"]
-
-
-def _booleans_as_floats(column: Any) -> Any:
-    found = booleans_of(column)
-    return None if found is None else floats_of(found)
-
-
-def _whole(column: Any, numbers: Any) -> tuple[Any, str]:
-    """Numbers and their kind: integers if all are whole, exact where float64 is not."""
-    values = numbers.to_numpy(zero_copy_only=False)
-    if not ((np.trunc(values) == values) | np.isnan(values)).all():
-        return numbers, "float"
-    if np.fmax.reduce(np.abs(values), initial=0) < LARGEST_WHOLE:
-        return numbers, "integer"
-    if not is_text(column.type):
-        raise Mistyped("integers that float64 cannot tell apart")
-    exact = integers_of(column)
-    return (numbers, "float") if exact is None else (exact, "integer")
 
 
 class Census:
@@ -266,7 +142,7 @@ class Census:
         for place, tally in enumerate(self.targets, len(self.features)):
             if tally.kind in ("boolean", "integer"):
                 classes, counts = np.unique(values[:, place], return_counts=True)
-                _add(tally, classes.tolist(), counts.tolist(), FEW_CLASSES)
+                tally.count(classes.tolist(), counts.tolist(), FEW_CLASSES)
         self._refuse_too_many()
         if self.sample is not None:
             self.sample.add(values[:, : len(self.features)])
@@ -281,7 +157,7 @@ class Census:
         tally.width = max(tally.width, compute.max(compute.utf8_length(texts)).as_py() or 0)
         if not tally.fixed:
             most = self.rules.max_categories if tally in self.features else FEW_CLASSES
-            _add(tally, texts.to_pylist(), found[found > 0].tolist(), most)
+            tally.count(texts.to_pylist(), found[found > 0].tolist(), most)
 
     # What is refused
 
@@ -362,7 +238,7 @@ class Census:
                 "them by missing='median', or leave columns out by exclude=."
             )
         facts: dict[str, Any] = {
-            "targets": [_target(tally) for tally in self.targets],
+            "targets": [target_of(tally) for tally in self.targets],
             "several": self._several,
             "weight": self.roles.weight,
             "ident": self.roles.ident,
@@ -397,7 +273,7 @@ class Census:
             )
         medians = self.sample.medians().tolist()
         return [
-            _column(tally, median) for tally, median in zip(self.features, medians, strict=True)
+            column_of(tally, median) for tally, median in zip(self.features, medians, strict=True)
         ]
 
 
@@ -413,52 +289,6 @@ def _kept(column: Any, keep: np.ndarray | None) -> Any:
     return column if keep is None else column.filter(pyarrow.array(keep))
 
 
-def _add(tally: Tally, values: list, counts: list[int], most: int) -> None:
-    """Count values; forget the counts once there are too many different ones."""
-    if tally.counts is not None:
-        for value, count in zip(values, counts, strict=True):
-            tally.counts[value] = tally.counts.get(value, 0) + count
-        if len(tally.counts) > most:
-            tally.counts = None
-
-
-def _column(tally: Tally, median: float) -> Column:
-    if tally.kind == "text":
-        assert tally.counts is not None
-        texts: list[str | None] = sorted(tally.counts)
-        counts = [tally.counts[text] for text in texts]
-        if tally.missing:
-            texts, counts = [*texts, None], [*counts, tally.missing]
-        return Column(
-            tally.name, "category", "text", tally.missing, categories=texts, counts=counts
-        )
-    integers = tally.kind in ("boolean", "integer")
-    low, high, fill = (_plain(value, integers) for value in (tally.low, tally.high, median))
-    return Column(tally.name, "number", tally.type, tally.missing, low, high, fill)
-
-
-def _target(tally: Tally) -> Target:
-    integers = tally.kind in ("boolean", "integer")
-    if tally.kind == "float" or tally.counts is None:
-        if tally.kind == "text":
-            return Target(tally.name, "text")
-        low, high = _plain(tally.low, integers), _plain(tally.high, integers)
-        return Target(tally.name, tally.type, low, high)
-    classes = sorted(tally.counts)
-    counts = [tally.counts[each] for each in classes]
-    if tally.kind == "boolean":
-        classes = [bool(each) for each in classes]
-    elif integers:
-        classes = [int(each) for each in classes]
-    ends = (classes[0], classes[-1]) if tally.kind == "integer" else ()
-    target = Target(tally.name, tally.type, *ends)
-    return replace(target, classes=classes, counts=counts)
-
-
-def _plain(value: float, integers: bool) -> float:
-    return int(value) if integers and value == int(value) else value
-
-
 def _refuse_equal_names(recipe: Recipe) -> None:
     names = recipe.encoded
     seen: set[str] = set()
@@ -469,29 +299,3 @@ def _refuse_equal_names(recipe: Recipe) -> None:
                 "column."
             )
         seen.add(name)
-
-
-def no_number(name: str, column: Any, batch: Batch, cure: str) -> InputError:
-    """The error of a column of text whose values had to be numbers."""
-    row = first_that_is_no_number(column)
-    value = str(column[row].as_py())[:80]
-    return InputError(
-        f"{batch.file}: column {name!r} holds {value!r} at row {batch.first + row} (counted from "
-        f"0), which is no number. {cure}"
-    )
-
-
-def no_value(name: str, row: int, batch: Batch, cure: str) -> InputError:
-    """The error of a missing value."""
-    return InputError(
-        f"{batch.file}: row {batch.first + row} (counted from 0) has no value in column {name!r}. "
-        f"{cure}."
-    )
-
-
-def not_finite(name: str, value: float, row: int, batch: Batch) -> str:
-    """What to say of a number that is not finite."""
-    return (
-        f"{batch.file}: column {name!r} holds {value} at row {batch.first + row} (counted from 0), "
-        "which is not finite. Repair it, or leave the field empty."
-    )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from daskalt.data.census import Census, Rules, Tally
+from daskalt.data.census import Census, Rules
 from daskalt.data.encoding import Encoder
 from daskalt.data.frames import FrameFiles, Mistyped
 from daskalt.data.recipe import Column, Recipe
@@ -14,6 +14,7 @@ from daskalt.data.roles import Roles
 from daskalt.data.spool import Spool
 from daskalt.data.staging import Layout
 from daskalt.data.table import Block
+from daskalt.data.tally import Tally
 from daskalt.errors import InputError
 
 __all__ = ["EncodedFrames"]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from daskalt.data.casts import booleans_of, categories_of, floats_of, integers_of, is_text, texts_of
-from daskalt.data.census import no_number, no_value, not_finite
+from daskalt.data.faults import no_number, no_value, not_finite
 from daskalt.data.frames import Batch
 from daskalt.data.recipe import Column, Recipe
 from daskalt.data.staging import Layout
