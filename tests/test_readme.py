@@ -1,7 +1,11 @@
 """The README: its examples run, and what it tells to type is what exists and what CI runs."""
 
+import csv
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import dask
@@ -35,6 +39,39 @@ def test_python_examples_run_in_turn(tmp_path, monkeypatch, capsys):
             exec(compile(example, f"README.md, example {number + 1}", "exec"), space)
             assert space["model"].score("test.zarr") > 0.9
     assert re.match(r"accuracy 0\.9\d+ after \d+ passes\n\[\d( \d){9}\]\n", capsys.readouterr().out)
+
+
+def test_the_story_from_csv_to_predictions(tmp_path):
+    """Every line that it prints, but for the seconds, is what the README says it prints."""
+    (story,) = [block for block in fenced("sh") if "import csv" in block]
+    (printed,) = fenced("text")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, words in {"python": "", "daskalt": " -m daskalt"}.items():
+        (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}"{words} "$@"\n')
+        (tools / name).chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{tools}:{os.environ['PATH']}",
+        "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
+    }
+    run = subprocess.run(
+        ["bash", "-e"], input=story, cwd=tmp_path, env=environment,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    ours, theirs = run.stdout.splitlines(), printed.splitlines()
+    assert [line.split()[:2] for line in ours] == [line.split()[:2] for line in theirs]
+    assert ours[:7] == theirs[:7]
+    assert (tmp_path / "runs" / "customers" / "report.html").is_file()
+    with (tmp_path / "new.csv").open() as new, (tmp_path / "predictions.csv").open() as predicted:
+        rows, answers = list(csv.DictReader(new)), list(csv.DictReader(predicted))
+    assert [row["customer"] for row in rows] == [row["customer"] for row in answers]
+    right = [
+        ("leaves" if float(row["bill"]) > 30 + 30 * (row["region"] == "north") else "stays")
+        == answer["outcome"]
+        for row, answer in zip(rows, answers, strict=True)
+        if int(row["age"]) < 50
+    ]
+    assert sum(right) > 0.97 * len(right)
 
 
 def test_ci_runs_the_two_commands_word_for_word():
