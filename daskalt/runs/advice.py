@@ -167,8 +167,9 @@ def next_commands(report: dict[str, Any], history: History) -> list[dict[str, st
     output, data = report["output"], report["data"]
     rows = data.get("held_out", data["training"])["place"]
     config = f"{output}/config.yaml"
+    new = "new.csv" if "columns" in report else "new.zarr"  # like the rows that it was trained on
     commands: list[tuple[str, tuple]] = [
-        ("Predict rows of your own", ("predict", output, "new.zarr", "--output", "labels.csv")),
+        ("Predict rows of your own", ("predict", output, new, "--output", "labels.csv")),
         ("Score rows that have targets", ("evaluate", output, rows)),
     ]
     if report["stop_reason"] == ALL_MADE:

@@ -27,6 +27,8 @@ __all__ = [
     "rate_classes",
 ]
 
+VALUES = 12  # of a category that are named
+
 
 def quality(estimator: Any, score: Score) -> dict[str, float]:
     """Return loss and accuracy or R² of some rows, by name."""
@@ -119,7 +121,25 @@ def describe_fit(estimator: Any) -> dict[str, Any]:
     }
     if hasattr(estimator, "classes_"):
         facts["classes"] = [str(label) for label in np.asarray(estimator.classes_).tolist()]
+    if hasattr(estimator, "recipe_"):
+        facts["columns"] = [_column(column) for column in estimator.recipe_["columns"]]
     return facts
+
+
+def _column(column: dict[str, Any]) -> dict[str, Any]:
+    """What a column of a file holds, and what becomes of it."""
+    values = column.get("categories")
+    if values is None:
+        words = f"{column['low']:.6g} to {column['high']:.6g}"
+        if column["missing"]:
+            words += f", missing ones as {column['fill']:.6g}"
+    else:
+        shown = ", ".join("missing" if value is None else value for value in values[:VALUES])
+        words = (
+            f"a feature for each of {len(values)}: {shown}{', …' if len(values) > VALUES else ''}"
+        )
+    about = {name: column[name] for name in ("name", "kind", "type", "missing")}
+    return about | {"values": words}
 
 
 def _scaling(scaling: Any) -> str:

@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 import zarr
@@ -227,6 +228,27 @@ def test_the_plan_stands_beside_what_was_measured(classified):
     assert report["plan"]["passes"] == report["cost"]["passes"] == 3
     assert report["measured"]["client_bytes"] > 50e6
     assert report["measured"]["worker_bytes"] is None
+
+
+def test_columns_of_files_are_told(tmp_path):
+    frame = pd.DataFrame(
+        {
+            "size": [1.5, np.nan, 4.0, 2.5] * 20,
+            "town": ["Ulm", "<b>", "Ulm", None] * 20,
+            "kind": ["a", "b"] * 40,
+        }
+    )
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    words = ["--target", "kind", "--output", str(tmp_path / "run"), "--passes", "2"]
+    assert cli.main(["fit", str(tmp_path / "rows.csv"), *words]) == 0
+    columns = report_of(tmp_path / "run")["columns"]
+    missing = frame.isna().sum()
+    assert {each["name"]: each["missing"] for each in columns} == missing.drop("kind").to_dict()
+    assert columns[0]["values"] == f"1.5 to 4, missing ones as {frame['size'].median():g}"
+    assert sorted(columns[1]["values"].partition(": ")[2].split(", ")) == ["<b>", "Ulm", "missing"]
+    text = Page(tmp_path / "run" / "report.html").text
+    assert all(each["values"] in text for each in columns)
+    assert "new.csv" in text
 
 
 # Advice
