@@ -12,14 +12,13 @@ from daskalt.data.files import find_files, is_frame, kind_of_files
 from daskalt.data.finite import check_block
 from daskalt.data.frames import FrameFiles
 from daskalt.data.ingest import ingest, is_shuffled
-from daskalt.data.opening import open_features
+from daskalt.data.opening import open_features, open_table
 from daskalt.data.readers import Source
 from daskalt.data.recipe import Column, Recipe, group_of
 from daskalt.data.roles import roles_by_recipe
-from daskalt.data.store import TemporaryStore
+from daskalt.data.store import TemporaryStore, absolute
 from daskalt.data.table import Table
-from daskalt.errors import ConfigError, InputError
-from daskalt.runs.rows import open_rows
+from daskalt.errors import ConfigError, InputError, about
 
 __all__ = ["Inputs", "Part", "open_inputs", "rows_with_targets", "target_names"]
 
@@ -69,16 +68,21 @@ def open_inputs(
     """
     if is_frame(place):
         return _of_frames(model, place, ident, missing, unknown)
-    for name, value in (("ident", ident), ("missing", missing), ("unknown", unknown)):
+    _refuse_encoding(place, ident=ident, missing=missing, unknown=unknown)
+    source = open_features(model, place)
+    if not stored_order:
+        _refuse_shuffled(source)
+    return Inputs(_stored(source), len(source))
+
+
+def _refuse_encoding(place: str, **options: str | None) -> None:
+    """Raise ConfigError where what is for files is asked of a store."""
+    for name, value in options.items():
         if value is not None:
             raise ConfigError(
                 f"{name}={value} is for CSV and Parquet files; {place} holds rows that are numbers "
                 "already. Leave it out."
             )
-    source = open_features(model, place)
-    if not stored_order:
-        _refuse_shuffled(source)
-    return Inputs(_stored(source), len(source))
 
 
 def _refuse_shuffled(source: Source) -> None:
@@ -154,13 +158,15 @@ def recipe_of_model(model: Any) -> Recipe:
 
 
 def target_names(model: Any, place: str, count: int) -> list[str]:
-    """What the targets are called: in the model's recipe, else in the store, else "prediction"."""
+    """What the targets are called: in the recipe, else in the store, else in the fit."""
     facts = getattr(model, "recipe_", None)
     names = [] if facts is None else [target["name"] for target in facts["targets"]]
     if not names and not is_frame(place):
         group = group_of(open_features(model, place))
         stored = None if group is None else group.attrs.get("target")
         names = stored if isinstance(stored, list) else [stored] if stored else []
+    if not names and hasattr(model, "target_name_"):
+        names = [model.target_name_]
     if len(names) == count:
         return list(map(str, names))
     return ["prediction"] if count == 1 else [f"prediction_{i}" for i in range(count)]
@@ -182,7 +188,10 @@ def rows_with_targets(
 ) -> Iterator[Table]:
     """Rows to score: of a store, or of files, which are encoded to a temporary one meanwhile."""
     if not is_frame(place):
-        yield open_rows(place, "DATA")
+        _refuse_encoding(place, missing=missing, unknown=unknown)
+        with about("DATA"):
+            table = open_table(model, absolute(place), target, None, reset=False)
+        yield table
         return
     recipe = recipe_of_model(model)
     store = TemporaryStore()

@@ -47,7 +47,7 @@ def open_rows(place: str, key: str, data: DataConfig | None = None) -> Table:
     with about(key):
         table = as_table(rows, names["y"], names["sample_weight"])
     if table.y is None:
-        raise InputError(f"{key}: {place} has no targets. It must be a group with arrays X and y.")
+        raise InputError(f"{key}: {place} has no array y. Name its targets by --target.")
     return table
 
 

@@ -747,7 +747,9 @@ def test_predict_refuses(finished, held_out, tmp_path, capsys):
 
 def test_evaluate_refuses(finished, held_out, tmp_path, capsys):
     zarr.create_array(tmp_path / "X.zarr", data=np.zeros((4, 13)))
-    assert "no targets" in refused(capsys, "evaluate", str(finished), str(tmp_path / "X.zarr"))
+    assert "holds arrays X and y" in refused(
+        capsys, "evaluate", str(finished), str(tmp_path / "X.zarr")
+    )
     assert "no model at" in refused(capsys, "evaluate", str(tmp_path), held_out)
 
 
