@@ -187,9 +187,11 @@ def test_the_page_can_be_read_by_all(which, request):
     assert all(each["role"] == "img" and each["aria-label"] for each in pictures)
     assert all("scope" in attributes for tag, attributes in tags if tag == "th")
     names = [tag for tag, _ in tags]
-    assert names.count("table") == names.count("caption")
+    labelled = [attributes for _, attributes in tags if "aria-labelledby" in attributes]
+    assert names.count("table") == names.count("caption") + len(labelled)
     ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
     assert len(set(ids)) == len(ids)
+    assert all(attributes["aria-labelledby"] in ids for attributes in labelled)
 
 
 def test_what_comes_from_outside_is_shown_as_text(classified, many):
