@@ -1,9 +1,12 @@
 """Messages in the words of the command line."""
 
+import difflib
 import re
 import shlex
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-__all__ = ["plural", "spoken"]
+__all__ = ["closest", "meant", "plural", "spoken"]
 
 # What a message says to a program in Python, and to somebody at a terminal.
 _PHRASES = [
@@ -13,6 +16,8 @@ _PHRASES = [
     (r"resume=True", "--resume"),
     (r"resume=False", "--overwrite"),
     (r"overwrite=True", "--overwrite"),
+    (r"Name what is meant by y=\.", "Name what is meant by --target."),
+    (r"Name what is meant by (X|sample_weight)=\.", r"Name what is meant by --data.\1."),
     (r"dask\.config\.set\(num_workers=(\d+)\)", r"the environment variable DASK_NUM_WORKERS=\1"),
 ]
 _SETTING = r"(?<![\w.(-])({names})=('[^']*'|\"[^\"]*\"|\[[^\]]*\]|[\w.+-]*\w(?![\w(]))"  # no calls
@@ -70,3 +75,17 @@ def spoken(message: str, command: str, parameters: list[str], solver: list[str])
 def plural(count: int, thing: str, things: str | None = None) -> str:
     """Return a count of things in words, as in "1 pass" and "2,000 passes"."""
     return f"{count:,} {thing if count == 1 else things or thing + 's'}"
+
+
+def closest(word: Any, known: Iterable[str]) -> str | None:
+    """Return the one of some names that a wrong one was most likely meant to be."""
+    lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(str(word).lower(), lower, 1)
+    return lower[close[0]] if close else None
+
+
+def meant(unknown: Sequence[Any], known: Iterable[str]) -> str:
+    """Return a guess at what wrong names were meant to be, as a sentence after a space."""
+    known = list(known)
+    names = [repr(close) for word in unknown if (close := closest(word, known)) is not None]
+    return f" Did you mean {', '.join(names)}?" if names else ""

@@ -1,7 +1,6 @@
 """Arrays by name: Zarr groups and xarray Datasets, and what is side by side in them."""
 
 import base64
-import difflib
 import struct
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -17,6 +16,7 @@ import zarr
 from daskalt.data.labelled import feature_names, is_data_array
 from daskalt.data.retries import patiently
 from daskalt.errors import DaskaltError, InputError, StorageError
+from daskalt.wording import meant
 
 __all__ = [
     "Columns",
@@ -92,13 +92,11 @@ class Container(ABC):
     def lacks(self, role: str, wrong: Sequence[str], fit: bool = False) -> InputError:
         """The error that says which arrays are not there."""
         names = self.names
-        guesses = [difflib.get_close_matches(str(name), names, 1) for name in wrong]
-        close = ", ".join(repr(guess[0]) for guess in guesses if guess)
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         return InputError(
             f"{role}: {self.place} has no {self.thing} called "
             f"{', '.join(map(repr, wrong[:SHOWN]))}{', as the fit had' if fit else ''}; it has "
-            f"{names[:SHOWN]}{more}.{f' Did you mean {close}?' if close else ''} Name what is "
+            f"{names[:SHOWN]}{more}.{meant(wrong, names)} Name what is "
             f"meant by {role}=."
         )
 

@@ -1,15 +1,14 @@
 """Which columns of a frame are features, targets, row weights and marks of rows."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from daskalt.data.recipe import Recipe
 from daskalt.errors import InputError
-from daskalt.wording import plural
+from daskalt.wording import meant, plural
 
-__all__ = ["Roles", "assign_roles", "closest", "listed", "roles_by_recipe"]
+__all__ = ["Roles", "assign_roles", "listed", "roles_by_recipe"]
 
 SHOWN = 20  # names in a message
 
@@ -104,7 +103,7 @@ def roles_by_recipe(
     if lacking:
         raise InputError(
             f"{file} lacks {plural(len(lacking), 'column')} that training had: {listed(lacking)}."
-            f"{closest(lacking, available)} It has {listed(available)}."
+            f"{meant(lacking, available)} It has {listed(available)}."
         )
     targets = [known.name for known in recipe.targets]
     if target is not None:
@@ -146,17 +145,9 @@ def _refuse_unknown(unknown: list[str], available: list[str], file: str) -> None
     if unknown:
         raise InputError(
             f"{file} has no column {', '.join(map(repr, unknown))}."
-            f"{closest(unknown, available)} It has {listed(available)}. Check target, features, "
+            f"{meant(unknown, available)} It has {listed(available)}. Check target, features, "
             "exclude, ident and weight."
         )
-
-
-def closest(unknown: list[str], available: list[str]) -> str:
-    """Return a guess at what was meant, as a sentence after a space, or nothing."""
-    lower = {name.lower(): name for name in available}
-    found = [difflib.get_close_matches(name.lower(), lower, 1) for name in unknown]
-    names = [repr(lower[close[0]]) for close in found if close]
-    return f" Did you mean {', '.join(names)}?" if names else ""
 
 
 def listed(names: Sequence[str]) -> str:

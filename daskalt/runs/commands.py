@@ -18,8 +18,7 @@ from daskalt.runs.output import write_predictions
 from daskalt.runs.parts import parameter_names
 from daskalt.runs.report import quality
 from daskalt.runs.running import plan_run, run
-from daskalt.runs.sections import closest
-from daskalt.wording import plural, spoken
+from daskalt.wording import closest, plural, spoken
 
 __all__ = ["COMMANDS", "configured", "describe"]
 
@@ -127,7 +126,7 @@ def _fit(words: list[str] | None, overwrite: bool, resume: bool, **options: Any)
     if "held_out" in report:
         rows = plural(report["rows"]["held_out"], "held-out row")
         print(f"On {rows}: {_words(report['held_out'])}.")
-    print(f"Everything is in {config.output}")
+    print(f"Everything is in {config.output}: look at {Path(config.output) / 'report.html'}")
 
 
 def _say_estimator(config: RunConfig) -> None:

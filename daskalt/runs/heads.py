@@ -7,7 +7,7 @@ import fsspec
 from daskalt.data.files import find_files, kind_of_files
 from daskalt.errors import ConfigError, InputError, StorageError
 from daskalt.runs.origins import DataConfig
-from daskalt.runs.sections import closest
+from daskalt.wording import meant
 
 __all__ = ["first_targets"]
 
@@ -40,10 +40,9 @@ def first_targets(data: DataConfig) -> Any:
         )
     unknown = [name for name in names if name not in columns]
     if unknown:
-        close = closest(unknown[0], columns)
-        guess = f" Did you mean {close!r}?" if close else ""
         raise ConfigError(
-            f"data.target: {files[0]} has no column {unknown[0]!r}.{guess} It has {shown}."
+            f"data.target: {files[0]} has no column {unknown[0]!r}.{meant(unknown[:1], columns)} It "
+            f"has {shown}."
         )
     return head[names]
 

@@ -1,6 +1,5 @@
 """Sections of a configuration: keys of known types, and nothing else."""
 
-import difflib
 import inspect
 from typing import Any, Self, get_type_hints
 
@@ -16,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from daskalt.errors import ConfigError, InputError
 
-__all__ = ["Section", "closest", "section_of"]
+__all__ = ["Section", "section_of"]
 
 
 class Section(BaseModel):
@@ -66,13 +65,6 @@ def section_of(kind: type, **known: Any) -> type[Section]:
         for name, default in (dict.fromkeys(known) | defaults).items()
     }
     return create_model(kind.__name__, __base__=Section, **fields)
-
-
-def closest(word: Any, known: list[str]) -> str | None:
-    """Return the one of some names that a wrong one was most likely meant to be."""
-    lower = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(str(word).lower(), lower, 1)
-    return lower[close[0]] if close else None
 
 
 def _said(error: ValidationError, tree: Any, where: str) -> str:

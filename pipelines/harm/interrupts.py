@@ -138,7 +138,7 @@ def stop_and_resume(config, folder, told, moment, rng):
     left = run.left()
     resume(run, config, folder)
     model = daskalt.load(folder / "run" / "model")
-    orphans = [path for path in files(folder) if "checkpoint" in path or "/." in path]
+    orphans = [path for path in files(folder) if path.endswith(".partial") or "/." in path]
     return {
         "told": reached,
         "ended_seconds": ended,
