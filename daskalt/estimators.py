@@ -123,6 +123,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     out_activation_ : str
     feature_names_in_ : ndarray of str
         Where X has string column names.
+    recipe_ : dict
+        How columns became features, where X is a store that `daskalt ingest` made of a frame.
 
     Examples
     --------

@@ -296,7 +296,7 @@ def write_blocks(
                 with _bar("reading", layout, progress) as bar:
                     blocks = _shuffled(blocks, layout, group, seed, memory_bytes, bar)
         with _bar("writing", layout, progress) as bar, storage_errors(destination):
-            for block in blocks:
+            for block in ahead(blocks):
                 writer.append(block)
                 bar.update(len(block.X))
             writer.finish()
@@ -338,7 +338,7 @@ def _shuffled(
         # One number a row from one stream: how the rows are cut into blocks changes nothing.
         buckets.scatter(block, rng.random(len(block.X)))
         bar.update(len(block.X))
-    return ahead(buckets.sorted_blocks())
+    return buckets.sorted_blocks()
 
 
 def _joined(blocks: Iterable[Block], rows: int) -> Iterator[Block]:
@@ -356,8 +356,11 @@ def _joined(blocks: Iterable[Block], rows: int) -> Iterator[Block]:
 def _join(blocks: list[Block]) -> Block:
     if len(blocks) == 1:
         return blocks[0]
-    fields = zip(*blocks, strict=True)
-    return Block(*(None if parts[0] is None else np.concatenate(parts) for parts in fields))
+    return Block(*map(_stacked, *blocks))
+
+
+def _stacked(*parts: Any) -> Any:
+    return None if parts[0] is None else np.concatenate(parts)
 
 
 class ChunkWriter:
