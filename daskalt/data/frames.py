@@ -189,8 +189,7 @@ def _reader(
         csv.ParseOptions(newlines_in_values=True),
         csv.ConvertOptions(
             # Types are told from all rows, never from the first block of them.
-            column_types=types,
-            default_column_type=pyarrow.string(),
+            column_types={**dict.fromkeys(names or [], pyarrow.string()), **(types or {})},
             null_values=MISSING_MARKS,
             strings_can_be_null=marks,
             include_columns=names,
