@@ -147,8 +147,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         which are those in such rows from then on.
     target_name_ : str
         Where y has a name.
+    recipe_ : dict
+        How columns became features, where X is a store that `daskalt ingest` made of a frame.
 
     Notes
+
     -----
     What differs from scikit-learn's estimator:
 

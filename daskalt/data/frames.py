@@ -17,7 +17,8 @@ from daskalt.errors import DaskaltError, InputError, StorageError
 
 __all__ = ["Batch", "FrameFiles", "Mistyped"]
 
-BLOCK_BYTES = 8 << 20  # of a CSV file
+BLOCK_BYTES = 2 << 20  # of a CSV file: what is parsed stays in cache
+BLOCK_COLUMNS = 250  # more make larger blocks, for each column costs time in each
 HEADER_BYTES = 1 << 16
 BATCH_VALUES = 1_000_000  # of a Parquet file
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
@@ -85,7 +86,7 @@ class FrameFiles:
         with (
             _understood(file, self.kind),
             _stream(file) as stream,
-            _reader(stream, list(names), first_bytes=BLOCK_BYTES) as reader,
+            _reader(stream, list(names), first_bytes=_block_bytes(names)) as reader,
         ):
             return next((Batch(file, 0, rows) for rows in reader), None)
 
@@ -182,17 +183,22 @@ def _reader(
 
     return csv.open_csv(
         stream,
-        csv.ReadOptions(block_size=first_bytes or BLOCK_BYTES, use_threads=first_bytes is None),
+        csv.ReadOptions(
+            block_size=first_bytes or _block_bytes(names or []), use_threads=first_bytes is None
+        ),
         csv.ParseOptions(newlines_in_values=True),
         csv.ConvertOptions(
             # Types are told from all rows, never from the first block of them.
-            column_types=types,
-            default_column_type=pyarrow.string(),
+            column_types={**dict.fromkeys(names or [], pyarrow.string()), **(types or {})},
             null_values=MISSING_MARKS,
             strings_can_be_null=marks,
             include_columns=names,
         ),
     )
+
+
+def _block_bytes(names: Sequence[str]) -> int:
+    return BLOCK_BYTES * min(8, 1 + len(names) // BLOCK_COLUMNS)
 
 
 @contextmanager

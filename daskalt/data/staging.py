@@ -299,7 +299,7 @@ def write_blocks(
             counted("writing", layout.n_rows, "rows", progress) as bar,
             storage_errors(destination),
         ):
-            for block in blocks:
+            for block in ahead(blocks):
                 writer.append(block)
                 bar.update(len(block.X))
             writer.finish()
@@ -332,11 +332,34 @@ def _shuffled(
     buckets = Buckets(group.folder / "buckets", layout.arrays, layout.n_rows, memory_bytes)
     check_space(group.folder, buckets.nbytes, group.root)
     rng = np.random.default_rng(seed)
-    for block in ahead(blocks):
+    rows = max(1, memory_bytes // 32 // buckets.record.itemsize)
+    for block in ahead(_joined(blocks, rows)):
         # One number a row from one stream: how the rows are cut into blocks changes nothing.
         buckets.scatter(block, rng.random(len(block.X)))
         bar.update(len(block.X))
-    return ahead(buckets.sorted_blocks())
+    return buckets.sorted_blocks()
+
+
+def _joined(blocks: Iterable[Block], rows: int) -> Iterator[Block]:
+    """Blocks of at least so many rows: each block is scattered over all files."""
+    waiting: list[Block] = []
+    for block in blocks:
+        waiting.append(block)
+        if sum(len(part.X) for part in waiting) >= rows:
+            yield _join(waiting)
+            waiting = []
+    if waiting:
+        yield _join(waiting)
+
+
+def _join(blocks: list[Block]) -> Block:
+    if len(blocks) == 1:
+        return blocks[0]
+    return Block(*map(_stacked, *blocks))
+
+
+def _stacked(*parts: Any) -> Any:
+    return None if parts[0] is None else np.concatenate(parts)
 
 
 class ChunkWriter:

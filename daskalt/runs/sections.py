@@ -14,6 +14,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from daskalt.errors import ConfigError, InputError
+from daskalt.wording import closest
 
 __all__ = ["Section", "section_of"]
 

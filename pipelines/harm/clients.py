@@ -1,5 +1,6 @@
 """The process that trains killed at random moments: the run is resumed, to the same bits."""
 
+import json
 import os
 import signal
 import subprocess
@@ -88,7 +89,7 @@ def kill_and_resume(config, output, kills, rng):
     """Run until the run is complete, killing the process some times; the account of it."""
     points = output.with_name(f"{output.name}.points")
     account = {"kills": 0, "while_writing": 0, "runs": 0}
-    while not (output / "report.json").is_file():
+    while not is_complete(output):
         account["runs"] += 1
         if account["runs"] > 10 * kills + 10:
             raise RuntimeError(f"{config} does not come to an end")
@@ -107,6 +108,12 @@ def kill_and_resume(config, output, kills, rng):
         elif child.returncode:
             raise RuntimeError(f"{config}: {error}")
     return account
+
+
+def is_complete(output):
+    """Whether a run says of itself that there is nothing more to do."""
+    report = output / "report.json"
+    return report.is_file() and json.loads(report.read_text())["status"] == "complete"
 
 
 def wait_for_moment(child, points, writing, rng):
