@@ -151,7 +151,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         How columns became features, where X is a store that `daskalt ingest` made of a frame.
 
     Notes
-
     -----
     What differs from scikit-learn's estimator:
 

@@ -41,8 +41,8 @@ def first_targets(data: DataConfig) -> Any:
     unknown = [name for name in names if name not in columns]
     if unknown:
         raise ConfigError(
-            f"data.target: {files[0]} has no column {unknown[0]!r}.{meant(unknown[:1], columns)} It "
-            f"has {shown}."
+            f"data.target: {files[0]} has no column {unknown[0]!r}."
+            f"{meant(unknown[:1], columns)} It has {shown}."
         )
     return head[names]
 
