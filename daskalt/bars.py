@@ -29,7 +29,11 @@ class Bar:
         What else there is to say, the most important first.
     left : float or None
         Seconds until the end; None where nobody knows.
+    columns : int or None
+        Of the terminal; None where there is none.
     """
+
+    columns: int | None = None
 
     def __init__(self) -> None:
         self.words = ""
@@ -55,6 +59,7 @@ class _LiveBar(Bar):
         from rich.live import Live
 
         self._console = console
+        self.columns = console.width
         self._live = Live(
             console=console,
             get_renderable=self._drawn,

@@ -84,7 +84,7 @@ class PassBar(Listener):
         self._bar = self._shown.__enter__()
         self._fit = fit
         if fit.monitor.history:
-            self._bar.tell(f"going on after {describe_pass(fit.monitor.history[-1], fit.passes)}")
+            self._tell(fit, "going on after ")
         self._start(rows)
 
     def _start(self, rows: int = 0) -> None:
@@ -134,8 +134,13 @@ class PassBar(Listener):
         """Leave a line."""
         if self._at_first == 0:
             self._pace = time.perf_counter() - self._began
-        self._bar.tell(describe_pass(fit.monitor.history[-1], fit.passes))
+        self._tell(fit)
         self._start()
+
+    def _tell(self, fit: Underway, before: str = "") -> None:
+        columns = self._bar.columns
+        room = None if columns is None else columns - len(before)
+        self._bar.tell(before + describe_pass(fit.monitor.history[-1], fit.passes, room))
 
     def end(self, fit: Underway) -> None:
         """Say why it ended, and leave."""
@@ -146,22 +151,30 @@ class PassBar(Listener):
         self._shown.__exit__(None, None, None)
 
 
-def describe_pass(record: dict[str, Any], passes: int) -> str:
-    """Return what a pass led to as one line."""
+def describe_pass(record: dict[str, Any], passes: int, columns: int | None = None) -> str:
+    """Return what a pass led to as one line, shorter where so many columns do not hold all."""
+    lines = ["  ".join(_facts(record, passes, detail)) for detail in (3, 2, 1, 0)]
+    return next((line for line in lines if columns is None or len(line) <= columns), lines[-1])
+
+
+def _facts(record: dict[str, Any], passes: int, detail: int) -> list[str]:
     width = len(str(passes))
-    parts = [f"pass {record['pass']:>{width}}/{passes}", f"loss {record['loss']:.4g}"]
-    parts += [f"{words} {record[name]:.4f}" for name, words in SCORES.items() if name in record]
-    parts += _validation(record)
+    facts = [f"pass {record['pass']:>{width}}/{passes}", f"loss {record['loss']:.4g}"]
+    held = _validation(record, detail > 2) if detail else []
+    if detail > 1 or (detail and not held):
+        facts += [f"{words} {record[name]:.4f}" for name, words in SCORES.items() if name in record]
+    facts += held
     if record.get("refused"):
-        parts.append(f"refused {record['refused']}")
-    parts.append(describe_seconds(record["seconds"]))
-    return "  ".join(parts)
+        facts.append(f"refused {record['refused']}")
+    return [*facts, describe_seconds(record["seconds"])]
 
 
-def _validation(record: dict[str, Any]) -> list[str]:
-    """What the rows that are held out say of a pass."""
+def _validation(record: dict[str, Any], whole: bool = True) -> list[str]:
+    """What the rows that are held out say of a pass: the score, and if ``whole`` the loss."""
     if "validation_loss" not in record:
         return []
     loss = f"loss {record['validation_loss']:.4g}"
     scores = [record[f"validation_{name}"] for name in SCORES if f"validation_{name}" in record]
-    return [f"validation {scores[0]:.4f} ({loss})" if scores else f"validation {loss}"]
+    if not scores:
+        return [f"validation {loss}"]
+    return [f"validation {scores[0]:.4f}{f' ({loss})' if whole else ''}"]
