@@ -91,7 +91,7 @@ def test_ci_runs_the_two_commands_word_for_word():
 def test_command_lines_are_understood(line, monkeypatch):
     monkeypatch.chdir(ROOT)
     command, options = parse(shlex.split(line)[1:])
-    if command in ("fit", "plan") and options["words"][0].endswith(".yaml"):
+    if command in ("fit", "plan") and options["words"][0].startswith("conf/"):
         configured(options["words"], {key: options[key] for key in KEYS})
 
 
