@@ -1,13 +1,14 @@
-"""An iterator that works ahead in a thread of its own, a few items at most."""
+"""Iterators that work ahead in threads of their own, a few items at most."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["ahead"]
+__all__ = ["ahead", "mapped_ahead"]
 
 T = TypeVar("T")
+S = TypeVar("S")
 _END = object()
 
 
@@ -32,3 +33,19 @@ def ahead(items: Iterable[T], count: int = 1) -> Iterator[T]:
             close = getattr(iterator, "close", None)
             if close is not None:
                 close()
+
+
+def mapped_ahead(function: Callable[[S], T], items: Iterable[S], threads: int) -> Iterator[T]:
+    """What a function makes of items, in their order, in threads while the results are used."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="daskalt-ahead") as pool:
+        waiting: deque[Future] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

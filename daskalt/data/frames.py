@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+from dask.system import CPU_COUNT
 from fsspec.implementations.local import LocalFileSystem
 
+from daskalt.data.ahead import mapped_ahead
 from daskalt.data.casts import MISSING_MARKS, without_marks
+from daskalt.data.lines import TOO_LONG, blocks_of_lines
 from daskalt.data.store import filesystem_of
 from daskalt.errors import DaskaltError, InputError, StorageError
 
@@ -83,12 +86,10 @@ class FrameFiles:
     def first_rows(self, names: Sequence[str]) -> Batch | None:
         """Some rows at the start of CSV files, as text; None where there are none."""
         file = self.files[0]
-        with (
-            _understood(file, self.kind),
-            _stream(file) as stream,
-            _reader(stream, list(names), first_bytes=_block_bytes(names)) as reader,
-        ):
-            return next((Batch(file, 0, rows) for rows in reader), None)
+        with _understood(file, self.kind), _stream(file) as stream:
+            lines = next(blocks_of_lines(stream, _block_bytes(names)), b"")
+            rows = _parse((0, lines), list(names), [], {})
+        return Batch(file, 0, rows) if len(rows) else None
 
     def batches(
         self,
@@ -108,14 +109,14 @@ class FrameFiles:
             Arrow types of columns of CSV, which are text without. `Mistyped` is raised where a
             value is of another.
         """
-        read = _read_parquet
-        if self.kind == "csv":
-            read = partial(_read_csv, literal=literal, types=types)
         for file in self.files:
-            missing = sorted(set(names) - set(self.names(file)))
+            header = self.names(file)
+            missing = sorted(set(names) - set(header))
             if missing:
                 raise InputError(f"{file} lacks columns {missing} that the first file has.")
-            first = 0
+            first, read = 0, _read_parquet
+            if self.kind == "csv":
+                read = partial(_read_csv, header=header, literal=literal, types=types)
             with _understood(file, self.kind):
                 for rows in read(file, list(names)):
                     yield Batch(file, first, rows)
@@ -145,16 +146,27 @@ def _csv_names(file: str) -> list[str]:
 
 
 def _header(file: str, size: int) -> list[str]:
-    with _stream(file) as stream, _reader(stream, first_bytes=size) as reader:
+    from pyarrow import csv
+
+    read = csv.ReadOptions(block_size=size, use_threads=False)
+    parse = csv.ParseOptions(newlines_in_values=True)
+    with _stream(file) as stream, csv.open_csv(stream, read, parse) as reader:
         return list(reader.schema.names)
 
 
 def _read_csv(
-    file: str, names: list[str], literal: Sequence[str], types: Mapping[str, Any] | None
+    file: str,
+    names: list[str],
+    header: list[str],
+    literal: Sequence[str],
+    types: Mapping[str, Any] | None,
 ) -> Iterator[Any]:
-    with _stream(file) as stream, _reader(stream, names, types, marks=not literal) as reader:
-        for rows in reader:
-            yield _with_gaps(rows, literal) if literal else rows
+    parse = partial(_parse, names=names, header=header, types=types or {}, marks=not literal)
+    with _stream(file) as stream:
+        blocks = enumerate(blocks_of_lines(stream, _block_bytes(names)))
+        for rows in mapped_ahead(parse, blocks, CPU_COUNT):
+            if len(rows):
+                yield _with_gaps(rows, literal) if literal else rows
 
 
 def _with_gaps(rows: Any, literal: Sequence[str]) -> Any:
@@ -169,32 +181,33 @@ def _with_gaps(rows: Any, literal: Sequence[str]) -> Any:
     return pyarrow.RecordBatch.from_arrays(columns, names)
 
 
-def _reader(
-    stream: Any,
-    names: list[str] | None = None,
-    types: Mapping[str, Any] | None = None,
-    *,
+def _parse(
+    block: tuple[int, bytes],
+    names: list[str],
+    header: list[str],
+    types: Mapping[str, Any],
     marks: bool = True,
-    first_bytes: int | None = None,
 ) -> Any:
-    """A reader of batches; of the ``first_bytes`` only where these will do."""
+    """The rows of a numbered block of a file, the first of which starts with the header."""
     import pyarrow
     from pyarrow import csv
 
-    return csv.open_csv(
-        stream,
+    number, lines = block
+    table = csv.read_csv(
+        pyarrow.BufferReader(lines),
         csv.ReadOptions(
-            block_size=first_bytes or _block_bytes(names or []), use_threads=first_bytes is None
+            block_size=len(lines) + 1, use_threads=False, column_names=header if number else None
         ),
         csv.ParseOptions(newlines_in_values=True),
         csv.ConvertOptions(
             # Types are told from all rows, never from the first block of them.
-            column_types={**dict.fromkeys(names or [], pyarrow.string()), **(types or {})},
+            column_types={**dict.fromkeys(names, pyarrow.string()), **types},
             null_values=MISSING_MARKS,
             strings_can_be_null=marks,
             include_columns=names,
         ),
     )
+    return table.combine_chunks().to_batches()[0] if len(table) else table
 
 
 def _block_bytes(names: Sequence[str]) -> int:
@@ -279,7 +292,7 @@ def _explained(error: ValueError) -> str:
             f"there is a line with {more} fields than the header, {ragged[2]} and not {ragged[1]}: "
             f"{ragged[3][:80]!r}. Repair it."
         )
-    if _TOO_SHORT in text:
+    if _TOO_SHORT in text or TOO_LONG in text:
         return f"it has a row of more than {BLOCK_BYTES} bytes, or a quote that is never closed."
     if "UTF8" in text or "utf-8" in text:
         return f"{text}. Write it in UTF-8."

@@ -1,24 +1,22 @@
-"""What the commands do, once their words are understood."""
+"""What the commands do, once their words are understood, with the libraries that each needs."""
+
+from __future__ import annotations
 
 import re
 import shlex
 from collections.abc import Callable, Sequence
 from json import dumps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from daskalt.data.ingest import ingest
 from daskalt.errors import ConfigError
-from daskalt.model import load
 from daskalt.runs.account import account
-from daskalt.runs.config import RunConfig, config_of
 from daskalt.runs.document import read_document, read_words
-from daskalt.runs.inputs import rows_with_targets
-from daskalt.runs.output import write_predictions
-from daskalt.runs.parts import parameter_names
-from daskalt.runs.report import quality
-from daskalt.runs.running import plan_run, run
 from daskalt.wording import closest, plural, spoken
+
+if TYPE_CHECKING:
+    from daskalt.runs.config import RunConfig
 
 __all__ = ["COMMANDS", "configured", "describe"]
 
@@ -47,6 +45,10 @@ HELD_OUT = 0.1  # of rows that are given without a configuration
 
 def describe(error: Exception, command: str) -> str:
     """Return what an error says on one line, with options in place of Python's arguments."""
+    if command not in ("fit", "plan"):
+        return spoken(str(error), command, [], [])
+    from daskalt.runs.parts import parameter_names
+
     return spoken(str(error), command, *parameter_names())
 
 
@@ -55,6 +57,8 @@ def configured(words: Sequence[str] | None, options: dict[str, Any]) -> RunConfi
 
     The first place is a configuration where it ends in .yaml or .yml; else all are data.
     """
+    from daskalt.runs.config import config_of
+
     places, overrides = read_words(words or ())
     for key in overrides:
         _check_key(key)
@@ -91,6 +95,8 @@ def _tree(places: list[str], given: dict[str, Any]) -> dict[str, Any]:
 
 def _check_key(key: str) -> None:
     """Refuse what is neither an option nor a key that goes on in a section."""
+    from daskalt.runs.parts import parameter_names
+
     if key.split(".")[0] in SECTIONS:
         return
     options = [name.replace("_", "-") for name in (*KEYS, "overwrite", "resume", "json")]
@@ -115,6 +121,8 @@ def _widths(text: str) -> list[int]:
 
 
 def _fit(words: list[str] | None, overwrite: bool, resume: bool, **options: Any) -> None:
+    from daskalt.runs.running import run
+
     config = configured(words, options)
     _say_estimator(config)
     report = run(config, overwrite=overwrite, resume=resume)
@@ -138,6 +146,8 @@ def _say_estimator(config: RunConfig) -> None:
 
 
 def _plan(words: list[str] | None, json: bool, **options: Any) -> None:
+    from daskalt.runs.running import plan_run
+
     config = configured(words, options)
     if not json:
         _say_estimator(config)
@@ -147,12 +157,17 @@ def _plan(words: list[str] | None, json: bool, **options: Any) -> None:
 
 
 def _predict(model: str, X: str, output: str | None, **options: Any) -> None:
+    from daskalt.runs.output import write_predictions
+
     rows = write_predictions(_model(model), X, output, **options)
     if output is not None:
         print(f"{plural(rows, 'prediction')} in {output}")
 
 
 def _evaluate(model: str, data: str, **options: Any) -> None:
+    from daskalt.runs.inputs import rows_with_targets
+    from daskalt.runs.report import quality
+
     fitted = _model(model)
     with rows_with_targets(fitted, data, **options) as table:
         score = quality(fitted, fitted._score(table, None, None))
@@ -180,6 +195,8 @@ def _one_or_several(given: Any) -> Any:
 
 def _model(folder: str) -> Any:
     """The model of a run folder, or of a folder that ``daskalt.save`` wrote."""
+    from daskalt.model import load
+
     place = Path(folder)
     return load(place / "model" if (place / "model").is_dir() else place)
 
