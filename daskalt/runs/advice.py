@@ -165,11 +165,16 @@ def _of_memory(report: dict[str, Any]) -> Iterator[str]:
 def next_commands(report: dict[str, Any], history: History) -> list[dict[str, str]]:
     """Return what may be done next: words, and a command for it."""
     output, data = report["output"], report["data"]
-    rows = data.get("held_out", data["training"])["place"]
+    suffix = "csv" if "columns" in report else "zarr"  # like the rows that it was trained on
+    held = data.get("held_out", {}).get("place")
+    rows = held if held not in (None, data["training"]["place"]) else f"test.{suffix}"
+    new = f"new.{suffix}"
     config = f"{output}/config.yaml"
-    new = "new.csv" if "columns" in report else "new.zarr"  # like the rows that it was trained on
     commands: list[tuple[str, tuple]] = [
-        ("Predict rows of your own", ("predict", output, new, "--output", "labels.csv")),
+        (
+            "Predict rows of your own",
+            ("predict", output, new, "--output", "labels.csv"),
+        ),
         ("Score rows that have targets", ("evaluate", output, rows)),
     ]
     if report["stop_reason"] == ALL_MADE:

@@ -26,8 +26,8 @@ MARKS = (CONFIG, REPORT)  # of every run, from its first moment
 class RunFolder:
     """Where a run leaves what it makes, while it makes it.
 
-    A finished run that is to be replaced is put aside as ``OUTPUT.before``, and put back if the new
-    one ends before it can be resumed. Only a complete one takes its place for good.
+    A finished run that is to be replaced is put aside as ``.OUTPUT.before``, and put back if the
+    new one ends before it can be resumed. Only a complete one takes its place for good.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class RunFolder:
 
     def __init__(self, config: RunConfig) -> None:
         self.place = Path(config.output).resolve()
-        self.before = self.place.with_name(f"{self.place.name}.before")
+        self.before = self.place.with_name(f".{self.place.name}.before")
         named = config.estimator.checkpoint or config.estimator._solver.kept_at
         named = getattr(named, "location", named)
         self.own = named is None  # whether checkpoints are in the folder, and of this run alone
@@ -66,7 +66,7 @@ class RunFolder:
 
     def settle(self) -> None:
         """Clear away what a killed run left between two states."""
-        if not self.before.is_dir():
+        if not all((self.before / mark).is_file() for mark in MARKS):
             return
         with storage_errors(self.place):
             if _status(self.place) == "complete":
@@ -81,6 +81,7 @@ class RunFolder:
         complete, gone on with; if there is something else in it; or if the data lies there.
         """
         check_replaceable(self.place, MARKS)
+        check_replaceable(self.before, MARKS)
         status = _status(self.place)
         if status == "complete" and not overwrite:
             self._refuse_finished(resume)

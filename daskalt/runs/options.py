@@ -240,7 +240,14 @@ def predict(
     ident: Annotated[
         str | None, _option("Column to call the rows by.", None, "COLUMN", "--id")
     ] = None,
-    missing: Missing = None,
+    missing: Annotated[
+        str | None,
+        _option(
+            "Missing values of files: filled by the median that training learnt, or an error; else "
+            "as the recipe has it.",
+            show="median|error",
+        ),
+    ] = None,
     unknown: Unknown = None,
     overwrite: Overwrite = False,
     stored_order: Annotated[
@@ -277,8 +284,7 @@ def ingest(
         list[str],
         Argument(
             metavar="INPUT",
-            help="CSV, Parquet, .npy, .npz or svmlight files, patterns or folders of them, or a "
-            "Zarr group.",
+            help="CSV, Parquet, .npy or .npz files, patterns or folders of them, or a Zarr group.",
         ),
     ],
     destination: Annotated[str, Argument(metavar="DESTINATION", help="New Zarr group.")],

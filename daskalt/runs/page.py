@@ -20,7 +20,6 @@ History = Sequence[dict[str, Any]]
 
 TEMPLATE = "report.html.jinja"
 MOST_DRAWN = 30  # classes of a confusion matrix; of more the worst confusions are listed
-WORST = 20
 
 
 def render(report: dict[str, Any], history: History) -> str:
@@ -52,7 +51,7 @@ def render(report: dict[str, Any], history: History) -> str:
         charts=[Markup(chart) for chart in _charts(report, history)],
         residuals=Markup(draw_residuals(report["residuals"])) if "residuals" in report else None,
         matrix=_matrix(report),
-        worst=_worst(report),
+        worst=report.get("confusion", {}).get("worst", []),
         plan=list(_plan_rows(report)),
         plural=plural,
     )
@@ -86,23 +85,6 @@ def _matrix(report: dict[str, Any]) -> list[dict[str, Any]] | None:
         for i, (label, row, share) in enumerate(
             zip(report["classes"], counts.tolist(), shares.tolist(), strict=True)
         )
-    ]
-
-
-def _worst(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """The most frequent confusions, where there are too many classes to draw."""
-    if "confusion" not in report or len(report["classes"]) <= MOST_DRAWN:
-        return []
-    names = report["classes"]
-    counts = np.array(report["confusion"]["counts"], float)
-    rows = counts.sum(axis=1)
-    np.fill_diagonal(counts, 0)
-    places = np.argsort(-counts, axis=None, kind="stable")[:WORST]
-    found = zip(*np.unravel_index(places, counts.shape), strict=True)
-    return [
-        {"true": names[i], "predicted": names[j], "rows": counts[i, j], "of": rows[i]}
-        for i, j in found
-        if counts[i, j] > 0
     ]
 
 

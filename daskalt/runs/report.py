@@ -30,6 +30,11 @@ __all__ = [
 VALUES = 12  # of a category that are named
 
 
+MOST_COUNTED = 1000  # classes whose confusions are counted at all: their squares
+MOST_KEPT = 100  # classes of a confusion matrix that is reported whole
+WORST = 20  # confusions that are named
+
+
 def quality(estimator: Any, score: Score) -> dict[str, float]:
     """Return loss and accuracy or R² of some rows, by name."""
     name = "accuracy" if estimator._fitted.problem.classifies else "r2"
@@ -166,9 +171,12 @@ def assess(estimator: Any, train: Table, test: Table | None) -> dict[str, Any]:
     table, of = (train, "training") if test is None else (test, "held-out")
     targets = estimator._fitted.problem.targets
     about = {"rows": of, "count": table.n_rows}
-    if isinstance(targets, ClassTargets):
+    if isinstance(targets, ClassTargets) and len(estimator.classes_) <= MOST_COUNTED:
         counts = confusion_matrix(estimator, table)
-        facts["confusion"] = {**about, "counts": counts, "classes": rate_classes(counts)}
+        facts["confusion"] = {**about, "classes": rate_classes(counts)}
+        facts["confusion"]["worst"] = _worst(counts, estimator.classes_)
+        if len(counts) <= MOST_KEPT:
+            facts["confusion"]["counts"] = counts
     elif isinstance(targets, RealTargets):
         counts, predicted, residual = residual_histogram(estimator, table, bins=48)
         facts["residuals"] = about | {
@@ -178,6 +186,17 @@ def assess(estimator: Any, train: Table, test: Table | None) -> dict[str, Any]:
             "outputs": targets.width,
         }
     return facts
+
+
+def _worst(counts: np.ndarray, classes: np.ndarray) -> list[dict[str, Any]]:
+    """The most frequent confusions."""
+    rows, wrong = counts.sum(axis=1), counts - np.diag(np.diag(counts))
+    places = np.argsort(-wrong, axis=None, kind="stable")[:WORST]
+    return [
+        {"true": str(classes[i]), "predicted": str(classes[j]), "rows": wrong[i, j], "of": rows[i]}
+        for i, j in zip(*np.unravel_index(places, wrong.shape), strict=True)
+        if wrong[i, j] > 0
+    ]
 
 
 def rate_classes(counts: np.ndarray) -> list[dict[str, float | None]]:

@@ -5,18 +5,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from sklearn.base import is_classifier
+
 from daskalt.data.choosing import Named
 from daskalt.data.files import find_files, kind_of_files
 from daskalt.data.ingest import ingest
 from daskalt.data.sources import as_table
 from daskalt.data.store import absolute, filesystem_of
+from daskalt.data.survey import survey_labels
 from daskalt.data.table import Table
 from daskalt.errors import ConfigError, InputError, about
 from daskalt.runs.examples import HELD_OUT, write_example
 from daskalt.runs.heads import first_targets
 from daskalt.runs.origins import DataConfig
 
-__all__ = ["are_files", "make_tables", "open_rows", "open_tables"]
+__all__ = ["are_files", "check_labels", "make_tables", "open_rows", "open_tables"]
 
 # Keys of the data section, and what `ingest` calls them.
 OF_FILES = {
@@ -61,10 +65,13 @@ def open_tables(data: DataConfig) -> tuple[Table, Table | None] | None:
     return _divided(data, *(open_rows(place[0], key, data) for key, place in data.places.items()))
 
 
-def make_tables(data: DataConfig, folder: Path, *, progress: bool) -> tuple[Table, Table | None]:
+def make_tables(
+    data: DataConfig, folder: Path, *, resumed: bool = False, progress: bool = False
+) -> tuple[Table, Table | None]:
     """Write rows that are not in Zarr to the folder ``data`` of a run, and return all.
 
-    What is there already, and whole, is taken as it is.
+    What is there already, and whole, is taken as it is; of a run that is ``resumed`` nothing else
+    takes its place.
     """
     if data.dataset is not None:
         return write_example(
@@ -86,7 +93,7 @@ def make_tables(data: DataConfig, folder: Path, *, progress: bool) -> tuple[Tabl
             options = {OF_FILES[k]: value for k, value in data.chosen().items() if k in OF_FILES}
         else:
             options = {"recipe": recipe, "shuffle": False}
-        basis = _ingest_once(places, store, options, basis, progress=progress)
+        basis = _ingest_once(places, store, options, basis, resumed, progress)
         tables.append(open_rows(str(store), key))
     return _divided(data, *tables)
 
@@ -132,6 +139,20 @@ def _divided(
     return train.rows_slice(0, cut), train.rows_slice(cut, train.n_rows)
 
 
+def check_labels(estimator: Any, train: Table, test: Table | None) -> None:
+    """Raise InputError where rows to evaluate on have labels that no row to train on has."""
+    if test is None or not is_classifier(estimator) or len(train.y.shape) > 1:  # type: ignore
+        return
+    unknown = np.setdiff1d(survey_labels(test).classes, survey_labels(train).classes)
+    if len(unknown):
+        shown = ", ".join(map(repr, unknown[:5].tolist())) + (", ..." if len(unknown) > 5 else "")
+        raise InputError(
+            f"The rows to evaluate on have labels that no row to train on has: {shown}. Where they "
+            "are rare, leave them out or name rows of your own by --test; where the rows lie "
+            "sorted, ingest them anew, which shuffles them."
+        )
+
+
 # ------------------------------------------------------------------------------- files
 
 
@@ -150,7 +171,12 @@ def _check_files(data: DataConfig) -> None:
 
 
 def _ingest_once(
-    places: Sequence[str], store: Path, options: dict[str, Any], basis: str, *, progress: bool
+    places: Sequence[str],
+    store: Path,
+    options: dict[str, Any],
+    basis: str,
+    resumed: bool,
+    progress: bool,
 ) -> str:
     """Ingest, unless just that was done and finished before, and return what was done.
 
@@ -158,7 +184,14 @@ def _ingest_once(
     """
     note, files = store.with_suffix(".json"), find_files(places)
     done = json.dumps({"inputs": list(map(_state, files)), "options": options, "basis": basis})
-    if not (store.is_dir() and note.is_file() and note.read_text("utf-8") == done):
+    whole = store.is_dir() and note.is_file()
+    if not (whole and note.read_text("utf-8") == done):
+        if whole and resumed:
+            raise InputError(
+                f"--resume: {', '.join(places)} changed since this run ingested it, or is to be "
+                "ingested in another way. Restore it, pass --overwrite to train anew, or name "
+                "another --output."
+            )
         note.unlink(missing_ok=True)
         ingest(list(places), store, **options, overwrite=True, progress=progress)
         note.write_text(done, "utf-8")

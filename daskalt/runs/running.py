@@ -22,7 +22,7 @@ from daskalt.runs.folder import CONFIG, REPORT, RunFolder
 from daskalt.runs.journal import Journal, json_text, now, write_metrics
 from daskalt.runs.page import render
 from daskalt.runs.report import assess, describe_data, describe_fit, describe_run, measure
-from daskalt.runs.rows import make_tables, open_tables
+from daskalt.runs.rows import check_labels, make_tables, open_tables
 from daskalt.signals import held
 
 __all__ = ["plan_run", "run"]
@@ -42,7 +42,7 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
         What to do; its estimator is fitted.
     overwrite : bool
         Whether a finished run in the same folder may be replaced. It is put aside meanwhile, as
-        ``OUTPUT.before``.
+        ``.OUTPUT.before``.
     resume : bool
         Whether to go on from the checkpoint of a run that was cut short, or of a finished one to a
         larger ``max_iter``. Unless the configuration names another place, it is in the run folder;
@@ -69,7 +69,8 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
             journal = Journal(place, report, text, resumed=resumed)
             with journal.kept():
                 with cluster_of(config):
-                    train, test = tables or _made(config, place)
+                    train, test = tables or _made(config, place, resumed)
+                    check_labels(config.estimator, train, test)
                     _fit(config, train, test, folder, journal, going_on)
                     with held(), storage_errors(config.output):  # there are imports in it
                         _write(config, journal, train, test)
@@ -78,8 +79,8 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
     return journal.report
 
 
-def _made(config: RunConfig, folder: Path) -> tuple[Table, Table | None]:
-    return make_tables(config.data, folder, progress=config.estimator.verbose)
+def _made(config: RunConfig, folder: Path, resumed: bool = False) -> tuple[Table, Table | None]:
+    return make_tables(config.data, folder, resumed=resumed, progress=config.estimator.verbose)
 
 
 def _first_report(config: RunConfig, left: RunFolder | None) -> dict[str, Any]:
@@ -134,10 +135,10 @@ def _write(config: RunConfig, journal: Journal, train: Table, test: Table | None
     """Write all that there is to say of a run that has been fitted."""
     estimator, place = config.estimator, journal.folder
     measured = measure()
-    journal.report |= describe_fit(estimator) | {"measured": measured}
-    journal.report |= assess(estimator, train, test)
     save(estimator, place / "model")
     write_metrics(place / "metrics.csv", estimator.history_)
+    journal.report |= describe_fit(estimator) | {"measured": measured}
+    journal.report |= assess(estimator, train, test)
     journal.report |= {"status": "complete", "ended": now(), "warnings": journal.warned}
     journal.report |= advise(journal.report, estimator.history_)
     write_whole(place / "report.html", render(journal.report, estimator.history_))

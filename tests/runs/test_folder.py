@@ -114,7 +114,7 @@ def test_what_a_killed_run_leaves_is_whole_and_goes_on(tmp_path, whole, where, p
 
 
 def test_a_finished_run_survives_the_one_that_is_to_replace_it(tmp_path, whole, capsys):
-    config, folder, before = write_config(tmp_path), tmp_path / "run", tmp_path / "run.before"
+    config, folder, before = write_config(tmp_path), tmp_path / "run", tmp_path / ".run.before"
     assert cli.main(["fit", config]) == 0
     first = (folder / "report.json").read_bytes()
 
@@ -140,7 +140,7 @@ def test_a_finished_run_comes_back_after_one_that_was_killed_too_early(tmp_path,
     assert cli.main(["fit", config]) == 0
     first = (folder / "report.json").read_bytes()
     killed(where, "fit", config, "--overwrite")
-    assert (tmp_path / "run.before" / "report.json").read_bytes() == first
+    assert (tmp_path / ".run.before" / "report.json").read_bytes() == first
     assert cli.main(["fit", config]) == 2
     assert "holds a finished run" in capsys.readouterr().err
     assert (folder / "report.json").read_bytes() == first

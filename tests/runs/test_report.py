@@ -335,7 +335,7 @@ def test_memory_that_was_near_its_limit():
 def test_commands_can_be_pasted(classified):
     report = report_of(classified[0])
     commands = [each["command"] for each in report["next"]]
-    assert "--parameters.max_iter 6 --overwrite" in " ".join(commands)
+    assert "config.yaml --passes 6 --resume" in " ".join(commands)
     data = {"training": {"place": "my rows.zarr"}}
     changed = report | {"output": "my run", "data": data, "stop_reason": "the solver has converged"}
     commands = [each["command"] for each in next_commands(changed, [{}])]
