@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from dask.system import CPU_COUNT
+
 __all__ = ["ahead", "mapped_ahead"]
 
 T = TypeVar("T")
-S = TypeVar("S")
+THREADS = min(4, CPU_COUNT)  # who uses the results keeps no more of them busy
 _END = object()
 
 
@@ -35,14 +37,14 @@ def ahead(items: Iterable[T], count: int = 1) -> Iterator[T]:
                 close()
 
 
-def mapped_ahead(function: Callable[[S], T], items: Iterable[S], threads: int) -> Iterator[T]:
-    """What a function makes of items, in their order, in threads while the results are used."""
-    with ThreadPoolExecutor(threads, thread_name_prefix="daskalt-ahead") as pool:
+def mapped_ahead(function: Callable[..., T], items: Iterable[tuple]) -> Iterator[T]:
+    """What a function makes of arguments, in their order, in threads while results are used."""
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="daskalt-ahead") as pool:
         waiting: deque[Future] = deque()
         try:
             for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > threads:
+                waiting.append(pool.submit(function, *item))
+                if len(waiting) > THREADS:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

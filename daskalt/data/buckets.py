@@ -2,12 +2,20 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from daskalt.data.table import Block
 
-__all__ = ["Buckets"]
+__all__ = ["Buckets", "Parted"]
+
+
+class Parted(NamedTuple):
+    """Records of some rows, and where those of each file begin and the last ones end."""
+
+    records: np.ndarray
+    edges: np.ndarray
 
 
 class Buckets:
@@ -41,19 +49,23 @@ class Buckets:
         self.folder = folder
         self.folder.mkdir()
 
-    def scatter(self, block: Block, keys: np.ndarray) -> None:
-        """Append each row to the file of its key, rows of a file in the order they come."""
+    def parted(self, block: Block, keys: np.ndarray) -> Parted:
+        """Return rows as records, those of one file together, in the order they come."""
+        small = np.uint16 if self.count <= 1 << 16 else np.intp  # sorted by digits
+        bucket = (keys * self.count).astype(small)
+        order = np.argsort(bucket, kind="stable")
         records = np.empty(len(keys), self.record)
         records["key"] = keys
         for name, values in zip(("X", "y", "sample_weight"), block, strict=True):
             if values is not None:
                 records[name] = values
-        small = np.uint16 if self.count <= 1 << 16 else np.intp  # sorted by digits
-        bucket = (keys * self.count).astype(small)
-        order = np.argsort(bucket, kind="stable")
-        records = records.take(order)  # faster than an index
-        edges = np.searchsorted(bucket[order], np.arange(self.count + 1)).tolist()
-        for number in np.unique(bucket).tolist():
+        edges = np.searchsorted(bucket[order], np.arange(self.count + 1))
+        return Parted(records.take(order), edges)  # faster than an index
+
+    def append(self, parted: Parted) -> None:
+        """Append rows to the files that they belong to."""
+        records, edges = parted
+        for number in np.flatnonzero(np.diff(edges)).tolist():
             # Opened anew each time: there may be more buckets than a process may hold open.
             with self._path(number).open("ab") as file:
                 file.write(records[edges[number] : edges[number + 1]].view(np.uint8).data)

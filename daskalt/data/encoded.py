@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from daskalt.data.ahead import mapped_ahead
 from daskalt.data.census import Census, Rules
 from daskalt.data.encoding import Encoder
 from daskalt.data.frames import FrameFiles, Mistyped
@@ -104,8 +105,7 @@ class EncodedFrames:
         """The rows in order, in the types of the layout."""
         encoder = Encoder(recipe)
         stored = self.frames.batches(self.roles.read) if self.stored else self.spool.batches()
-        for batch in stored:
-            yield encoder.block(batch, layout)
+        yield from mapped_ahead(encoder.block, ((batch, layout) for batch in stored))
 
     def _layout(self, census: Census, recipe: Recipe) -> Layout:
         arrays: dict[str, tuple[tuple[int, ...], np.dtype]] = {}

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from dask.system import CPU_COUNT
 from fsspec.implementations.local import LocalFileSystem
 
 from daskalt.data.ahead import mapped_ahead
@@ -88,7 +87,7 @@ class FrameFiles:
         file = self.files[0]
         with _understood(file, self.kind), _stream(file) as stream:
             lines = next(blocks_of_lines(stream, _block_bytes(names)), b"")
-            rows = _parse((0, lines), list(names), [], {})
+            rows = _parse(0, lines, list(names), [], {})
         return Batch(file, 0, rows) if len(rows) else None
 
     def batches(
@@ -164,7 +163,7 @@ def _read_csv(
     parse = partial(_parse, names=names, header=header, types=types or {}, marks=not literal)
     with _stream(file) as stream:
         blocks = enumerate(blocks_of_lines(stream, _block_bytes(names)))
-        for rows in mapped_ahead(parse, blocks, CPU_COUNT):
+        for rows in mapped_ahead(parse, blocks):
             if len(rows):
                 yield _with_gaps(rows, literal) if literal else rows
 
@@ -182,7 +181,8 @@ def _with_gaps(rows: Any, literal: Sequence[str]) -> Any:
 
 
 def _parse(
-    block: tuple[int, bytes],
+    number: int,
+    lines: bytes,
     names: list[str],
     header: list[str],
     types: Mapping[str, Any],
@@ -192,7 +192,6 @@ def _parse(
     import pyarrow
     from pyarrow import csv
 
-    number, lines = block
     table = csv.read_csv(
         pyarrow.BufferReader(lines),
         csv.ReadOptions(

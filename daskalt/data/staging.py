@@ -9,7 +9,7 @@ import dask.array as da
 import numpy as np
 
 from daskalt.bars import Count, counted
-from daskalt.data.ahead import ahead
+from daskalt.data.ahead import ahead, mapped_ahead
 from daskalt.data.buckets import Buckets
 from daskalt.data.readers import KEPT_BYTES, Source, ZarrSource
 from daskalt.data.store import (
@@ -333,10 +333,11 @@ def _shuffled(
     check_space(group.folder, buckets.nbytes, group.root)
     rng = np.random.default_rng(seed)
     rows = max(1, memory_bytes // 32 // buckets.record.itemsize)
-    for block in ahead(_joined(blocks, rows)):
-        # One number a row from one stream: how the rows are cut into blocks changes nothing.
-        buckets.scatter(block, rng.random(len(block.X)))
-        bar.update(len(block.X))
+    # One number a row from one stream: how the rows are cut into blocks changes nothing.
+    keyed = ((block, rng.random(len(block.X))) for block in _joined(blocks, rows))
+    for parted in mapped_ahead(buckets.parted, keyed):
+        buckets.append(parted)
+        bar.update(len(parted.records))
     return buckets.sorted_blocks()
 
 
