@@ -16,7 +16,7 @@ from daskalt.data.table import Table
 from daskalt.errors import InputError
 from daskalt.export import to_sklearn
 from daskalt.kernels.threads import blas_threads
-from daskalt.monitor import Monitor
+from daskalt.monitor import ALL_MADE, Monitor
 from daskalt.network import Weights
 from daskalt.predicting import Predictor, predict_stored
 from daskalt.preparing import all_blocks, count_rows
@@ -85,7 +85,7 @@ class FittedMLP(BaseEstimator):
         self.validation_scores_ = scores or None
         self.best_validation_score_ = max(scores, default=None)
         self.n_iter_ = len(history)
-        self.stop_reason_ = monitor.reason or "all passes were made"
+        self.stop_reason_ = monitor.reason or ALL_MADE
         self._fitted = Fitted(problem, state, len(history), self._solver.parts)
 
     @property

@@ -114,10 +114,10 @@ class PassBar(Listener):
         facts = []
         if self._loss[0] > 0:
             facts.append(f"loss {self._loss[1] / self._loss[0]:.4g}")
-        if fit.monitor.history:
-            facts += _validation(fit.monitor.history[-1])
         if seconds > 0 and here > 0:
             facts.append(f"{describe_count(here / seconds)} rows/s")
+        if fit.monitor.history:
+            facts += _validation(fit.monitor.history[-1], whole=False)
         self._bar.facts = facts
         if here > 0:
             share, pace = self._bar.share, seconds * self._bar.total / here

@@ -16,12 +16,11 @@ from daskalt.ruin import FAR, FAR_OF_TRIVIAL
 from daskalt.solvers.loop import Pass
 from daskalt.wording import plural
 
-__all__ = [
-    "Monitor",
-]
+__all__ = ["ALL_MADE", "Monitor"]
 
 PARTED_PASSES, PARTED_RISE = 5, 1.1  # passes and rise of the loss that are no chance
 DIVERGED = "the method diverged"
+ALL_MADE = "all passes were made"  # a fit that nothing ended before
 
 
 @dataclass

@@ -16,6 +16,8 @@ _PHRASES = [
     (r"resume=True", "--resume"),
     (r"resume=False", "--overwrite"),
     (r"overwrite=True", "--overwrite"),
+    (r"a larger max_categories\b", "a larger --max-categories"),
+    (r"\bclass_weight='balanced'", "--parameters.class_weight balanced"),
     (r"Name what is meant by y=\.", "Name what is meant by --target."),
     (r"Name what is meant by (X|sample_weight)=\.", r"Name what is meant by --data.\1."),
     (r"dask\.config\.set\(num_workers=(\d+)\)", r"the environment variable DASK_NUM_WORKERS=\1"),

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from daskalt.limits import describe_bytes
+from daskalt.monitor import ALL_MADE
 from daskalt.wording import plural
 
 __all__ = ["advise", "find_shortcomings", "next_commands"]
@@ -15,7 +16,6 @@ STILL_FALLING = 0.01  # of the loss, in the last tenth of the passes
 RISEN = 1.05  # validation loss over its best, while the training loss fell
 GAPS = {"accuracy": 0.1, "r2": 0.2}  # of a score between training and held-out rows
 PLAN_OFF, NEAR_LIMIT = 0.3, 0.85
-ALL_MADE = "all passes were made"
 TOLD_ANYWAY = ("DivergenceWarning", "RefusalWarning")  # by what the history says
 NAMES = {"accuracy": "accuracy", "r2": "R²"}
 

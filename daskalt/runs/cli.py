@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             request = parse(words)
         except TyperException as error:
             command = " ".join(words[:1])
-            print(f"daskalt {command}: {error.format_message()}", file=sys.stderr)
+            told = error.format_message().replace("Value error, ", "")
+            print(f"daskalt {command}: {told}", file=sys.stderr)
             return 2
         return 0 if request is None else _carry_out(request, words)
 

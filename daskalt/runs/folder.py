@@ -13,6 +13,7 @@ from daskalt.checkpoint import Checkpoints
 from daskalt.data.store import absolute, storage_errors
 from daskalt.errors import InputError
 from daskalt.folders import check_replaceable, whole_folder
+from daskalt.monitor import ALL_MADE
 from daskalt.runs.config import RunConfig
 from daskalt.signals import held
 from daskalt.wording import plural
@@ -96,7 +97,10 @@ class RunFolder:
 
     def _refuse_finished(self, resume: bool) -> None:
         cure = "Pass --overwrite to replace it, or --output to write elsewhere."
-        if resume and not self.checkpoints.there:
+        reason = self.report().get("stop_reason", ALL_MADE)
+        if resume and reason != ALL_MADE:
+            cure = f"It ended by itself ({reason}), so more passes change nothing. {cure}"
+        elif resume and not self.checkpoints.there:
             cure = f"There is no checkpoint to train on from. {cure}"
         elif self._end() != self._config.estimator.max_iter:
             if resume and self.own:

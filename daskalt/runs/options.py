@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 from typer import Argument, Option
@@ -201,7 +201,7 @@ def plan(
 
 
 Missing = Annotated[
-    str | None,
+    Literal["median", "drop", "error"] | None,
     _option(
         "Missing values of files: filled by the column's median, rows left out (drop), or an "
         "error; else as the recipe has it.",
@@ -209,7 +209,7 @@ Missing = Annotated[
     ),
 ]
 Unknown = Annotated[
-    str | None,
+    Literal["own", "error"] | None,
     _option(
         "Categories that training never met: one of their own, or an error; else as the recipe "
         "has it.",
@@ -241,7 +241,7 @@ def predict(
         str | None, _option("Column to call the rows by.", None, "COLUMN", "--id")
     ] = None,
     missing: Annotated[
-        str | None,
+        Literal["median", "error"] | None,
         _option(
             "Missing values of files: filled by the median that training learnt, or an error; else "
             "as the recipe has it.",
@@ -307,7 +307,7 @@ def ingest(
         str | None, _option("Column or array of the row weights.", show="NAME")
     ] = None,
     categorical: Annotated[
-        str | None,
+        Literal["auto", "error"] | None,
         _option("Text: zeros and ones for each (auto), or an error.", show="auto|error"),
     ] = None,
     max_categories: Annotated[

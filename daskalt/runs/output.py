@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from daskalt.data.store import new_group, storage_errors
 from daskalt.errors import ConfigError, InputError
-from daskalt.runs.inputs import Inputs, open_inputs, target_names
+from daskalt.runs.inputs import Inputs, Part, open_inputs, target_names
 
 __all__ = ["write_predictions"]
 
@@ -104,6 +104,7 @@ class Predictions:
         self.predictor = model._predictor
         self.inputs = inputs
         self.proba = proba
+        self.n_features = model.n_features_in_
         self.rows = 0  # until now
         example = self.predictor.predict(np.zeros((1, model.n_features_in_), np.float32))
         self.targets = target_names(model, place, int(np.prod(example.shape[1:])))
@@ -112,14 +113,23 @@ class Predictions:
         self.classes = [str(each) for each in (self.targets if multilabel else classes)]
 
     @property
+    def _no_idents(self) -> np.ndarray | None:
+        return None if self.inputs.ident is None else np.empty(0, object)
+
+    @property
     def names(self) -> list[str]:
         """Names of the columns."""
         shares = [f"probability_{name}" for name in self.classes] if self.proba else []
         return [self.inputs.ident or "row", *self.targets, *shares]
 
     def parts(self) -> Iterator[dict[str, np.ndarray]]:
-        """The arrays "id" or "row", "y" and, if asked for, "probability"."""
-        for part in self.inputs.parts:
+        """The arrays "id" or "row", "y" and, if asked for, "probability".
+
+        There is at least one part, if need be without rows.
+        """
+        nothing = Part(0, np.zeros((0, self.n_features), np.float32), self._no_idents)
+        parts = iter(self.inputs.parts)
+        for part in chain([next(parts, nothing)], parts):
             rows = np.arange(part.first, part.first + len(part.X))
             arrays = {"row": rows} if part.idents is None else {"id": part.idents}
             arrays["y"] = self.predictor.predict(part.X)
@@ -155,8 +165,10 @@ def _write_csv(predictions: Predictions, output: str, overwrite: bool) -> None:
 
 def _write_rows(predictions: Predictions, file: TextIO) -> None:
     writer = csv.writer(file, lineterminator="\n")
+    parts = predictions.columns()
+    first = list(islice(parts, 1))  # what is wrong with rows is often so from the first
     writer.writerow(predictions.names)
-    for columns in predictions.columns():
+    for columns in chain(first, parts):
         writer.writerows(zip(*map(_values, columns), strict=True))
 
 
@@ -198,8 +210,9 @@ def _write_npy(predictions: Predictions, output: str, overwrite: bool) -> None:
         for arrays in predictions.parts():
             values = np.ascontiguousarray(arrays[name])
             if rows == 0:
+                file.seek(0)
                 _write_header(file, values, 0)
-            file.write(values.data)
+            file.write(values.tobytes())
             rows += len(values)
         file.seek(0)
         _write_header(file, values, rows)  # of the same length: NumPy leaves room to grow
@@ -213,11 +226,13 @@ def _write_header(file: Any, values: np.ndarray, rows: int) -> None:
 def _write_zarr(predictions: Predictions, output: str, overwrite: bool) -> None:
     with new_group(output, overwrite=overwrite) as group:
         parts, rows = predictions.parts(), predictions.inputs.n_rows
+        kinds: dict[str, np.dtype] = {}
         if rows is None:
-            parts, rows = _counted(parts, group.folder / "predictions")
+            parts, rows, kinds = _counted(parts, group.folder / "predictions")
         first = next(parts)
+        kinds = {name: _stored(values).dtype for name, values in first.items()} | kinds
         arrays = {
-            name: group.create(name, (rows, *values.shape[1:]), _stored(values).dtype, CHUNK_ROWS)
+            name: group.create(name, (rows, *values.shape[1:]), kinds[name], CHUNK_ROWS)
             for name, values in first.items()
             if name != "row"
         }
@@ -238,16 +253,18 @@ def _stored(values: np.ndarray) -> np.ndarray:
 
 def _counted(
     parts: Iterator[dict[str, np.ndarray]], file: Path
-) -> tuple[Iterator[dict[str, np.ndarray]], int]:
-    """The same parts, put aside to be counted, and the number of their rows."""
-    lengths, rows, names = 0, 0, []
+) -> tuple[Iterator[dict[str, np.ndarray]], int, dict[str, np.dtype]]:
+    """The same parts, put aside to be counted; their rows, and types that hold all of them."""
+    lengths, rows = 0, 0
+    kinds: dict[str, np.dtype] = {}
     with file.open("wb") as out:
         for part in parts:
-            names = list(part)
-            for values in part.values():
-                np.save(out, _stored(values))
+            for name, values in part.items():
+                stored = _stored(values)
+                np.save(out, stored)
+                kinds[name] = np.result_type(kinds.get(name, stored.dtype), stored.dtype)
             lengths, rows = lengths + 1, rows + len(part["y"])
-    return _put_aside(file, names, lengths), rows
+    return _put_aside(file, list(kinds), lengths), rows, kinds
 
 
 def _put_aside(file: Path, names: list[str], count: int) -> Iterator[dict[str, np.ndarray]]:

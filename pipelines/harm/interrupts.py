@@ -143,11 +143,17 @@ def stop_and_resume(config, folder, told, moment, rng):
         "told": reached,
         "ended_seconds": ended,
         "code": code,
-        "lines": sum(bool(line.strip()) for line in run.text.splitlines()) - 2 * (code == 0),
+        "lines": said(run.text) - 2 * (code == 0),
         "traceback": "Traceback" in run.text or "Error" in run.text,
         "left": len(left) + len(orphans),
         "digest": digest(model),
     }
+
+
+def said(text):
+    """Lines on the terminal but that which says at the start where the dashboard is."""
+    lines = [line.strip() for line in text.splitlines()]
+    return sum(bool(line) and not line.startswith("Dashboard: ") for line in lines)
 
 
 def resume(run, config, folder):

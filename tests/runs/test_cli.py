@@ -305,7 +305,7 @@ def test_a_run_that_was_cut_short_is_replaced_when_asked_to(tmp_path, monkeypatc
     assert "after its last pass" in refused(capsys, "fit", config)
     assert cli.main(["fit", config, "--overwrite"]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"conf.yaml", "run"}
-    assert not (tmp_path / "run" / "checkpoint").exists()
+    assert len(list((tmp_path / "run" / "checkpoint").glob("*.json"))) == 1
 
 
 def test_a_run_goes_on_until_its_workers_have_ended(tmp_path, monkeypatch, capsys):
@@ -696,6 +696,7 @@ def test_predict_to_every_format(finished, held_out, tmp_path, capsys, monkeypat
     outputs = {suffix: tmp_path / f"p.{suffix}" for suffix in ("csv", "npy", "zarr")}
     for output in outputs.values():
         assert cli.main([*words, "--output", str(output), "--proba"]) == 0
+        assert capsys.readouterr().out == f"{len(X)} predictions in {output}\n"
     written = np.loadtxt(outputs["csv"], delimiter=",", skiprows=1)
     np.testing.assert_array_equal(written[:, 1], labels)
     np.testing.assert_array_equal(written[:, 2:].astype(np.float32), np.load(outputs["npy"]))
@@ -707,6 +708,7 @@ def test_predict_to_every_format(finished, held_out, tmp_path, capsys, monkeypat
     for output in outputs.values():
         assert "exists already" in refused(capsys, *words, "--output", str(output))
         assert cli.main([*words, "--output", str(output), "--overwrite"]) == 0
+        capsys.readouterr()
     np.testing.assert_array_equal(np.load(outputs["npy"]), labels)
 
 

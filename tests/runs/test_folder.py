@@ -186,6 +186,20 @@ def test_a_refused_run_leaves_all_as_it_was(tmp_path, monkeypatch):
     assert names_in(tmp_path) == {"conf.yaml", "run"}
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_others_keep_beside_a_run_is_left_alone(tmp_path, finished):
+    config = write_config(tmp_path)
+    if finished:
+        assert cli.main(["fit", config]) == 0
+    for name in ("run.before", ".run.before"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis.txt").write_text("precious")
+    assert cli.main(["fit", config, "--overwrite"]) == 2
+    assert (tmp_path / "run").exists() == finished
+    for name in ("run.before", ".run.before"):
+        assert (tmp_path / name / "thesis.txt").read_text() == "precious"
+
+
 def test_a_run_that_cannot_be_resumed_as_told_is_left_as_it_is(tmp_path, whole, capsys):
     config, folder = write_config(tmp_path), tmp_path / "run"
     killed("daskalt.checkpoint:Checkpoints.save:3", "fit", config)

@@ -189,12 +189,12 @@ def test_several_targets_and_regression(tmp_path, monkeypatch):
 def test_a_model_without_a_recipe_takes_columns_of_numbers_by_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     frame = raw()[["count", "size"]].fillna(1.0)
-    y = (frame["count"] > 25).astype(int)
+    y = (frame["count"] > 25).astype(int).rename("many")
     model = daskalt.MLPClassifier((4,), max_iter=1, random_state=0).fit(frame, y)
     daskalt.save(model, "model")
     frame[["size", "count"]].assign(more="text").to_csv("new.csv", index=False)
     predict("new.csv", "--output", "p.csv")
-    assert pd.read_csv("p.csv")["prediction"].tolist() == model.predict(frame).tolist()
+    assert pd.read_csv("p.csv")["many"].tolist() == model.predict(frame).tolist()
     frame.loc[4, "size"] = None
     frame.to_csv("new.csv", index=False)
     assert "row 4 (counted from 0) has no value" in refused(capsys, "predict", "model", "new.csv")
@@ -226,3 +226,27 @@ def test_ingest_says_what_became_of_every_column(trained, capsys):
         "count",
     ]
     assert "id of the row" in out
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".npy", ".parquet", ".zarr"])
+def test_no_rows_have_no_predictions(trained, suffix):
+    pd.read_csv("train.csv", nrows=0, dtype=str).to_csv("none.csv", index=False)
+    place = f"none{suffix}"
+    predict("none.csv", "--output", place, "--overwrite")
+    if suffix == ".npy":
+        assert np.load(place).shape == (0,)
+    elif suffix == ".zarr":
+        assert zarr.open_group(place)["y"].shape == (0,)
+    else:
+        frame = (pd.read_csv if suffix == ".csv" else pd.read_parquet)(place)
+        assert len(frame) == 0
+        assert "kind, really" in frame
+
+
+def test_nothing_is_printed_before_the_first_rows_will_do(trained, capsys):
+    rows = pd.read_csv("train.csv", dtype=str, nrows=3)
+    rows.iloc[0, rows.columns.get_loc("city")] = "never seen"
+    rows.to_csv("odd.csv", index=False)
+    capsys.readouterr()
+    assert cli.main(["predict", "model", "odd.csv", "--unknown", "error"]) == 2
+    assert capsys.readouterr().out == ""

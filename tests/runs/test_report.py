@@ -341,7 +341,7 @@ def test_commands_can_be_pasted(classified):
     commands = [each["command"] for each in next_commands(changed, [{}])]
     assert commands == [
         "daskalt predict 'my run' new.zarr --output labels.csv",
-        "daskalt evaluate 'my run' 'my rows.zarr'",
+        "daskalt evaluate 'my run' test.zarr",
         "daskalt plan 'my run/config.yaml'",
     ]
 

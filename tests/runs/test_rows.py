@@ -6,9 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from daskalt import MLPClassifier, MLPRegressor
+from daskalt.data.readers import MemorySource
+from daskalt.data.table import Table
+from daskalt.errors import InputError
 from daskalt.runs import rows
 from daskalt.runs.origins import DataConfig
-from daskalt.runs.rows import make_tables, open_tables
+from daskalt.runs.rows import check_labels, make_tables, open_tables
 
 
 @pytest.fixture
@@ -49,6 +53,32 @@ def test_files_that_changed_are_ingested_again(made, tmp_path):
     write(tmp_path, 50)
     table, calls = made()
     assert (table.n_rows, calls) == (50, 2)
+
+
+@pytest.mark.parametrize("change", ["file", "options"])
+def test_what_a_run_goes_on_with_is_not_replaced(made, tmp_path, change):
+    made()
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    options = {"missing": "drop"} if change == "options" else {}
+    if change == "file":
+        write(tmp_path, 50)
+    data = DataConfig(train=str(tmp_path / "rows.csv"), target="y", **options)
+    with pytest.raises(InputError, match=r"rows\.csv changed since this run ingested it"):
+        make_tables(data, tmp_path / "run", resumed=True)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_labels_that_only_held_out_rows_have_are_named_before_training():
+    def table(labels):
+        X = np.zeros((len(labels), 2), np.float32)
+        return Table(MemorySource(X, "X"), MemorySource(np.array(labels), "y"))
+
+    train, test = table(["a", "b", "b"]), table(["a", "rare"])
+    with pytest.raises(InputError, match="no row to train on has: 'rare'"):
+        check_labels(MLPClassifier(), train, test)
+    check_labels(MLPClassifier(), train, table(["a"]))
+    check_labels(MLPClassifier(), train, None)
+    check_labels(MLPRegressor(), table([0.5, 1.5]), table([2.5]))
 
 
 def test_other_options_ingest_again(made):
