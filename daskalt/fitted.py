@@ -1,5 +1,6 @@
 """What a fitted estimator has and does: its attributes, predictions and scores."""
 
+import inspect
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -53,6 +54,12 @@ def _finite(weights: Iterable[np.ndarray]) -> bool:
 
 class FittedMLP(BaseEstimator):
     """The half of an estimator that there is after a fit."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Parameters that are newer than a pickle have their defaults in it.
+        parameters = inspect.signature(type(self)).parameters
+        defaults = {n: p.default for n, p in parameters.items() if p.default is not p.empty}
+        super().__setstate__(defaults | state)
 
     @property
     def _solver(self) -> Solver:

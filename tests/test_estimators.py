@@ -110,6 +110,21 @@ def test_a_pickle_predicts_scores_and_goes_on(data):
     assert_same_model(copied.partial_fit(X, y), model.partial_fit(X, y))
 
 
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_a_pickle_from_before_a_parameter_has_its_default(kind, data, tmp_path):
+    X, y = data
+    model = kind((8,), max_iter=3, random_state=0, alpha=0.5).fit(X, y)
+    old = pickle.loads(pickle.dumps(model))
+    for name in ("beta_1", "learning_rate", "max_fun", "early_stopping"):
+        delattr(old, name)
+    old = pickle.loads(pickle.dumps(old))
+    assert old.get_params() == model.get_params()
+    assert repr(old) == repr(clone(old)) == repr(model)
+    daskalt.save(old, tmp_path / "model")
+    np.testing.assert_array_equal(daskalt.load(tmp_path / "model").predict(X), model.predict(X))
+    assert_same_model(old.fit(X, y), model)
+
+
 def test_equal_seeds_give_equal_bits_and_others_do_not(data):
     a, b, c = (classifier(random_state=seed).fit(*data) for seed in (1, 1, 2))
     assert_same_model(a, b)

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sklearn.base import clone
+
 from daskalt.errors import InputError
-from daskalt.rules import RULES, Constant, InverseScaling
+from daskalt.rules import RULES, Constant, InverseScaling, StepDecay
 from daskalt.solvers.base import Solver
+from daskalt.solvers.gradient import GradientDescent
 from daskalt.solvers.lbfgs import LBFGS
 
 __all__ = ["BORROWED", "EQUIVALENTS", "with_borrowed"]
 
 _RULE = {"learning_rate_init": "rule__learning_rate", "epsilon": "rule__epsilon"}
+_SCHEDULE = {"learning_rate": "schedule", "power_t": "schedule__power"}
 _SCHEDULES = {"constant": Constant, "invscaling": InverseScaling}
 
 # Of each named solver, what a parameter sets; max_fun limits the passes, which are the estimator's.
@@ -21,8 +25,7 @@ EQUIVALENTS: dict[str, dict[str, str]] = {
         "learning_rate_init": "rule__learning_rate",
         "momentum": "rule__momentum",
         "nesterovs_momentum": "rule__nesterov",
-        "learning_rate": "schedule",
-        "power_t": "schedule__power",
+        **_SCHEDULE,
     },
     "adam": {**_RULE, "beta_1": "rule__beta_1", "beta_2": "rule__beta_2"},
     "adagrad": _RULE,
@@ -48,58 +51,77 @@ def with_borrowed(named: Any, solver: Solver, given: Mapping[str, Any]) -> Solve
     Raises
     ------
     InputError
-        If the solver has nothing that a parameter could set.
+        If the solver has nothing that a parameter could set, or is an object, which is to be given
+        with other parameters of its own.
     """
     given = {name: value for name, value in given.items() if value is not None}
-    own = "lbfgs" if isinstance(solver, LBFGS) else ""  # its object has max_fun beside it
-    taken = EQUIVALENTS.get(named if isinstance(named, str) else own, {})
+    taken = EQUIVALENTS.get(named, {}) if isinstance(named, str) else _settable(solver)
     for name, value in given.items():
         if name not in taken:
             raise InputError(_refusal(name, value, named, solver))
-    changes = {taken[name]: value for name, value in given.items() if taken[name]}
-    if not changes:
+    if not any(taken[name] for name in given):
         return solver
-    changes["schedule"] = _schedule(given)
-    return solver.set_params(rule=RULES[named](), **changes)
+    if isinstance(named, str):
+        return _equivalent(solver, taken, given)
+    meant = {"learning_rate": "invscaling", **given} if "power_t" in given else given
+    words = ", ".join(f"{name}={value!r}" for name, value in given.items())
+    raise InputError(
+        f"{words} cannot be given beside a solver object, which has parameters of its own: leave "
+        f"out what you do not mean, or give solver={_words(_equivalent(solver, taken, meant))}."
+    )
 
 
-def _schedule(given: Mapping[str, Any]) -> Any:
+def _settable(solver: Solver) -> dict[str, str]:
+    """Of a solver object, what a parameter means: one of its own, or a limit of the passes."""
+    if isinstance(solver, LBFGS):
+        return EQUIVALENTS["lbfgs"]
+    if not isinstance(solver, GradientDescent):
+        return {}
+    rule = type(solver._rule)
+    return _SCHEDULE | next((EQUIVALENTS[name] for name in RULES if RULES[name] is rule), {})
+
+
+def _equivalent(solver: Any, taken: Mapping[str, str], given: Mapping[str, Any]) -> Solver:
+    """A gradient descent with the parameters that are meant."""
+    changes = {taken[name]: value for name, value in given.items() if taken[name]}
+    own = {name: changes.pop(name) for name in list(changes) if name.startswith("rule__")}
+    solver = clone(solver).set_params(rule=clone(solver._rule)).set_params(**own)
+    return solver.set_params(**changes | {"schedule": _schedule(solver, given)})
+
+
+def _schedule(solver: GradientDescent, given: Mapping[str, Any]) -> Any:
     """The schedule that is meant by learning_rate, which has a power_t or not."""
-    name = given.get("learning_rate", "constant")
-    if name not in _SCHEDULES:
+    own = clone(solver._schedule)
+    name = given.get("learning_rate")
+    if name is not None and name not in _SCHEDULES:
+        other = _words(clone(solver).set_params(schedule=StepDecay(every=5)))
         raise InputError(
             f"learning_rate={name!r}: there are 'constant' and 'invscaling'. For a rate that falls "
-            "otherwise give solver=GradientDescent(SGD(), schedule=StepDecay(every=10)); "
-            "solver='altmin' needs none."
+            f"otherwise give solver={other}; solver='altmin' needs none."
         )
     if "power_t" in given and name != "invscaling":
         raise InputError(
             f"power_t={given['power_t']!r} is of learning_rate='invscaling' only: leave it out, or "
             "choose that."
         )
-    return _SCHEDULES[name]()
+    return own if name is None or type(own) is _SCHEDULES[name] else _SCHEDULES[name]()
+
+
+def _words(solver: Solver) -> str:
+    """A solver as one would write it."""
+    return " ".join(repr(solver).split())
 
 
 def _refusal(name: str, value: Any, named: Any, solver: Solver) -> str:
-    owners = [owner for owner, taken in EQUIVALENTS.items() if name in taken]
-    kind = type(solver).__name__
+    owners = " or ".join(f"solver={owner!r}" for owner in EQUIVALENTS if name in EQUIVALENTS[owner])
     if not isinstance(named, str):
         return (
-            f"{name}={value!r} cannot be given beside a solver object, which has parameters of its "
-            f"own: leave it out, or give {_example(name, value, owners)}."
+            f"{name}={value!r} means nothing to solver={_words(solver)}, which has no such "
+            f"parameter and needs none: leave it out. It is of {owners}."
         )
+    kind = type(solver).__name__
     return (
-        f"{name}={value!r} means nothing to solver={named!r}: leave it out, or choose "
-        f"{' or '.join(f'solver={owner!r}' for owner in owners)}. What {named!r} can be told is "
-        f"listed under {kind}, and given as an object, solver={kind}(...)."
+        f"{name}={value!r} means nothing to solver={named!r}: leave it out, or choose {owners}. "
+        f"What {named!r} can be told is listed under {kind}, and given as an object, "
+        f"solver={kind}(...)."
     )
-
-
-def _example(name: str, value: Any, owners: list[str]) -> str:
-    """The solver object that means what the parameter does."""
-    part, _, inner = EQUIVALENTS[owners[0]][name].partition("__")
-    if not part:
-        return f"max_iter={value!r}"
-    if part == "rule":
-        return f"solver=GradientDescent({RULES[owners[0]].__name__}({inner}={value!r}))"
-    return "solver=GradientDescent(SGD(), schedule=InverseScaling(power=0.5))"

@@ -1,5 +1,6 @@
 """scikit-learn's parameters of a perceptron: what they become here, and what is refused."""
 
+import re
 import warnings
 
 import numpy as np
@@ -10,9 +11,17 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
-from daskalt import LBFGS, GradientDescent, MLPClassifier, MLPRegressor, StochasticAltMin
+from daskalt import (
+    LBFGS,
+    BatchAltMin,
+    GradientDescent,
+    MLPClassifier,
+    MLPRegressor,
+    Newton,
+    StochasticAltMin,
+)
 from daskalt.errors import InputError
-from daskalt.rules import SGD, Adam, InverseScaling, RMSProp
+from daskalt.rules import SGD, Adam, Constant, CosineRestarts, InverseScaling, RMSProp
 from daskalt.runs.config import load_config
 
 SAME = {
@@ -180,15 +189,14 @@ def test_scikit_learns_name_of_the_squared_error(rows):
         ({"solver": "sgd", "power_t": 0.5}, "power_t=0.5 is of learning_rate='invscaling'"),
         ({"solver": "sgd", "learning_rate": "adaptive"}, "'adaptive'.*schedule=StepDecay"),
         (
-            {"solver": StochasticAltMin(), "momentum": 0.9},
-            r"beside a solver object.*solver=GradientDescent\(SGD\(momentum=0.9\)\)",
+            {"solver": GradientDescent(Adam(0.01)), "learning_rate": "adaptive"},
+            r"solver=GradientDescent\(rule=Adam\(learning_rate=0.01\), schedule=StepDecay",
         ),
         (
-            {"solver": GradientDescent(), "epsilon": 1e-8},
-            r"solver=GradientDescent\(Adam\(epsilon=1e-08\)\)",
+            {"solver": GradientDescent(), "learning_rate": "constant", "power_t": 0.2},
+            "power_t=0.2 is of learning_rate='invscaling'",
         ),
-        ({"solver": GradientDescent(), "power_t": 0.5}, r"InverseScaling\(power=0.5\)"),
-        ({"solver": GradientDescent(), "max_fun": 5}, "max_iter=5"),
+        ({"solver": GradientDescent(), "max_fun": 5}, "means nothing.*needs none.*of solver='lbf"),
         ({"solver": "sgd", "momentum": 1.5}, "parameter momentum of MLPClassifier must be"),
         ({"solver": "adam", "beta_2": True}, "parameter beta_2 of MLPClassifier must be"),
     ],
@@ -196,3 +204,45 @@ def test_scikit_learns_name_of_the_squared_error(rows):
 def test_what_has_no_meaning_is_refused_before_any_work(options, message):
     with pytest.raises(InputError, match=message):
         MLPClassifier(**options).fit("there is no such store")
+
+
+@pytest.mark.parametrize(
+    ("solver", "options", "meant"),
+    [
+        (GradientDescent(SGD()), {"power_t": 0.3}, GradientDescent(schedule=InverseScaling(0.3))),
+        (
+            GradientDescent(SGD(), schedule=InverseScaling(0.3)),
+            {"learning_rate": "invscaling", "momentum": 0.4},
+            GradientDescent(SGD(momentum=0.4), schedule=InverseScaling(0.3)),
+        ),
+        (
+            GradientDescent(schedule=CosineRestarts(3.0)),
+            {"learning_rate": "constant"},
+            GradientDescent(schedule=Constant()),
+        ),
+        (
+            GradientDescent(Adam(1e-2), schedule=CosineRestarts(3.0), tasks=2),
+            {"learning_rate_init": 0.02, "epsilon": 1e-3},
+            GradientDescent(Adam(0.02, epsilon=1e-3), schedule=CosineRestarts(3.0), tasks=2),
+        ),
+        (GradientDescent("rmsprop"), {"epsilon": 1e-3}, GradientDescent(RMSProp(epsilon=1e-3))),
+    ],
+)
+def test_beside_an_object_the_equivalent_object_is_suggested(solver, options, meant):
+    before = repr(solver)
+    with pytest.raises(InputError, match="beside a solver object") as caught:
+        MLPClassifier(solver=solver, **options).fit("there is no such store")
+    suggested = eval(re.search(r"or give solver=(.*)\.$", str(caught.value)).group(1))
+    assert repr(suggested.set_params(schedule=suggested._schedule)) == repr(
+        meant.set_params(schedule=meant._schedule, rule=meant._rule)
+    )
+    assert repr(solver) == before
+
+
+@pytest.mark.parametrize("solver", [LBFGS(), Newton(), StochasticAltMin(damping=2), BatchAltMin()])
+@pytest.mark.parametrize("options", [{"learning_rate": "constant"}, {"learning_rate_init": 0.01}])
+def test_a_solver_that_needs_no_rate_is_not_exchanged(solver, options):
+    with pytest.raises(InputError, match="needs none: leave it out") as caught:
+        MLPClassifier(solver=solver, **options).fit("there is no such store")
+    assert f"solver={' '.join(repr(solver).split())}," in str(caught.value)
+    assert "GradientDescent" not in str(caught.value)
