@@ -250,3 +250,21 @@ def test_nothing_is_printed_before_the_first_rows_will_do(trained, capsys):
     capsys.readouterr()
     assert cli.main(["predict", "model", "odd.csv", "--unknown", "error"]) == 2
     assert capsys.readouterr().out == ""
+
+
+def test_the_column_that_rows_are_called_by_stays_a_feature(trained):
+    """What marks a missing value is one in the feature, and stands as it is in the output."""
+    frame, model = trained
+    frame.fillna({"city": "NA"}).to_csv("new.csv", index=False)
+    predict("new.csv", "--id", "city", "--proba", "--output", "p.npy")
+    np.testing.assert_array_equal(np.load("p.npy"), model.predict_proba("ordered.zarr"))
+    predict("new.csv", "--id", "city", "--output", "p.csv")
+    table = pd.read_csv("p.csv", keep_default_na=False)
+    assert table["city"].tolist() == frame["city"].fillna("NA").tolist()
+
+
+def test_a_target_that_is_a_feature_is_named(trained, capsys):
+    frame, _ = trained
+    frame.to_csv("test.csv", index=False)
+    error = refused(capsys, "evaluate", "model", "test.csv", "--target", "count")
+    assert "target names 'count', which is a feature of the recipe" in error
