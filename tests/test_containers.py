@@ -289,6 +289,91 @@ def test_text_is_a_name_before_it_is_a_path(places, monkeypatch):
         np.testing.assert_array_equal(as_table(place, path, "w").read(0, 9).y, Y[:9])
 
 
+ITSELF = {
+    "a Dataset": lambda at: (dataset(), lambda rows: rows["label"]),
+    "a Dataset's values": lambda at: (dataset(), lambda rows: rows["label"].values),
+    "a Dataset's other name": lambda at: (dataset(), lambda rows: rows["label"].rename("other")),
+    "a Dataset's Series": lambda at: (dataset(), lambda rows: rows["label"].to_series()),
+    "a copy": lambda at: (dataset(), lambda rows: rows["label"].copy(deep=True)),
+    "Dask": lambda at: (dataset().chunk({"time": 50}) * 1, lambda rows: rows["label"]),
+    "a Dask array": lambda at: (dataset().chunk({"time": 50}) * 1, lambda rows: rows["label"].data),
+    "open_zarr": lambda at: (opened(at["xarray3.zarr"]), lambda rows: rows["label"]),
+    "lazy": lambda at: (opened(at["xarray3.zarr"], chunks=None), lambda rows: rows["label"]),
+    "opened twice": lambda at: (
+        opened(at["xarray3.zarr"]),
+        lambda rows: opened(at["xarray3.zarr"], chunks=None)["label"],
+    ),
+    "a path beside a Dataset": lambda at: (
+        opened(at["xarray3.zarr"]),
+        lambda rows: at["xarray3.zarr"] + "/label",
+    ),
+    "paths": lambda at: (at["flat.zarr"], lambda rows: rows + "/label"),
+    "a file system": lambda at: (in_file_system(), lambda rows: rows + "/label"),
+    "another path": lambda at: (at["flat.zarr"], lambda rows: f"file://{rows}/label"),
+    "a group": lambda at: (zarr.open_group(at["flat.zarr"], mode="r"), lambda rows: rows["label"]),
+    "a group in memory": lambda at: (group_in_memory(), lambda rows: rows["label"]),
+    "Dask of a group": lambda at: (
+        at["flat.zarr"],
+        lambda rows: da.from_zarr(zarr.open_array(rows + "/label", mode="r")),
+    ),
+    "a matrix": lambda at: (at["square.zarr"], lambda rows: rows + "/label"),
+}
+
+
+def group_in_memory():
+    return filled(zarr.create_group(zarr.storage.MemoryStore()))
+
+
+def in_file_system():
+    place = "memory://test-containers/rows.zarr"
+    filled(zarr.create_group(place, overwrite=True))
+    return place
+
+
+def filled(group):
+    for name, values in dataset().items():
+        group.create_array(name, data=values.values)
+    return group
+
+
+@pytest.mark.parametrize("form", ITSELF.values(), ids=ITSELF)
+def test_targets_and_weights_of_the_container_itself_are_no_features(form, places):
+    rows, label = form(places)
+    names = zarr.open_group(rows, mode="r") if isinstance(rows, str) else rows
+    w = {"sample_weight": "w"} if "w" in names else {}
+    model = classifier().fit(rows, label(rows), **w)
+    assert_same_model(model, classifier().fit(X, Y, W if w else None))
+    assert model.members_["y"] == model.target_name_ == "label"
+    assert model.score(rows) == model.score(rows, label(rows))
+
+
+def test_every_method_knows_arrays_of_the_container_itself():
+    rows = weighted(dataset())
+    expected = classifier().fit(X, Y, W)
+    assert_same_model(classifier().fit(rows, rows["label"], rows["w"]), expected)
+    assert classifier().plan(rows, rows["label"], rows["w"]).rows == ROWS
+    model = classifier().partial_fit(rows, rows["label"], [0, 1], rows["w"])
+    assert_same_model(model, classifier().partial_fit(X, Y, [0, 1], W))
+    with pytest.raises(InputError, match="name 'label' twice"):
+        classifier().fit(rows, rows["label"], X=["dew", "label"])
+
+
+@pytest.mark.parametrize("change", ["sum", "cast", "frame", "stored", "columns"])
+def test_targets_called_as_a_feature_have_to_be_named(change, places):
+    rows = dataset()
+    label = {
+        "sum": lambda: rows["label"] + 1,
+        "cast": lambda: (rows["label"].chunk({"time": 50}) * 1).astype(float),
+        "frame": lambda: rows[["label"]].to_dataframe()[["label"]],
+        "stored": lambda: places["square.zarr"] + "/label",
+        "columns": lambda: rows[["label"]].to_dataarray().T,
+    }[change]()
+    with pytest.raises(InputError, match=r"y is called 'label'.*y=\"label\".*X=\[\.\.\.\]"):
+        classifier().fit(rows, label)
+    with pytest.raises(InputError, match="sample_weight is called 'label'"):
+        classifier().fit(rows, Y.copy(), label)
+
+
 # ------------------------------------------------------------------- where rows are read
 
 
