@@ -20,7 +20,7 @@ from daskalt.data.containers import (
     open_store,
 )
 from daskalt.data.identity import names_of
-from daskalt.data.labelled import is_dataset
+from daskalt.data.labelled import is_data_array, is_dataset
 from daskalt.errors import InputError
 
 __all__ = ["Chosen", "Named", "choose", "choose_features", "takes_names", "without_names"]
@@ -110,7 +110,8 @@ def choose(
     names = _Names(box, fit)
     if isinstance(y, str) and y == box.target and not box.has(y):
         y = "y"
-    y, sample_weight = names.recognised("y", y), names.recognised("sample_weight", sample_weight)
+    given = {"y": y, "sample_weight": sample_weight}
+    y, sample_weight = (names.recognised(role, array) for role, array in given.items())
     if sample_weight is None and (y is None or names.are_names(y)):
         sample_weight = names.usual("sample_weight")
     if y is None:
@@ -126,6 +127,8 @@ def choose(
     like = arrays["y"] if "y" in members else None
     members = {"X": features, **members}
     _refuse_twice(members)
+    # Their own labels have to be checked.
+    arrays |= {role: array for role, array in given.items() if is_data_array(array)}
     return Chosen(box.pick("X", features, like), arrays["y"], arrays["sample_weight"], members)
 
 
@@ -318,8 +321,9 @@ def _shown(given: Any) -> str:
         return repr(given if isinstance(given, str) else _listed(given)[:SHOWN])  # type: ignore
     if isinstance(given, list | tuple):
         wrong = next((item for item in given if not isinstance(item, str)), None)
-        return f"a {type(given).__name__} with {'nothing' if wrong is None else repr(wrong)[:40]}"
-    return type(given).__name__
+        inside = "nothing" if wrong is None else repr(wrong)[:40]
+        return f"a {type(given).__name__} with {inside} in it"
+    return f"<{type(given).__name__}>"
 
 
 def _is_word(text: str) -> bool:
