@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from daskalt.data.choosing import takes_names
 from daskalt.data.finite import check_block
 from daskalt.data.opening import open_table
 from daskalt.data.passes import Lane, in_order, read_lane
@@ -24,6 +25,7 @@ from daskalt.statistics import combine
 __all__ = ["confusion_matrix", "residual_histogram"]
 
 
+@takes_names
 def confusion_matrix(model: Any, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
     """Return how many rows of each class are predicted as each.
 
@@ -35,7 +37,7 @@ def confusion_matrix(model: Any, X: Any, y: Any = None, sample_weight: Any = Non
     model : MLPClassifier
         A fitted one, of one label a row.
     X, y, sample_weight
-        As in `fit`: arrays, or where they are stored.
+        As in `fit`: arrays, or where they are stored, with names for those of a container.
 
     Returns
     -------
@@ -59,6 +61,7 @@ def confusion_matrix(model: Any, X: Any, y: Any = None, sample_weight: Any = Non
     return _gather(_confusion, combine, predictor, table)
 
 
+@takes_names
 def residual_histogram(
     model: Any,
     X: Any,
@@ -78,7 +81,7 @@ def residual_histogram(
     model : MLPRegressor
         A fitted one.
     X, y, sample_weight
-        As in `fit`: arrays, or where they are stored.
+        As in `fit`: arrays, or where they are stored, with names for those of a container.
     bins : int, default=64
         Most bins a side, at least 2; there are more than half as many unless all values are almost
         the same.

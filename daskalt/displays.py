@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from daskalt.assessment import residual_histogram
+from daskalt.data.choosing import takes_names
 from daskalt.errors import InputError
 from daskalt.fitted import FittedMLP
 
@@ -141,6 +142,7 @@ class ResidualDisplay:
         self.residual_edges = residual_edges
 
     @classmethod
+    @takes_names
     def from_estimator(
         cls,
         estimator: Any,

@@ -155,7 +155,8 @@ class FittedMLP(BaseEstimator):
         ----------
         X : like the X of `fit`
             In a container the features have the names of the fit, unless X names others:
-            ``predict("rows.zarr", X=["rain", "wind"])``.
+            ``predict("rows.zarr", X=["rain", "wind"])``. After a fit without names they have to
+            be named, or are its array ``X``.
 
         Returns
         -------
@@ -163,7 +164,9 @@ class FittedMLP(BaseEstimator):
             Lazy, block by block as X, if X is lazy: a Dask collection, or xarray's on Dask or not
             read yet. A DataArray for a DataArray or Dataset, with its rows' dimension,
             coordinates and index, named as the target was or "prediction"; the second dimension
-            of probabilities is ``class``, of several outputs ``output``. Else an array in memory.
+            of probabilities is ``class``, of several outputs ``output``. Where the rows have such
+            a name already, it is "prediction" or "probability", ``label`` or ``target``. Else an
+            array in memory.
         """
         return self._apply(X, "predict")
 

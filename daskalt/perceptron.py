@@ -84,7 +84,8 @@ class BaseMLP(PreparedMLP):
         y : like X or str or list of str, optional
             Targets; in a container by name, a list for several outputs. A text is the name of an
             array where X is a container that has it, and else a path. None with a container
-            means its array ``y``.
+            means its array ``y``. An array of the container itself is as good as its name, and is
+            no feature either.
         sample_weight : like X or str, optional
             Weight of each row in the loss; in a container by name. None with targets from a
             container means its array ``sample_weight``, if there is one.

@@ -133,12 +133,13 @@ def predict_stored(estimator: Any, X: Any, predictor: Predictor, method: str) ->
     values = _predictions(estimator, X, predictor, method)
     if not is_data_array(like):
         return values
-    dim, labels = "class", getattr(estimator, "classes_", None)
+    dims, labels = ("class", "label"), getattr(estimator, "classes_", None)
+    names = ["probability" if method == "predict_proba" else "prediction"]
     if method == "predict":
         targets = getattr(estimator, "members_", {}).get("y")
-        dim, labels = "output", targets if isinstance(targets, list) else None
-    name = getattr(estimator, "target_name_", "prediction")
-    return as_labelled(values, like, name=name, dim=dim, labels=labels)
+        dims, labels = ("output", "target"), targets if isinstance(targets, list) else None
+    names = [getattr(estimator, "target_name_", "prediction"), *names]
+    return as_labelled(values, like, names=names, dims=dims, labels=labels)
 
 
 def _predictions(estimator: Any, X: Any, predictor: Predictor, method: str) -> Any:

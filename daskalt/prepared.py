@@ -10,7 +10,7 @@ from sklearn.base import clone
 
 from daskalt.checkpoint import Checkpoints
 from daskalt.data.arranging import Arrangement
-from daskalt.data.choosing import takes_names
+from daskalt.data.choosing import takes_names, without_names
 from daskalt.data.memory import as_classes
 from daskalt.data.opening import open_table
 from daskalt.data.scaling import Scaling, choose_scaling
@@ -49,6 +49,13 @@ from daskalt.solvers.base import Problem, Solver
 from daskalt.solvers.loop import Reading, WholeBlocks
 
 __all__ = ["Goal", "PreparedMLP"]
+
+# What to do in eval_set, beside which nothing can name its features.
+NAMELESS = {
+    "X": 'Give the arrays themselves, as in eval_set=("rows.zarr/X", "rows.zarr/y") or '
+    'eval_set=(rows["X"], rows["y"]), or rename them as those of the fit were called.',
+    "y": 'Name it second, as in eval_set=(rows, "label").',
+}
 
 
 class Goal(NamedTuple):
@@ -310,7 +317,7 @@ class PreparedMLP(FittedMLP):
                     f"eval_set must be (X, y) or (X, y, sample_weight); it has {len(members)} "
                     "members."
                 )
-            with about("eval_set"):
+            with about("eval_set"), without_names(**NAMELESS):
                 other = open_table(self, *(*members, None, None)[:3], reset=False, lazy=planned)
                 if not planned:
                     total_weight(other)  # which must be in range

@@ -22,6 +22,11 @@ _PHRASES = [
     (r"Name what is meant by (X|sample_weight)=\.", r"Name what is meant by --data.\1."),
     (r"dask\.config\.set\(num_workers=(\d+)\)", r"the environment variable DASK_NUM_WORKERS=\1"),
 ]
+# Where there are no options for names.
+_NAMELESS = (
+    "Give the path of the array itself, as in rows.zarr/X, or rename the arrays of the group as "
+    "those of the fit were called."
+)
 _SETTING = r"(?<![\w.(-])({names})=('[^']*'|\"[^\"]*\"|\[[^\]]*\]|[\w.+-]*\w(?![\w(]))"  # no calls
 _BY_COMMAND = {
     "ingest": {
@@ -56,6 +61,8 @@ def spoken(message: str, command: str, parameters: list[str], solver: list[str])
         Names of parameters of the estimator and of its solver, which a fit can be given.
     """
     text = " ".join(message.split())
+    if command in ("predict", "evaluate"):
+        text = text.replace("Name what is meant by X=.", _NAMELESS)
     for pattern, words in _PHRASES:
         text = re.sub(pattern, words, text)
     options = dict(_BY_COMMAND.get(command, {}))

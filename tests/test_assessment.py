@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
@@ -141,3 +142,19 @@ def test_what_does_not_fit_is_named(rows, regressor):
         confusion_matrix(classifier, X, y > 0, np.zeros(len(X)))
     with pytest.raises(InputError, match="not among the classes"):
         confusion_matrix(classifier, X, np.where(y > 0, 1, 7))
+
+
+def test_arrays_of_a_container_are_named_as_in_fit(rows, regressor, tmp_path):
+    X, numbers, labels = rows
+    place = str(tmp_path / "rows.zarr")
+    zarr.save_group(place, features=X, numbers=numbers, labels=labels)
+    classifier = MLPClassifier((8,), max_iter=3, random_state=0).fit(X, labels)
+    counts = confusion_matrix(classifier, place, "labels", X="features")
+    np.testing.assert_array_equal(counts, confusion_matrix(classifier, X=X, y=labels))
+    expected = residual_histogram(regressor, X, numbers)
+    for pair in zip(
+        residual_histogram(regressor, place, "numbers", X="features"), expected, strict=True
+    ):
+        np.testing.assert_array_equal(*pair)
+    with pytest.raises(InputError, match="Name what is meant by X="):
+        confusion_matrix(classifier, place, "labels")

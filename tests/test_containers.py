@@ -289,6 +289,91 @@ def test_text_is_a_name_before_it_is_a_path(places, monkeypatch):
         np.testing.assert_array_equal(as_table(place, path, "w").read(0, 9).y, Y[:9])
 
 
+ITSELF = {
+    "a Dataset": lambda at: (dataset(), lambda rows: rows["label"]),
+    "a Dataset's values": lambda at: (dataset(), lambda rows: rows["label"].values),
+    "a Dataset's other name": lambda at: (dataset(), lambda rows: rows["label"].rename("other")),
+    "a Dataset's Series": lambda at: (dataset(), lambda rows: rows["label"].to_series()),
+    "a copy": lambda at: (dataset(), lambda rows: rows["label"].copy(deep=True)),
+    "Dask": lambda at: (dataset().chunk({"time": 50}) * 1, lambda rows: rows["label"]),
+    "a Dask array": lambda at: (dataset().chunk({"time": 50}) * 1, lambda rows: rows["label"].data),
+    "open_zarr": lambda at: (opened(at["xarray3.zarr"]), lambda rows: rows["label"]),
+    "lazy": lambda at: (opened(at["xarray3.zarr"], chunks=None), lambda rows: rows["label"]),
+    "opened twice": lambda at: (
+        opened(at["xarray3.zarr"]),
+        lambda rows: opened(at["xarray3.zarr"], chunks=None)["label"],
+    ),
+    "a path beside a Dataset": lambda at: (
+        opened(at["xarray3.zarr"]),
+        lambda rows: at["xarray3.zarr"] + "/label",
+    ),
+    "paths": lambda at: (at["flat.zarr"], lambda rows: rows + "/label"),
+    "a file system": lambda at: (in_file_system(), lambda rows: rows + "/label"),
+    "another path": lambda at: (at["flat.zarr"], lambda rows: f"file://{rows}/label"),
+    "a group": lambda at: (zarr.open_group(at["flat.zarr"], mode="r"), lambda rows: rows["label"]),
+    "a group in memory": lambda at: (group_in_memory(), lambda rows: rows["label"]),
+    "Dask of a group": lambda at: (
+        at["flat.zarr"],
+        lambda rows: da.from_zarr(zarr.open_array(rows + "/label", mode="r")),
+    ),
+    "a matrix": lambda at: (at["square.zarr"], lambda rows: rows + "/label"),
+}
+
+
+def group_in_memory():
+    return filled(zarr.create_group(zarr.storage.MemoryStore()))
+
+
+def in_file_system():
+    place = "memory://test-containers/rows.zarr"
+    filled(zarr.create_group(place, overwrite=True))
+    return place
+
+
+def filled(group):
+    for name, values in dataset().items():
+        group.create_array(name, data=values.values)
+    return group
+
+
+@pytest.mark.parametrize("form", ITSELF.values(), ids=ITSELF)
+def test_targets_and_weights_of_the_container_itself_are_no_features(form, places):
+    rows, label = form(places)
+    names = zarr.open_group(rows, mode="r") if isinstance(rows, str) else rows
+    w = {"sample_weight": "w"} if "w" in names else {}
+    model = classifier().fit(rows, label(rows), **w)
+    assert_same_model(model, classifier().fit(X, Y, W if w else None))
+    assert model.members_["y"] == model.target_name_ == "label"
+    assert model.score(rows) == model.score(rows, label(rows))
+
+
+def test_every_method_knows_arrays_of_the_container_itself():
+    rows = weighted(dataset())
+    expected = classifier().fit(X, Y, W)
+    assert_same_model(classifier().fit(rows, rows["label"], rows["w"]), expected)
+    assert classifier().plan(rows, rows["label"], rows["w"]).rows == ROWS
+    model = classifier().partial_fit(rows, rows["label"], [0, 1], rows["w"])
+    assert_same_model(model, classifier().partial_fit(X, Y, [0, 1], W))
+    with pytest.raises(InputError, match="name 'label' twice"):
+        classifier().fit(rows, rows["label"], X=["dew", "label"])
+
+
+@pytest.mark.parametrize("change", ["sum", "cast", "frame", "stored", "columns"])
+def test_targets_called_as_a_feature_have_to_be_named(change, places):
+    rows = dataset()
+    label = {
+        "sum": lambda: rows["label"] + 1,
+        "cast": lambda: (rows["label"].chunk({"time": 50}) * 1).astype(float),
+        "frame": lambda: rows[["label"]].to_dataframe()[["label"]],
+        "stored": lambda: places["square.zarr"] + "/label",
+        "columns": lambda: rows[["label"]].to_dataarray().T,
+    }[change]()
+    with pytest.raises(InputError, match=r"y is called 'label'.*y=\"label\".*X=\[\.\.\.\]"):
+        classifier().fit(rows, label)
+    with pytest.raises(InputError, match="sample_weight is called 'label'"):
+        classifier().fit(rows, Y.copy(), label)
+
+
 # ------------------------------------------------------------------- where rows are read
 
 
@@ -439,6 +524,59 @@ def test_scores_of_predictions_can_be_drawn_on_the_map():
     assert "output" not in result.coords
 
 
+def test_names_that_are_taken_give_way():
+    rows = dataset().rename(label="class")
+    model = classifier().fit(rows, y="class")
+    proba = model.predict_proba(rows)
+    assert (proba.name, proba.dims) == ("probability", ("time", "class"))
+    assert proba.to_dataset()["class"].values.tolist() == [0, 1]
+    assert model.predict(rows).name == "class"
+    rows = dataset().set_coords("label")
+    result = classifier().fit(rows, y="label").predict(rows)
+    assert result.name == "prediction"
+    xr.testing.assert_equal(result.to_dataset()["label"], rows["label"])
+    both = rows.rename(place="prediction")
+    assert classifier().fit(both, y="label").predict(both).name == "prediction_"
+
+
+@pytest.mark.parametrize("taken", ["dimension", "coordinate"])
+def test_second_dimensions_have_names_of_their_own(taken):
+    def renamed(name):
+        return dataset().rename({"time" if taken == "dimension" else "place": name})
+
+    rows = renamed("class")
+    proba = classifier().fit(rows, X=NAMES, y="label").predict_proba(rows)
+    assert proba.dims == (next(iter(rows.dims)), "label")
+    assert proba["label"].values.tolist() == [0, 1]
+    assert proba["class"].dims == rows["class"].dims
+    rows = renamed("output")
+    result = regressor().fit(rows, X=NAMES[:2], y=["label", "wind"]).predict(rows)
+    assert result.dims == (next(iter(rows.dims)), "target")
+    assert result["target"].values.tolist() == ["label", "wind"]
+
+
+def test_rows_that_nobody_has_named_go_with_any():
+    rows, label = matrix()["features"].drop_vars("feature"), xr.DataArray(Y)
+    for pair in ((rows, label), (xr.DataArray(X), dataset()["label"])):
+        assert_same_model(classifier().fit(*pair), classifier().fit(X, Y))
+
+
+def test_lists_of_names_are_lists_of_any_kind():
+    model = regressor().fit(dataset(), X=pd.Index(NAMES[:2]), y=np.array(["wind", "label"]))
+    assert_same_model(model, regressor().fit(X[:, :2], np.column_stack([X[:, 2], Y])))
+    assert model.members_ == {"X": NAMES[:2], "y": ["wind", "label"]}
+
+
+def test_labels_are_no_names():
+    """Not even where there is one of them, or some are names too."""
+    text = np.array(["dew", "wet"])[Y]
+    model = classifier().fit(dataset(), text, X=NAMES)
+    assert_same_model(model, classifier().fit(X, text))
+    assert model.score(dataset().isel(time=[0]), ["wet"]) == float(
+        model.predict(X_frame())[0] == "wet"
+    )
+
+
 # ------------------------------------------------------------------- what cannot be used
 
 
@@ -518,6 +656,51 @@ REFUSED = {
         ),
         "X and sample_weight have other labels",
     ),
+    "names that are no text": (
+        fitting(lambda: dataset().rename(dew=2020)),
+        r"names are no text: \[2020\].*\.rename\(\{2020: '2020'\}\)",
+    ),
+    "a number for a feature": (
+        fitting(dataset, X=[1, "dew"]),
+        r"all text; got a list with 1.*rename",
+    ),
+    "a number for a target": (
+        fitting(lambda: dataset().rename(label=2020), y=2020),
+        r'y=2020: only text.*\.rename\(\{2020: "2020"\}\)',
+    ),
+    "no such target of several": (
+        lambda: regressor().fit(dataset(), y=["dew", "zz"]),
+        r"y: the xarray Dataset has no variable called 'zz'; it has",
+    ),
+    "no such targets at all": (
+        lambda: regressor().fit(dataset(), y=np.array(["yy", "zz"])),
+        r"y: the xarray Dataset has no variable called 'yy', 'zz'; it has",
+    ),
+    "an array for names": (fitting(dataset, X=X), r"got <ndarray>\. Give"),
+    "two features of one name": (
+        fitting(lambda: matrix().assign(features_dew=("time", W)), X=["features", "features_dew"]),
+        "Expected unique column names, got 'features_dew' more than once",
+    ),
+    "two columns of one name": (
+        lambda: classifier().fit(matrix()["features"].assign_coords(feature=list("aab")), Y),
+        "Expected unique column names, got 'a' more than once",
+    ),
+    "a target along another dimension": (
+        lambda: classifier().fit(matrix()["features"], xr.DataArray(Y, dims="zz")),
+        r"of X lie along 'time', those of y along 'zz'.*y\.rename\(\{\"zz\": \"time\"\}\)",
+    ),
+    "a target of the Dataset along another dimension": (
+        lambda: classifier().fit(dataset(), dataset()["label"].rename(time="zz")),
+        r"those of y along 'zz'",
+    ),
+    "a target of the Dataset with other labels": (
+        lambda: classifier().fit(dataset(), dataset()["label"].assign_coords(time=TIMES[::-1])),
+        r"other labels along 'time'",
+    ),
+    "weights along another dimension": (
+        lambda: classifier().fit(dataset(), "label", xr.DataArray(W, dims="zz")),
+        "those of sample_weight along 'zz'",
+    ),
     "a Dataset as target": (lambda: classifier().fit(X, dataset()), "y is an xarray Dataset"),
 }
 for key, (made, words) in list(REFUSED.items()):
@@ -562,6 +745,33 @@ def test_stores_without_the_names_of_the_fit_say_what_they_have(places):
     assert model.predict(places["square.zarr"], X="features").shape == (ROWS,)
     with pytest.raises(InputError, match="no variable called 'label', as the fit had"):
         model.score(dataset().drop_vars("label"))
+
+
+def test_containers_have_to_be_named_where_the_fit_had_no_names(places):
+    model = classifier().fit(np.column_stack([X, Y]), Y)  # as many columns as there are variables
+    for rows in (dataset(), places["square.zarr"]):
+        for use in (model.predict, lambda rows: model.score(rows, "label")):
+            with pytest.raises(InputError, match=r"the fit had no names.*which of the"):
+                use(rows)
+    result = model.predict(dataset(), X=[*NAMES, "label"])
+    np.testing.assert_array_equal(result, model.predict(np.column_stack([X, Y])))
+    with pytest.raises(InputError, match=r"eval_set: X: the fit had no names.*eval_set=\(rows"):
+        classifier().fit(X, Y, eval_set=dataset())
+    framed = classifier().fit(X_frame(), Y)
+    with pytest.raises(InputError, match="no variable called 'rain', as the fit had"):
+        framed.predict(dataset().drop_vars("rain"))
+
+
+def test_rows_to_watch_say_what_can_be_given_there(places):
+    flat, square = places["flat.zarr"], places["square.zarr"]
+    names = {"X": "features", "y": "label"}
+    with pytest.raises(InputError, match=r'called \'features\'.*eval_set=\("rows.zarr/X"'):
+        classifier().fit(square, **names, eval_set=(flat, "label"))
+    with pytest.raises(InputError, match=r'called \'wrong\'.*eval_set=\(rows, "label"\)'):
+        classifier().fit(square, **names, eval_set=(square, "wrong"))
+    pair = (f"{square}/features", f"{square}/label")
+    model = classifier(early_stopping=True).fit(flat, X=NAMES, y="label", eval_set=pair)
+    assert_same_model(model, classifier(early_stopping=True).fit(X, Y, eval_set=(X, Y)))
 
 
 @pytest.mark.parametrize("version", [2, 3])

@@ -3,6 +3,7 @@
 import matplotlib as mpl
 import numpy as np
 import pytest
+import zarr
 from sklearn.metrics import ConfusionMatrixDisplay
 
 import daskalt
@@ -90,6 +91,15 @@ def test_residuals_of_stored_rows_are_drawn(rows, store):
     assert other.mesh_.get_cmap().name == "magma"
     assert other.figure_ is display.figure_
     display.figure_.canvas.draw()
+
+
+def test_residuals_of_named_arrays_are_drawn(rows, tmp_path):
+    model = MLPRegressor((6,), max_iter=2, random_state=0).fit(*rows)
+    place = str(tmp_path / "rows.zarr")
+    zarr.save_group(place, features=rows[0], label=rows[1])
+    display = ResidualDisplay.from_estimator(model, place, "label", X="features", bins=16)
+    expected = daskalt.residual_histogram(model, *rows, bins=16)
+    np.testing.assert_array_equal(display.counts, expected[0])
 
 
 def test_a_single_residual_is_drawn(rows):

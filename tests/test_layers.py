@@ -19,7 +19,8 @@ ORDER = """
     statistics reduction
     data.retries data.chunks data.guard data.traces data.recent data.rows data.readers data.columns
     data.gaps data.checks data.ahead data.graphs data.table data.finite data.watch data.store
-    data.locks data.buckets data.staging data.arranging data.labelled data.containers data.choosing
+    data.locks data.buckets data.staging data.arranging data.labelled data.identity data.containers
+    data.choosing
     data.memory data.sources data.files data.casts data.lines data.frames data.medians data.spool
     data.recipe
     data.roles data.faults data.tally data.census data.encoding data.encoded data.array_files

@@ -1,8 +1,10 @@
 """Which arrays of a container are X, y and weights: as named, as in the fit, or as is usual."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -10,16 +12,18 @@ import numpy as np
 import zarr
 
 from daskalt.data.containers import (
+    SHOWN,
     Container,
     DatasetContainer,
     GroupContainer,
     is_inside,
     open_store,
 )
-from daskalt.data.labelled import is_dataset
+from daskalt.data.identity import names_of
+from daskalt.data.labelled import is_data_array, is_dataset
 from daskalt.errors import InputError
 
-__all__ = ["Chosen", "Named", "choose", "choose_features", "takes_names"]
+__all__ = ["Chosen", "Named", "choose", "choose_features", "takes_names", "without_names"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -32,18 +36,32 @@ class Named(NamedTuple):
 
 
 def takes_names(method: Method) -> Method:
-    """Let a method be called with a container and, as a keyword beside it, the names for X.
+    """Let a function be called with a container and, as a keyword beside it, the names for X.
 
-    Its signature stays that of scikit-learn, whose first argument is called X.
+    Its signature stays that of scikit-learn, with an argument called X.
     """
+    place = list(signature(method).parameters).index("X")
 
     @wraps(method)
-    def call(estimator: Any, *args: Any, **kwargs: Any) -> Any:
-        if args and "X" in kwargs:
-            args = (Named(args[0], kwargs.pop("X")), *args[1:])
-        return method(estimator, *args, **kwargs)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > place and "X" in kwargs:
+            rows = Named(args[place], kwargs.pop("X"))
+            args = (*args[:place], rows, *args[place + 1 :])
+        return method(*args, **kwargs)
 
     return cast(Method, call)
+
+
+@contextmanager
+def without_names(**cures: str) -> Iterator[None]:
+    """Have errors inside say what to do where names cannot be given, by argument."""
+    try:
+        yield
+    except InputError as error:
+        words = str(error)
+        for role, cure in cures.items():
+            words = words.replace(f"Name what is meant by {role}=.", cure)
+        raise type(error)(words) from error
 
 
 class Chosen(NamedTuple):
@@ -69,11 +87,13 @@ def choose(
     X : container, Named or array-like
         What is no Zarr group, path of one or xarray Dataset is left as it is.
     y, sample_weight : str, list of str or array-like, optional
-        Names of arrays in the container; a text that it does not have as a name is left as it is.
+        Names of arrays in the container; a text that it does not have as a name is a path. An
+        array that is one of the container's is known by its name.
     fit : dict, optional
-        Names that the fit had, for what is not given. Without it X is the two-dimensional array
-        "X", or else all arrays but coordinates, y and weights, sorted by name; these are "y" and
-        "sample_weight".
+        Names that the fit had, for what is not given; empty if it had none, and then the features
+        are the two-dimensional array "X" or have to be named. None if this is the fit: X is that
+        array "X", or else all arrays but coordinates, y and weights, sorted by name; these are "y"
+        and "sample_weight".
     columns : list of str, optional
         Names of the features in the fit, to be preferred to all arrays.
 
@@ -87,9 +107,11 @@ def choose(
     data, wanted, box = _open(X)
     if box is None:
         return Chosen(data, y, sample_weight, {})
-    names = _Names(box, fit or {})
+    names = _Names(box, fit)
     if isinstance(y, str) and y == box.target and not box.has(y):
         y = "y"
+    given = {"y": y, "sample_weight": sample_weight}
+    y, sample_weight = (names.recognised(role, array) for role, array in given.items())
     if sample_weight is None and (y is None or names.are_names(y)):
         sample_weight = names.usual("sample_weight")
     if y is None:
@@ -99,12 +121,14 @@ def choose(
         for role, given in (("y", y), ("sample_weight", sample_weight))
         if (named := names.named(role, given)) is not None
     }
-    features = names.features(wanted, columns, members)
     arrays = {"y": y, "sample_weight": sample_weight}
+    features = names.features(wanted, columns, members, arrays)
     arrays |= {role: box.pick(role, named) for role, named in members.items()}
     like = arrays["y"] if "y" in members else None
     members = {"X": features, **members}
     _refuse_twice(members)
+    # Their own labels have to be checked.
+    arrays |= {role: array for role, array in given.items() if is_data_array(array)}
     return Chosen(box.pick("X", features, like), arrays["y"], arrays["sample_weight"], members)
 
 
@@ -130,7 +154,7 @@ def choose_features(
     data, wanted, box = _open(X)
     if box is None:
         return data
-    return box.pick("X", _Names(box, fit or {}).features(wanted, columns, {}))
+    return box.pick("X", _Names(box, fit).features(wanted, columns, {}, {}))
 
 
 def _open(X: Any) -> tuple[Any, Any, Container | None]:
@@ -145,8 +169,8 @@ def _open(X: Any) -> tuple[Any, Any, Container | None]:
         box = DatasetContainer(data)
     elif wanted is not None:
         raise InputError(
-            f"X={wanted!r} beside a first argument of type {type(data).__name__}: only of a Zarr "
-            "group or an xarray Dataset can X name arrays. Give X once, as an array."
+            f"X={_shown(wanted)} beside a first argument of type {type(data).__name__}: only of a "
+            "Zarr group or an xarray Dataset can X name arrays. Give X once, as an array."
         )
     return data, wanted, box
 
@@ -154,24 +178,54 @@ def _open(X: Any) -> tuple[Any, Any, Container | None]:
 class _Names:
     """Which names stand for what, as far as the user does not say."""
 
-    def __init__(self, box: Container, fit: Mapping[str, Any]) -> None:
+    def __init__(self, box: Container, fit: Mapping[str, Any] | None) -> None:
         self.box = box
-        self.fit = fit
+        self.predicts = fit is not None
+        self.fit = fit or {}
 
     def are_names(self, given: Any) -> bool:
         """Whether ``given`` is the name of an array, or a list of such."""
         if isinstance(given, str):
             return self.box.has(given)
-        listed = isinstance(given, list | tuple) and len(given) > 0
-        return listed and all(isinstance(name, str) and self.box.has(name) for name in given)
+        listed = _listed(given)
+        return bool(listed) and all(self.box.has(name) for name in listed or ())
 
     def named(self, role: str, given: Any) -> str | list[str] | None:
         """What is given for targets or weights, if that is names; None if it is arrays."""
         if self.are_names(given):
-            return given if isinstance(given, str) else list(given)
-        if isinstance(given, str) and _is_word(given):
-            raise self.box.lacks(role, [given])
+            return given if isinstance(given, str) else _listed(given)
+        if role == "y" and isinstance(given, int):
+            raise InputError(
+                f"y={given}: only text can name the targets. Rename that {self.box.thing}, as in "
+                f'.rename({{{given}: "{given}"}}).'
+            )
+        wrong = [given] if isinstance(given, str) and _is_word(given) else []
+        listed = _listed(given)
+        if listed and not self._are_labels(listed):
+            wrong = [name for name in listed if not self.box.has(name)]
+        if wrong:
+            raise self.box.lacks(role, wrong)
         return None
+
+    def _are_labels(self, listed: list[str]) -> bool:
+        """Whether texts are more likely the labels of rows than names."""
+        if len(set(listed)) < len(listed):
+            return True
+        arrays = [self.box.get(name) for name in self.box.names]
+        return (len(listed),) in {array.shape[:1] for array in arrays if array is not None}
+
+    def recognised(self, role: str, given: Any) -> Any:
+        """The name of targets or weights that are given as an array of the container itself."""
+        if isinstance(given, Path) or (isinstance(given, str) and not self._is_name(given)):
+            opened = open_store(given, role)
+            given = opened if isinstance(opened, zarr.Array) else given
+        if given is None or isinstance(given, str | Path) or not hasattr(given, "shape"):
+            return given
+        name = self.box.name_of(given)
+        return given if name is None else name
+
+    def _is_name(self, text: str) -> bool:
+        return self.box.has(text) or _is_word(text)
 
     def usual(self, role: str) -> Any:
         """The names that targets or weights had in the fit, or else have; None without such."""
@@ -186,7 +240,11 @@ class _Names:
         return None
 
     def features(
-        self, wanted: Any, columns: Sequence[str] | None, others: dict[str, Any]
+        self,
+        wanted: Any,
+        columns: Sequence[str] | None,
+        others: dict[str, Any],
+        arrays: dict[str, Any],
     ) -> str | list[str]:
         """The names of the features: as given, those of the fit, "X", or all that remain."""
         if wanted is not None:
@@ -201,26 +259,71 @@ class _Names:
         array = self.box.get("X")
         if array is not None and array.ndim == 2:
             return "X"
+        if self.predicts:
+            raise self._unknown(columns)
+        rest = self._rest(others, arrays)
+        return rest[0] if len(rest) == 1 and self.box.get(rest[0]).ndim != 1 else rest
+
+    def _unknown(self, columns: Sequence[str] | None) -> InputError:
+        """The error that says that no array can be told to be the features of the fit."""
+        if columns is not None:
+            return self.box.lacks("X", [name for name in columns if not self.box.has(name)], True)
+        return InputError(
+            f"X: the fit had no names of features, so it is not known which of the "
+            f"{self.box.thing}s of {self.box.place} they are: {self.box.names[:SHOWN]}. Name what "
+            "is meant by X=."
+        )
+
+    def _rest(self, others: dict[str, Any], arrays: dict[str, Any]) -> list[str]:
+        """All that are neither targets nor weights."""
         beside = {"y", "sample_weight"}
         for names in others.values():
             beside |= {names} if isinstance(names, str) else set(names)
         rest = [name for name in self.box.variables if name not in beside]
         if not rest:
             raise self.box.lacks("X", ["X"])
-        return rest[0] if len(rest) == 1 and self.box.get(rest[0]).ndim != 1 else rest
+        for role in arrays.keys() - others.keys():
+            same = sorted({*names_of(arrays[role])} & {*rest})
+            if same:
+                raise InputError(
+                    f"{role} is called {same[0]!r}, as is one of the {self.box.thing}s of "
+                    f"{self.box.place}, which would be a feature. If they are the same, name it, "
+                    f'as in {role}="{same[0]}"; if not, name the features, as in X=[...].'
+                )
+        return rest
 
     def _there(self, wanted: Any, fit: bool = False) -> str | list[str]:
-        listed = [wanted] if isinstance(wanted, str) else wanted
-        if not isinstance(listed, list | tuple | np.ndarray) or not len(listed):
+        listed = [wanted] if isinstance(wanted, str) else _listed(wanted)
+        if not listed:
             raise InputError(
                 "X beside a first argument must be the name of an array in that, or a list of "
-                f"names; got {type(wanted).__name__}. Give the features once, as an array, or name "
-                "them."
+                f"names, all text; got {_shown(wanted)}. Give the features once, as an array, or "
+                "name them; names that are no text are changed by .rename."
             )
-        wrong = [name for name in listed if not (isinstance(name, str) and self.box.has(name))]
+        wrong = [name for name in listed if not self.box.has(name)]
         if wrong:
             raise self.box.lacks("X", wrong, fit)
-        return wanted if isinstance(wanted, str) else [str(name) for name in listed]
+        return wanted if isinstance(wanted, str) else listed
+
+
+def _listed(given: Any) -> list[str] | None:
+    """The texts of a list, a flat array or an index of pandas that has nothing else."""
+    if isinstance(given, np.ndarray) or hasattr(given, "get_indexer"):
+        given = given.tolist() if given.ndim == 1 else None
+    if not isinstance(given, list | tuple):
+        return None
+    return [str(name) for name in given] if all(isinstance(n, str) for n in given) else None
+
+
+def _shown(given: Any) -> str:
+    """What was given in place of names, in short and without the rows of an array."""
+    if isinstance(given, str) or _listed(given):
+        return repr(given if isinstance(given, str) else _listed(given)[:SHOWN])  # type: ignore
+    if isinstance(given, list | tuple):
+        wrong = next((item for item in given if not isinstance(item, str)), None)
+        inside = "nothing" if wrong is None else repr(wrong)[:40]
+        return f"a {type(given).__name__} with {inside} in it"
+    return f"<{type(given).__name__}>"
 
 
 def _is_word(text: str) -> bool:

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import zarr
 
-from daskalt.data.labelled import feature_names, is_data_array
+from daskalt.data.identity import is_same, names_of, place_of, stored_at
+from daskalt.data.labelled import feature_names, is_data_array, is_lazy
 from daskalt.data.retries import patiently
 from daskalt.errors import DaskaltError, InputError, StorageError
 from daskalt.wording import meant
 
 __all__ = [
+    "SHOWN",
     "Columns",
     "Container",
     "DatasetContainer",
@@ -76,6 +78,10 @@ class Container(ABC):
     @abstractmethod
     def variables(self) -> list[str]:
         """Names of all arrays but coordinates, sorted."""
+
+    @abstractmethod
+    def name_of(self, array: Any) -> str | None:
+        """The name of what is an array of this container, None of others."""
 
     @abstractmethod
     def is_coordinate(self, name: str) -> bool:
@@ -182,13 +188,41 @@ class DatasetContainer(Container):
     @property
     def variables(self) -> list[str]:
         # A data set that was opened has them in the order in which a folder happens to be listed.
-        return sorted(name for name in self.dataset.data_vars if isinstance(name, str))
+        names = list(self.dataset.data_vars)
+        wrong = [name for name in names if not isinstance(name, str)]
+        if wrong:
+            raise InputError(
+                f"X: {self.place} has variables whose names are no text: {wrong[:SHOWN]}. Rename "
+                f"them, as in .rename({{{wrong[0]!r}: {str(wrong[0])!r}}}), or name the features, "
+                "as in X=[...]."
+            )
+        return sorted(names)
+
+    def name_of(self, array: Any) -> str | None:
+        variables = self.dataset.variables
+        for name, variable in variables.items():
+            if isinstance(name, str) and is_same(array, variable):
+                return name
+        called = [name for name in names_of(array) if self.has(name)]
+        return next((name for name in called if _is_equal(array, self.dataset[name])), None)
 
     def is_coordinate(self, name: str) -> bool:
         return name in self.dataset.coords
 
     def dims(self, array: Any) -> tuple[str, ...]:
         return array.dims
+
+
+def _is_equal(array: Any, other: Any) -> bool:
+    """Whether two arrays of one name are certainly the same."""
+    place = stored_at(array)
+    if place is not None:
+        return place == stored_at(other)
+    if not hasattr(array, "to_numpy") or hasattr(array, "dask") or is_lazy(other):
+        return False
+    if is_data_array(array) and is_lazy(array):
+        return False
+    return np.array_equal(np.asarray(array), np.asarray(other))
 
 
 class GroupContainer(Container):
@@ -230,6 +264,11 @@ class GroupContainer(Container):
         return [
             name for name in self.names if name not in coordinates and not self.is_coordinate(name)
         ]
+
+    def name_of(self, array: Any) -> str | None:
+        root, place = place_of(self.group).rstrip("/") + "/", stored_at(array)
+        name = "" if place is None or not place.startswith(root) else place[len(root) :]
+        return name if name and self.has(name) else None
 
     def is_coordinate(self, name: str) -> bool:
         return self.dims(self.get(name)) == (name,)

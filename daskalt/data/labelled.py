@@ -1,5 +1,7 @@
 """xarray's arrays and data sets: their rows and names, and predictions labelled as they are."""
 
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -107,7 +109,7 @@ def feature_names(array: Any) -> list[str] | None:
 def check_aligned(arrays: Mapping[str, Any]) -> None:
     """Raise InputError where DataArrays, named by their keys, are not of the same rows.
 
-    That is where their rows lie along different dimensions of one of them, or where as many rows
+    That is where their rows lie along different dimensions that have names, or where as many rows
     of one dimension have different labels.
     """
     labelled = [(name, array) for name, array in arrays.items() if is_data_array(array)]
@@ -125,6 +127,12 @@ def _check_pair(first: str, X: Any, name: str, y: Any) -> None:
             f"Rows are the first dimension: of {first} that is {rows!r}, of {name} {others!r}. "
             f'Call {turned}.transpose("{dim}", ...) first.'
         )
+    if rows != others and not _is_made_up(rows) and not _is_made_up(others):
+        raise InputError(
+            f"The rows of {first} lie along {rows!r}, those of {name} along {others!r}, so they "
+            f"are not known to be the same ones. If they are, call "
+            f'{name}.rename({{"{others}": "{rows}"}}) first.'
+        )
     if rows != others or rows not in X.indexes or rows not in y.indexes:
         return
     if len(X) == len(y) and not np.all(X.indexes[rows] == y.indexes[rows]):
@@ -133,6 +141,11 @@ def _check_pair(first: str, X: Any, name: str, y: Any) -> None:
             f'ones. Align them first: {first}, {name} = xarray.align({first}, {name}, join="inner"'
             f"), or drop the labels: {name}.drop_vars({rows!r})."
         )
+
+
+def _is_made_up(dim: Any) -> bool:
+    """Whether a dimension is called as xarray calls those that nobody has named."""
+    return re.fullmatch(r"dim_\d+", str(dim)) is not None
 
 
 def transposition(X: Any) -> str:
@@ -153,8 +166,8 @@ def as_labelled(
     values: Any,
     like: Any,
     *,
-    name: str,
-    dim: str,
+    names: Sequence[str],
+    dims: Sequence[str],
     labels: Sequence | np.ndarray | None = None,
 ) -> Any:
     """Predictions as a DataArray with the first dimension of another, and its coordinates.
@@ -165,8 +178,9 @@ def as_labelled(
         The predictions.
     like : xarray.DataArray
         What they are for.
-    name, dim : str
-        Names of the predictions, and of their second dimension if they have one.
+    names, dims : sequence of str
+        Names for the predictions, and for their second dimension if they have one: of each the
+        first that nothing else has along the rows.
     labels : sequence, optional
         Coordinate along that.
     """
@@ -175,8 +189,16 @@ def as_labelled(
     rows = like.dims[0]
     coords = like.coords.to_dataset()
     coords = coords.drop_vars([key for key, c in coords.coords.items() if not {*c.dims} <= {rows}])
-    dims = (rows, dim)[: values.ndim]
-    result = xarray.DataArray(values, coords.coords, dims, name)
+    taken = {rows, *coords.coords}
+    dim = _free(dims, taken)
+    name = _free(names, taken | {dim} if values.ndim == 2 else taken)
+    result = xarray.DataArray(values, coords.coords, (rows, dim)[: values.ndim], name)
     if values.ndim == 2 and labels is not None:
         result = result.assign_coords({dim: np.asarray(labels)})
     return result
+
+
+def _free(names: Sequence[str], taken: set[Any]) -> str:
+    """The first of some names that is not taken, or else one made of the last."""
+    underlined = (names[-1] + "_" * count for count in itertools.count(1))
+    return next(name for name in itertools.chain(names, underlined) if name not in taken)

@@ -1,5 +1,6 @@
 """What a user hands over, opened as a table: arrays in memory, or rows where they are stored."""
 
+from collections import Counter
 from dataclasses import replace
 from os import PathLike
 from typing import Any
@@ -68,8 +69,7 @@ def features_of(estimator: Any, X: Any) -> Any:
     """Return the array of features that a user means, by the names that the fit had."""
     if isinstance(X, Table):
         return X.X
-    fit = getattr(estimator, "members_", None)
-    return choose_features(X, fit, _names_of_fit(estimator))
+    return choose_features(X, getattr(estimator, "members_", {}), _names_of_fit(estimator))
 
 
 def open_features(estimator: Any, X: Any) -> Source:
@@ -92,7 +92,7 @@ def features_in_memory(estimator: Any, X: Any) -> np.ndarray:
 def _as_table(estimator: Any, X: Any, y: Any, sample_weight: Any, reset: bool, lazy: bool) -> Table:
     fit, columns = None, None
     if not reset:
-        fit, columns = getattr(estimator, "members_", None), _names_of_fit(estimator)
+        fit, columns = getattr(estimator, "members_", {}), _names_of_fit(estimator)
     return as_table(
         X, y, sample_weight, scratch=estimator.scratch, lazy=lazy, fit=fit, columns=columns
     )
@@ -162,6 +162,7 @@ def _check_features(estimator: Any, X: Any, source: Source, reset: bool) -> None
         if recipe is not None:
             estimator.recipe_ = recipe
         if names is not None and all(isinstance(name, str) for name in names):
+            _refuse_namesakes(names)
             estimator.feature_names_in_ = np.asarray(names, dtype=object)
         return
     check_names(estimator, names)
@@ -169,6 +170,15 @@ def _check_features(estimator: Any, X: Any, source: Source, reset: bool) -> None
         raise InputError(
             f"X has {columns} features, but {type(estimator).__name__} is expecting "
             f"{estimator.n_features_in_} features as input. Give the columns that the fit had."
+        )
+
+
+def _refuse_namesakes(names: list[str]) -> None:
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise InputError(
+            f"X: Expected unique column names, got {', '.join(map(repr, twice[:10]))} more than "
+            "once. Rename them."
         )
 
 

@@ -127,6 +127,26 @@ def test_arrays_of_other_names(here):
     same(daskalt.load("named/model"), trained(features, label, sample_weight=weight**2))
 
 
+def test_arrays_without_the_names_of_the_fit_are_given_by_their_paths(here, capsys):
+    rng = np.random.default_rng(1)
+    X, y = rng.normal(size=(100, 3)), np.arange(100) % 3
+    zarr.save_group("rows.zarr", features=X, label=y)
+    zarr.save_group("others.zarr", X=X, y=y)
+    model = daskalt.MLPClassifier((8,), max_iter=2, random_state=0)
+    model.fit("rows.zarr", X="features", y="label")
+    daskalt.save(model, "model")
+    for words in (["predict", "model", "others.zarr"], ["evaluate", "model", "others.zarr"]):
+        target = ["--target", "y"] if words[0] == "evaluate" else []
+        assert cli.main([*words, *target]) == 2
+        said = capsys.readouterr().err
+        assert "Give the path of the array itself" in said
+        assert "X=" not in said
+    words = ["evaluate", "model", "others.zarr/X", "--target", "others.zarr/y"]
+    assert cli.main(words) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == pytest.approx(model.score(X, y))
+    assert cli.main(["predict", "model", "others.zarr/X", "--output", "p.csv"]) == 0
+
+
 def test_files_beside_a_test_set_in_zarr(here, frame):
     frame.to_csv("rows.csv", index=False)
     ingest("rows.csv", "test.zarr", target="label")
