@@ -67,7 +67,7 @@ def __getattr__(name: str) -> object:
         value = getattr(import_module(f"daskalt.{_HOMES.get(name, 'solvers')}"), name)
         globals()[name] = value
         return value
-    if not name.startswith("_"):
+    if name.isidentifier() and not name.startswith("_"):
         try:
             return import_module(f"daskalt.{name}")
         except ModuleNotFoundError as error:
@@ -77,4 +77,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__} - {"TYPE_CHECKING", "import_module"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from daskalt.signals import held
@@ -14,6 +14,7 @@ __all__ = ["Bar", "Count", "counted", "describe_count", "describe_seconds", "sho
 
 REFRESHES = 5  # a second
 WIDEST, NARROWEST = 40, 6  # of the bar itself, in columns
+_UNWRITABLE = (OSError, ValueError)  # a terminal that is gone, a file that is closed
 
 
 class Bar:
@@ -47,8 +48,10 @@ class Bar:
         return min(1.0, self.done / self.total) if self.total > 0 else 0.0
 
     def tell(self, line: str) -> None:
-        """Leave a line for good."""
-        print(line, file=sys.stderr, flush=True)
+        """Leave a line for good, where it can be written."""
+        if sys.stderr is not None:
+            with suppress(*_UNWRITABLE):
+                print(line, file=sys.stderr, flush=True)
 
 
 class _LiveBar(Bar):
@@ -61,28 +64,29 @@ class _LiveBar(Bar):
         self._console = console
         self.columns = console.width
         self._live = Live(
+            self,
             console=console,
-            get_renderable=self._drawn,
             refresh_per_second=REFRESHES,
             transient=True,
             redirect_stdout=False,  # which may be a file
         )
 
     def tell(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, emoji=False)
+        with suppress(*_UNWRITABLE):
+            self._console.print(line, markup=False, highlight=False, emoji=False)
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        with held():
+        with held(), suppress(*_UNWRITABLE):
             self._live.start()
         try:
             yield
         finally:
-            with held():
-                self.words = ""
+            self.words = ""
+            with held(), suppress(*_UNWRITABLE):
                 self._live.stop()
 
-    def _drawn(self) -> Any:
+    def __rich__(self) -> Any:  # drawn as it is now beneath every line, too
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
@@ -125,7 +129,7 @@ def fitted_parts(bar: Bar, columns: int) -> list[str]:
 @contextmanager
 def shown_bar(shown: bool = True) -> Iterator[Bar]:
     """Yield a bar on stderr: live on a terminal, else but for its lines unseen."""
-    if not shown or not sys.stderr.isatty():
+    if not shown or not _on_terminal():
         yield Bar()
         return
     from rich.console import Console
@@ -137,6 +141,13 @@ def shown_bar(shown: bool = True) -> Iterator[Bar]:
     bar = _LiveBar(console)
     with bar.running():
         yield bar
+
+
+def _on_terminal() -> bool:
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except _UNWRITABLE:
+        return False
 
 
 class Count:

@@ -207,9 +207,9 @@ class Checkpoints:
         """Raise InputError if a checkpoint is of another fit; only its end may be another."""
         if record.get("format") != FORMAT:
             raise InputError(
-                f"The checkpoint in {self.location} is of format {record.get('format')}; this "
-                f"version of daskalt reads {FORMAT}. Install the one that wrote it, "
-                f"{record['versions'].get('daskalt')}, or pass resume=False to start anew."
+                f"The checkpoint in {self.location} is of format {record.get('format')}, and this "
+                f"version of daskalt goes on from format {FORMAT} only. Pass resume=False "
+                "(--overwrite) to start anew in its place, or name another folder."
             )
         saved = record["identity"]
         for name in [*identity, *(saved.keys() - identity.keys())]:

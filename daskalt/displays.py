@@ -179,21 +179,41 @@ class ResidualDisplay:
         ax : Axes, optional
             Where; by default a new figure.
         **kwargs
-            Of `matplotlib.axes.Axes.pcolormesh`. Colours are logarithmic unless told.
-        """
-        from matplotlib.colors import LogNorm
+            Of `matplotlib.axes.Axes.pcolormesh`. Colours are logarithmic unless told by `norm`,
+            and from `vmin` to `vmax` rows if these are given.
 
+        Raises
+        ------
+        InputError
+            If `vmin` is not below `vmax`.
+        """
+        counts = np.ma.masked_equal(self.counts.T, 0)
+        if "norm" not in kwargs:
+            limits = {name: kwargs.pop(name, None) for name in ("vmin", "vmax")}
+            kwargs["norm"] = _logarithmic(counts, **limits)
         self.ax_ = _axes(ax, 1)[0]
         self.figure_ = self.ax_.figure
-        counts = np.ma.masked_equal(self.counts.T, 0)
-        norm = LogNorm(vmin=counts.min(), vmax=max(counts.max(), 10 * counts.min()))
         self.mesh_ = self.ax_.pcolormesh(
-            self.predicted_edges, self.residual_edges, counts, **({"norm": norm} | kwargs)
+            self.predicted_edges, self.residual_edges, counts, **kwargs
         )
         self.figure_.colorbar(self.mesh_, ax=self.ax_, label="rows")
         self.ax_.axhline(0, color="0.4", linewidth=1)
         self.ax_.set(xlabel="prediction", ylabel="residual (y less the prediction)")
         return self
+
+
+def _logarithmic(counts: Any, vmin: float | None, vmax: float | None) -> Any:
+    """Colours of counts, linear below the least of them if they begin at 0 or less."""
+    from matplotlib.colors import LogNorm, SymLogNorm
+
+    least = counts.min()
+    low = vmin if vmin is not None else least if vmax is None else min(least, vmax / 10)
+    high = max(counts.max(), 10 * low) if vmax is None else vmax
+    if not low < high:
+        raise InputError(f"vmin must be below vmax; got vmin={low!r} and vmax={high!r}.")
+    if low > 0:
+        return LogNorm(low, high)
+    return SymLogNorm(linthresh=least, vmin=low, vmax=high, base=10)
 
 
 def _check(estimator: Any) -> None:

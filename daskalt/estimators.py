@@ -346,21 +346,50 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     @available_if(_has_probabilities)
     @takes_names
     def predict_proba(self, X: Any) -> Any:
-        """Return the probability of every class, of shape (rows, classes), lazy as `predict`."""
+        """Return the probability of every class.
+
+        Parameters
+        ----------
+        X : like the X of `fit`
+
+        Returns
+        -------
+        ndarray, dask.array.Array or xarray.DataArray of shape (rows, classes)
+            A column for each of `classes_`; with a multilabel y that of each label by itself. Lazy
+            as `predict`.
+        """
         return self._apply(X, "predict_proba")
 
     @available_if(_has_probabilities)
     @takes_names
     def predict_log_proba(self, X: Any) -> Any:
-        """Return the logarithm of `predict_proba`."""
+        """Return the logarithm of the probability of every class.
+
+        Parameters
+        ----------
+        X : like the X of `fit`
+
+        Returns
+        -------
+        ndarray, dask.array.Array or xarray.DataArray of shape (rows, classes)
+            As `predict_proba`; -inf where that is 0.
+        """
         return np.log(self.predict_proba(X))
 
     @takes_names
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the share of rows whose label (or all labels) is right.
 
-        Takes what `fit` takes, names too; in a container those of the fit are the default. Stored
-        rows are scored block by block and never gathered.
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`, names too; in a container those of the fit are the default. Stored rows are
+            scored block by block and never gathered.
+
+        Returns
+        -------
+        float
+            From 0 to 1; of a multilabel y a row counts where all its labels are right.
         """
         check_is_fitted(self, "coefs_")
         if is_stored(X) or is_stored(y):
@@ -400,12 +429,22 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     Attributes
     ----------
-    coefs_, intercepts_, history_, cost_, n_iter_, stop_reason_, members_, target_name_
+    coefs_, intercepts_, history_, cost_, n_iter_, n_layers_, n_outputs_, n_features_in_, \
+    stop_reason_, out_activation_, feature_names_in_, members_, target_name_, recipe_
         As in :class:`MLPClassifier`.
     loss_, best_loss_, loss_curve_
         Mean training loss, in units of the standardised targets.
     validation_scores_, best_validation_score_
         As in :class:`MLPClassifier`, of R².
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from daskalt import MLPRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = MLPRegressor((16,), random_state=0).fit(X[:400], y[:400])
+    >>> bool(model.score(X[400:], y[400:]) > 0.4)
+    True
     """
 
     _losses = ("squared", "squared_error", "absolute", "cross_entropy")
@@ -524,8 +563,16 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return R², the mean over the outputs.
 
-        Takes what `fit` takes, names too; in a container those of the fit are the default. Stored
-        rows are scored block by block and never gathered.
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`, names too; in a container those of the fit are the default. Stored rows are
+            scored block by block and never gathered.
+
+        Returns
+        -------
+        float
+            1 at most, and negative where predictions are worse than the targets' mean.
         """
         check_is_fitted(self, "coefs_")
         if is_stored(X) or is_stored(y):

@@ -57,6 +57,7 @@ class Keeper:
         self.storage: Any = None  # what the solver keeps for each row
         self.watch = watch
         self.resumed: Checkpoint | None = None  # what the fit goes on from
+        self._limit = "max_iter"  # the parameter that says where it ends
         self._saved = time.monotonic()
         self._unsaved: tuple[Standing, Position | None] | None = None  # values: no cluster is asked
         self._best: list[tuple[Any, Any]] = []  # handles of the best states, and their values
@@ -68,14 +69,22 @@ class Keeper:
         seconds = REST_SECONDS if minutes is None else min(REST_SECONDS, 60 * minutes)
         return Pace(self.checkpoints.every_steps, seconds)
 
-    def resume(self, passes: int) -> Checkpoint | None:
+    def resume(self, passes: int, limit: str = "max_iter") -> Checkpoint | None:
         """Return the checkpoint to go on from, to an end after so many passes, if there is one.
+
+        Parameters
+        ----------
+        passes : int
+            That the fit makes at most.
+        limit : str
+            The parameter that says so.
 
         Raises
         ------
         InputError
             If it is of another fit, or of more passes.
         """
+        self._limit = limit
         saved = self.checkpoints.load(checkpoint_types(self.solver), self.identity)
         if saved is not None and saved.versions != versions():
             others = {k: v for k, v in saved.versions.items() if versions().get(k) != v}
@@ -95,46 +104,53 @@ class Keeper:
         fit, made = f"the fit in {self.checkpoints.location}", len(saved.history)
         if made + (saved.position is not None) > passes:
             raise InputError(
-                f"max_iter={passes}: {fit} has made {saved.place} already. Raise max_iter to train "
-                "on, or pass resume=False to start anew."
+                f"{self._limit}={passes}: {fit} has made {saved.place} already. Raise "
+                f"{self._limit} to train on, or pass resume=False to start anew."
             )
         if saved.reason is not None:
             warnings.warn(
-                f"max_iter={passes}: {fit} ended by itself after {saved.place}: {saved.reason}. It "
-                "stays as it is; warm_start=True trains on from the weights of a fitted estimator.",
+                f"{self._limit}={passes}: {fit} ended by itself after {saved.place}: "
+                f"{saved.reason}. It stays as it is; warm_start=True trains on from the weights of "
+                "a fitted estimator.",
                 CheckpointWarning,
                 stacklevel=6,
             )
             return saved
-        if self.solver.anneals:
-            warnings.warn(
-                f"max_iter: {fit}, {saved.place} on its way, ends after {passes} passes instead of "
-                f"{self._passes_of(saved)}. Steps shrink towards the end, so that the result is "
-                f"another than that of a fit of {plural(passes, 'pass', 'passes')} from the start.",
-                CheckpointWarning,
-                stacklevel=6,
-            )
         return saved._replace(
             state=self._ending(saved.state),
             best=tuple(map(self._ending, saved.best)),
             finished=False,
         )
 
-    def _passes_of(self, saved: Checkpoint) -> int:
-        return saved.identity[END] // saved.state.budget.pass_steps
-
     def _ending(self, state: Any) -> Any:
         """The state of a fit with this end: where it was in passes, elsewhere on the way."""
         return state._replace(budget=state.budget._replace(steps=self.identity[END]))
 
-    def check_storage(self) -> None:
-        """Raise InputError if what is kept for each row went when the fit was finished."""
-        finished = self.resumed is not None and self.resumed.finished
-        if finished and self.storage is not None and self.storage.generation is None:
+    def check_end(self, passes: int) -> None:
+        """Warn if the fit gets another end than it had, and that changes its steps.
+
+        Raises
+        ------
+        InputError
+            If what is kept for each row went when the fit was finished.
+        """
+        saved = self.resumed
+        if saved is None or saved.identity[END] == self.identity[END]:
+            return
+        fit = f"the fit in {self.checkpoints.location}"
+        if saved.finished and self.storage is not None and self.storage.generation is None:
             raise InputError(
-                f"max_iter: the fit in {self.checkpoints.location} is finished, and z is no longer "
-                "kept. Name a store of the solver to keep it in another fit, or train on from the "
-                "weights by warm_start=True."
+                f"{self._limit}: {fit} is finished, and z is no longer kept. Name a store of the "
+                "solver to keep it in another fit, or train on from the weights by warm_start=True."
+            )
+        if self.solver.anneals:
+            before = saved.identity[END] // saved.state.budget.pass_steps
+            warnings.warn(
+                f"{self._limit}: {fit}, {saved.place} on its way, ends after {passes} passes "
+                f"instead of {before}. Steps shrink towards the end, so that the result is another "
+                f"than that of a fit of {plural(passes, 'pass', 'passes')} from the start.",
+                CheckpointWarning,
+                stacklevel=5,
             )
 
     def earlier(self, cost: dict[str, Any]) -> dict[str, Any]:

@@ -91,8 +91,8 @@ class PassBar(Listener):
         """A pass begins."""
         assert self._fit is not None
         with self._lock:
-            number = len(self._fit.monitor.history) + 1
-            self._bar.words = f"pass {number}/{self._fit.passes}"
+            number, passes = len(self._fit.monitor.history) + 1, self._fit.passes
+            self._bar.words = f"pass {number}/{passes}" if number <= passes else ""
             self._bar.total, self._bar.done = self._fit.rows, rows
             self._loss, self._at_first = (0.0, 0.0), rows
             self._bar.facts = []
@@ -134,8 +134,8 @@ class PassBar(Listener):
         """Leave a line."""
         if self._at_first == 0:
             self._pace = time.perf_counter() - self._began
+        self._start()  # so that what stands beneath the line is of the next pass
         self._tell(fit)
-        self._start()
 
     def _tell(self, fit: Underway, before: str = "") -> None:
         columns = self._bar.columns
@@ -145,6 +145,7 @@ class PassBar(Listener):
     def end(self, fit: Underway) -> None:
         """Say why it ended, and leave."""
         self._fit = None
+        self._bar.words = ""
         if fit.monitor.reason is not None:
             passes = len(fit.monitor.history)
             self._bar.tell(f"Stopped after pass {passes}: {fit.monitor.reason}.")

@@ -101,6 +101,16 @@ def load(folder: str | Path) -> Any:
     from the same weights; the solver gathers its Gram matrices and momentum anew. Nothing but
     daskalt's own classes is constructed, so a folder from elsewhere runs no code.
 
+    Parameters
+    ----------
+    folder : str or Path
+        Local folder.
+
+    Returns
+    -------
+    MLPClassifier or MLPRegressor
+        Fitted, of the class that was saved.
+
     Raises
     ------
     StorageError
@@ -116,7 +126,8 @@ def load(folder: str | Path) -> Any:
         if document["format"] != FORMAT:
             raise StorageError(
                 f"The model at {folder} is of format {document['format']}, written by daskalt "
-                f"{document['versions']['daskalt']}; this version reads {FORMAT}. Install that one."
+                f"{document['versions']['daskalt']}, and this version reads format {FORMAT} only. "
+                "Load it where it was written, or fit again."
             )
         if _sealed(document, place) != text:
             raise ValueError("its content is not what was written")

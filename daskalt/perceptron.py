@@ -276,14 +276,15 @@ class BaseMLP(PreparedMLP):
         """The state after all passes, those included that an earlier fit has made."""
         solver, keeper, position = job.solver, job.keeper, None
         monitor.begin(state, job.trivial)
-        saved = keeper.resume(passes) if keeper is not None and resume else None
+        limit = self._limit(passes)
+        saved = keeper.resume(passes, limit) if keeper is not None and resume else None
         with self._storage(job, saved is not None) as storage:
             if keeper is not None and saved is not None:
                 state, position = saved.state, saved.position
                 if saved.finished:
                     state = saved.chosen
                 else:
-                    keeper.check_storage()
+                    keeper.check_end(passes)
                 best = tuple(solver.attach(state, storage) for state in saved.best)
                 monitor.recall(saved.history, best, saved.reason)
             elif keeper is not None:
@@ -326,6 +327,11 @@ class BaseMLP(PreparedMLP):
         self, X: Any, y: Any, sample_weight: Any, classes: np.ndarray | None = None
     ) -> Any:
         self._check_parameters()
+        if self.early_stopping:
+            raise InputError(
+                "partial_fit does not support early_stopping=True: there is no end of which to "
+                "stop short. Set it to False, or call fit."
+            )
         fitted = self._twin()
         before = getattr(self, "_fitted", None)
         if before is not None:

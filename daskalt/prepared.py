@@ -116,6 +116,11 @@ class PreparedMLP(FittedMLP):
     def set_params(self, **params: Any) -> Any:
         """Set parameters, those of a solver object as ``solver__damping``; return the estimator.
 
+        Parameters
+        ----------
+        **params
+            Values by name.
+
         Raises
         ------
         InputError
@@ -243,6 +248,11 @@ class PreparedMLP(FittedMLP):
         """The passes that a fit makes at most."""
         passes = self.max_iter or solver.passes(count_rows(bounds), problem.network)
         return passes if self.max_fun is None else min(passes, self.max_fun)
+
+    def _limit(self, passes: int) -> str:
+        """The parameters that limit a fit to so many passes, in words."""
+        limits = [name for name in ("max_iter", "max_fun") if getattr(self, name) == passes]
+        return " and ".join(limits) or "max_iter"  # where it is the solver's own number
 
     def _reading(
         self, table: Table, bounds: np.ndarray, problem: Problem, solver: Any, seed: int

@@ -1,6 +1,7 @@
 """What is shown of a long task: it fits its terminal, and is plain lines where there is none."""
 
 import fcntl
+import io
 import os
 import pty
 import re
@@ -8,10 +9,17 @@ import struct
 import subprocess
 import sys
 import termios
+import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from sklearn.base import clone
 
+from daskalt import MLPClassifier
 from daskalt.bars import Bar, counted, describe_count, describe_seconds, fitted_parts
+from daskalt.listeners import PassBar, Underway
+from daskalt.progress import Done
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 FIT = """
@@ -128,3 +136,63 @@ def test_times_in_words(seconds, words):
 )  # fmt: skip
 def test_counts_in_words(count, words):
     assert describe_count(count) == words
+
+
+class _Terminal(io.StringIO):
+    """A terminal that remembers what is written to it."""
+
+    def isatty(self):
+        return True
+
+    def shown(self):
+        return CONTROL.sub("", self.getvalue())
+
+
+def test_beneath_a_line_is_the_pass_under_way_or_nothing(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(sys, "stderr", terminal := _Terminal())
+    monkeypatch.setattr("daskalt.bars.REFRESHES", 100)
+    history = []
+    fit = Underway(None, SimpleNamespace(history=history, reason=None), 3, 100, None)
+    bar = PassBar()
+    bar.begin(fit, 0)
+    for number in (1, 2, 3):
+        bar.step(Done(number - 1, 60, 60.0, 6.0))
+        drawn = re.compile(rf"pass {number}/3 .*60%")
+        until = time.monotonic() + 30
+        while not drawn.search(terminal.shown()) and time.monotonic() < until:
+            time.sleep(0.01)
+        before = len(terminal.shown())
+        history.append({"pass": number, "loss": 0.1, "seconds": 0.5})
+        bar.passed(fit)
+        line, _, beneath = terminal.shown()[before:].partition("loss 0.1  0.50 s")
+        assert line.split()[-1] == f"{number}/3"
+        expected = {f"{number + 1}/3"} if number < 3 else set()
+        assert set(re.findall(r"pass (\d/\d)", beneath)) == expected
+    bar.end(fit)
+
+
+class _Gone(_Terminal):
+    """A terminal that nobody reads any more."""
+
+    def write(self, _):
+        raise OSError(5, "Input/output error")
+
+
+def _closed():
+    file = io.StringIO()
+    file.close()
+    return file
+
+
+@pytest.mark.parametrize("stderr", [None, _closed(), _Gone()], ids=["none", "closed", "gone"])
+def test_lines_that_cannot_be_written_end_no_fit(stderr, monkeypatch, capsys):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(sys, "stderr", stderr)
+    X = np.random.default_rng(0).standard_normal((100, 3))
+    model = MLPClassifier((4,), max_iter=3, random_state=0, tol=10.0, n_iter_no_change=1)
+    quiet = clone(model).fit(X, X[:, 0] > 0)
+    model.set_params(verbose=True).fit(X, X[:, 0] > 0)
+    np.testing.assert_array_equal(model.coefs_[0], quiet.coefs_[0])
+    assert model.stop_reason_ == quiet.stop_reason_
+    assert capsys.readouterr().out == ""

@@ -102,6 +102,29 @@ def test_residuals_of_named_arrays_are_drawn(rows, tmp_path):
     np.testing.assert_array_equal(display.counts, expected[0])
 
 
+@pytest.mark.parametrize("limits", [{"vmin": 0}, {"vmin": 2.0}, {"vmax": 50}, {"vmax": 0.5},
+                                    {"vmin": 0, "vmax": 9}, {"vmin": 1e4}])  # fmt: skip
+def test_colours_are_from_vmin_to_vmax(rows, limits):
+    model = MLPRegressor((6,), max_iter=2, random_state=0).fit(*rows)
+    display = ResidualDisplay.from_estimator(model, *rows, bins=8, **limits)
+    mesh = display.mesh_
+    assert {name: getattr(mesh.norm, name) for name in limits} == limits
+    ends = mesh.norm([mesh.norm.vmin, mesh.norm.vmax])
+    np.testing.assert_allclose(ends, [0, 1], atol=1e-12)
+    # Logarithmic: equal ratios of counts are equal steps of colour.
+    one, ten, hundred = mesh.norm(display.counts[display.counts > 0].min() * [1, 10, 100])
+    np.testing.assert_allclose(ten - one, hundred - ten, rtol=0.2)
+    display.figure_.canvas.draw()
+
+
+def test_limits_of_the_colours_must_be_in_order(rows):
+    model = MLPRegressor((6,), max_iter=2, random_state=0).fit(*rows)
+    linear = ResidualDisplay.from_estimator(model, *rows, norm="linear", vmin=0, vmax=8)
+    assert linear.mesh_.norm(2.0) == 0.25
+    with pytest.raises(InputError, match="vmin must be below vmax; got vmin=3 and vmax=2"):
+        ResidualDisplay.from_estimator(model, *rows, vmin=3, vmax=2)
+
+
 def test_a_single_residual_is_drawn(rows):
     X = rows[0]
     model = MLPRegressor((6,), max_iter=2, random_state=0).fit(X, np.full(len(X), 3.0))

@@ -1,6 +1,8 @@
 """The estimators: scikit-learn's contract, data of every kind in, lazy predictions out."""
 
+import inspect
 import pickle
+import re
 import warnings
 
 import dask
@@ -459,6 +461,18 @@ def test_partial_fit_says_what_it_needs(data):
         model.partial_fit(X, np.where(y == 1, 7, y))
     with pytest.raises(InputError, match="balanced"):
         classifier(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
+
+
+@pytest.mark.parametrize("make", [classifier, regressor])
+def test_partial_fit_does_not_stop_early(make, data):
+    X, y = data
+    labels = {"classes": np.unique(y)} if make is classifier else {}
+    model = make(early_stopping=True)
+    with pytest.raises(ValueError, match="partial_fit does not support early_stopping=True"):
+        model.partial_fit(X, y, **labels)
+    assert not hasattr(model, "coefs_")
+    model.set_params(early_stopping=False).partial_fit(X, y, **labels)
+    assert_same_model(model, make().partial_fit(X, y, **labels))
 
 
 def test_a_warm_start_goes_on_from_the_weights(data):
@@ -1078,6 +1092,39 @@ def test_breast_cancer_and_its_stored_copy_train_alike(store):
 
 def test_the_names_that_users_import():
     assert set(daskalt.__all__) >= {"MLPClassifier", "MLPRegressor", "StochasticAltMin"}
+    assert set(daskalt.__all__) <= set(dir(daskalt))
+    assert not {"import_module", "TYPE_CHECKING"} & set(dir(daskalt))
+
+
+@pytest.mark.parametrize("name", ["a.b", "data.table", "nothing", "", "with space", "_hidden"])
+def test_what_is_no_name_is_no_attribute(name):
+    assert not hasattr(daskalt, name)
+    with pytest.raises(AttributeError, match="has no attribute"):
+        getattr(daskalt, name)
+
+
+@pytest.mark.parametrize("public", [MLPClassifier, MLPRegressor, daskalt.load, daskalt.save])
+def test_docstrings_have_their_sections(public, data):
+    """Every argument, and all that a fit sets."""
+    functions = [public]
+    if isinstance(public, type):
+        X, y = data
+        model = public((4,), max_iter=1).fit(pd.DataFrame(X, columns=list("abcdefgh")), y)
+        described = inspect.getdoc(public).partition("Attributes\n---")[2]
+        missing = {n for n in vars(model) if n.endswith("_") and not n.startswith("_")}
+        missing -= set(re.findall(r"\w+_\b", described))
+        assert not missing
+        assert "Examples\n---" in inspect.getdoc(public)
+        methods = inspect.getmembers(public, inspect.isfunction)
+        functions = [f for n, f in methods if f.__module__.startswith("daskalt") and n[0] != "_"]
+    for function in functions:
+        text = inspect.getdoc(function)
+        arguments = set(inspect.signature(function).parameters) - {"self"}
+        assert not arguments or "Parameters\n---" in text, function
+        assert arguments - {"params"} <= set(re.findall(r"\w+", text)), function
+    for name in ("predict_proba", "predict_log_proba", "score", "load"):
+        if function := getattr(public, name, public if name == public.__name__ else None):
+            assert "Returns\n---" in inspect.getdoc(function), name
 
 
 # ------------------------------------------------------------------- extreme numbers

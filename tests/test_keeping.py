@@ -11,6 +11,7 @@ import dask
 import numpy as np
 import pytest
 
+import daskalt
 from daskalt import ADMM, BatchAltMin, Checkpoints, GradientDescent, MLPClassifier, StochasticAltMin
 from daskalt.data.ingest import ingest
 from daskalt.errors import CheckpointWarning, ClusterError, InputError, StorageError
@@ -209,6 +210,17 @@ def test_another_version_is_an_error_and_another_library_a_warning(place, tmp_pa
     monkeypatch.setattr("daskalt.fitting.__version__", "99.0")
     with pytest.raises(InputError, match=r"daskalt '0\..*', not '99\.0'"):
         network("adam", tmp_path / "fit").fit(place, resume=True)
+
+
+def test_a_checkpoint_of_another_format_is_not_gone_on_with(place, tmp_path, monkeypatch):
+    with monkeypatch.context() as before:
+        before.setattr("daskalt.checkpoint.FORMAT", 3)
+        network("adam", tmp_path / "fit").fit(place)
+    with pytest.raises(InputError, match=r"of format 3, .* 4 only\. Pass resume=F") as caught:
+        network("adam", tmp_path / "fit").fit(place, resume=True)
+    assert daskalt.__version__ not in str(caught.value)  # it was the same
+    network("adam", tmp_path / "fit").fit(place, resume=False)
+    network("adam", tmp_path / "fit").fit(place, resume=True)
 
 
 # ----------------------------------------------------------------------------- lost machines

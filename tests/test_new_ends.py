@@ -132,6 +132,21 @@ def test_fewer_passes_than_were_made_are_refused(place, tmp_path):
         network("adam", checkpoints, max_iter=1).fit(place, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("options", "limit"),
+    [
+        ({"max_fun": 3, "max_iter": 50}, "max_fun"),
+        ({"max_fun": 3, "max_iter": None}, "max_fun"),
+        ({"max_fun": 3}, "max_iter and max_fun"),
+        ({"max_fun": 50}, "max_iter"),
+    ],
+)
+def test_what_limits_the_passes_is_named(place, tmp_path, options, limit):
+    network("lbfgs", tmp_path / "fit", max_iter=6).fit(place)
+    with pytest.raises(InputError, match=rf"^{limit}=3: .* Raise {limit} to train on"):
+        network("lbfgs", tmp_path / "fit", **options).fit(place, resume=True)
+
+
 def test_a_fit_that_ended_by_itself_stays_so(place, tmp_path):
     options = {"tol": 10.0, "n_iter_no_change": 1}
     first = network("adam", tmp_path / "fit", **options).fit(place)
@@ -148,6 +163,10 @@ def test_variables_of_the_rows_must_still_be_there(place, tmp_path):
     network(steady, tmp_path / "fit").fit(place)
     with pytest.raises(InputError, match=r"is finished, and z is no longer kept.*warm_start"):
         network(steady, tmp_path / "fit", max_iter=5).fit(place, resume=True)
+    network("batch-altmin", tmp_path / "annealed").fit(place)
+    with pytest.raises(InputError, match=r"max_iter: .* is finished, and z is no longer kept"):
+        # Refused, and not warned of the end that it will not have.
+        network("batch-altmin", tmp_path / "annealed", max_iter=5).fit(place, resume=True)
     kept = BatchAltMin(schedule="constant", store=str(tmp_path / "z.zarr"))
     network(kept).fit(place)
     model = network(kept, max_iter=5).fit(place, resume=True)
