@@ -12,8 +12,10 @@ __all__ = [
     "categories_of",
     "first_that_is_no_number",
     "floats_of",
+    "has_leading_zeros",
     "integers_of",
     "is_encoded",
+    "is_integer",
     "is_text",
     "kind_of_type",
     "numpy_type_of",
@@ -34,6 +36,13 @@ def is_text(dtype: Any) -> bool:
     import pyarrow.types as types
 
     return types.is_string(dtype) or types.is_large_string(dtype) or types.is_string_view(dtype)
+
+
+def is_integer(dtype: Any) -> bool:
+    """Say whether an Arrow type is one of integers."""
+    import pyarrow
+
+    return pyarrow.types.is_integer(dtype)
 
 
 def is_encoded(dtype: Any) -> bool:
@@ -120,6 +129,16 @@ def _cast(column: Any, dtype: Any) -> Any:
         except pyarrow.ArrowInvalid:
             continue
     return None
+
+
+def has_leading_zeros(column: Any) -> bool:
+    """Whether there is text such as "007", which a number does not keep; "0.5" is none."""
+    import pyarrow.compute as compute
+
+    if not is_text(column.type):
+        return False
+    found = compute.match_substring_regex(column, r"^\s*[+-]?0[0-9]")
+    return bool(compute.any(found).as_py())
 
 
 def booleans_of(column: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from daskalt.data.casts import categories_of, texts_of
+from daskalt.data.casts import categories_of, is_integer, texts_of
 from daskalt.data.faults import no_number, no_value, not_finite
 from daskalt.data.frames import Batch
 from daskalt.data.medians import RowSample
@@ -62,12 +62,16 @@ class Census:
         if recipe is not None:
             self.categories = {c.name for c in recipe.columns if c.categories is not None}
             text = [*self.categories, *(t.name for t in recipe.targets if t.type == "text")]
-        fixed = [] if recipe is None else roles.features
+        fixed = {} if recipe is None else {c.name: c.truths for c in recipe.columns}
+        codes = set() if self._several else set(roles.targets)
+        codes |= set(roles.features if recipe is None and rules.categorical == "auto" else ())
         self.tallies = [
             Tally(
                 name,
                 "text" if name in text else None,
                 fixed=name in fixed,
+                truths=fixed.get(name, False),
+                codes=name in codes,
                 stored=stored,
             )
             for name in roles.read
@@ -101,7 +105,7 @@ class Census:
         if not len(batch.rows):
             return batch
         values = np.full((len(batch.rows), len(self.tallies)), np.nan, order="F")
-        texts, read = {}, []
+        texts, integers, read = {}, {}, []
         for place, tally in enumerate(self.tallies):
             column = batch.rows.column(tally.name)
             numbers = tally.read(column, batch.file)
@@ -110,16 +114,24 @@ class Census:
                 texts[place] = numbers = categories_of(column)
             else:
                 values[:, place] = numbers.to_numpy(zero_copy_only=False)
+                whole = next((c for c in (column, numbers) if is_integer(c.type)), None)
+                if whole is not None and tally in self.targets:
+                    integers[place] = whole  # float64 does not tell all of them apart
             read.append(numbers)
         holes = np.isnan(values)
         for place, column in texts.items():
             holes[:, place] = column.is_null().to_numpy(zero_copy_only=False)
         self._refuse_holes(holes, batch)
-        self._count(values, holes, texts, batch)
+        self._count(values, holes, texts, integers, batch)
         return batch._replace(rows=_record_batch(read, self.roles.read))
 
     def _count(
-        self, values: np.ndarray, holes: np.ndarray, texts: dict[int, Any], batch: Batch
+        self,
+        values: np.ndarray,
+        holes: np.ndarray,
+        texts: dict[int, Any],
+        integers: dict[int, Any],
+        batch: Batch,
     ) -> None:
         keep: np.ndarray | None = None
         all_values = values
@@ -129,6 +141,8 @@ class Census:
         self.rows += len(values)
         self.left_out += len(batch.rows) - len(values)
         lows, highs = (reach.reduce(values, axis=0, initial=np.nan) for reach in (np.fmin, np.fmax))
+        if self.weights and lows[-1] < 0:
+            self._refuse_negative(all_values[:, -1], keep, batch)
         if np.isinf(lows).any() or np.isinf(highs).any():
             self._find_infinite(all_values, batch)
         for tally, low, high, missing in zip(
@@ -141,7 +155,9 @@ class Census:
             self._count_texts(self.tallies[place], _kept(column, keep))
         for place, tally in enumerate(self.targets, len(self.features)):
             if tally.kind in ("boolean", "integer"):
-                classes, counts = np.unique(values[:, place], return_counts=True)
+                exact = integers.get(place)
+                found = values[:, place] if exact is None else _kept(exact, keep).to_numpy()
+                classes, counts = np.unique(found, return_counts=True)
                 tally.count(classes.tolist(), counts.tolist(), FEW_CLASSES)
         self._refuse_too_many()
         if self.sample is not None:
@@ -201,6 +217,14 @@ class Census:
             if tally in self.features:
                 cure += ", or fill them by missing='median'"
             raise no_value(tally.name, row, batch, cure)
+
+    def _refuse_negative(self, weights: np.ndarray, keep: np.ndarray | None, batch: Batch) -> None:
+        row = int(np.flatnonzero((weights < 0) & (True if keep is None else keep))[0])
+        raise InputError(
+            f"{batch.file}: column {self.weights[0].name!r} holds {weights[row]:g} at row "
+            f"{batch.first + row} (counted from 0): weights must be 0 or more. Repair it, or leave "
+            "weight out."
+        )
 
     def _find_infinite(self, values: np.ndarray, batch: Batch) -> None:
         """Note where a number is not finite: an error if the column is not text after all."""

@@ -105,7 +105,8 @@ class EncodedFrames:
         """The rows in order, in the types of the layout."""
         encoder = Encoder(recipe)
         stored = self.frames.batches(self.roles.read) if self.stored else self.spool.batches()
-        yield from mapped_ahead(encoder.block, ((batch, layout) for batch in stored))
+        parts = encoder.parts(stored, layout.arrays["X"][1])
+        yield from mapped_ahead(encoder.block, ((part, layout) for part in parts))
 
     def _layout(self, census: Census, recipe: Recipe) -> Layout:
         arrays: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
@@ -125,14 +126,15 @@ class EncodedFrames:
     def _feature_type(self, census: Census, recipe: Recipe) -> np.dtype:
         pairs = list(zip(census.features, recipe.columns, strict=True))
         numbers = [Range.of(tally, column) for tally, column in pairs if tally.kind != "text"]
-        if len(numbers) < len(pairs):
-            numbers.append(Range(0, 1, True, np.dtype(np.int8)))  # indicators
+        indicators = len(numbers) < len(pairs)
+        if indicators:
+            numbers.append(Range(0, 1, True, np.dtype(np.int8)))
         if self.dtype is not None:
             return _checked(np.dtype(self.dtype), numbers)
         if self.stored:
             return np.result_type(*(number.dtype for number in numbers))
         if all(number.whole for number in numbers):
-            return _integer_type(numbers, signed=len(numbers) > len(pairs))
+            return _integer_type(numbers, signed=indicators)
         return np.dtype(np.float32 if all(number.narrow for number in numbers) else np.float64)
 
 

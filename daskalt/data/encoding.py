@@ -1,5 +1,6 @@
 """Rows of a frame as blocks of numbers, by a recipe."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from daskalt.data.table import Block
 from daskalt.errors import InputError
 
 __all__ = ["Encoder"]
+
+ENCODED_BYTES = 16 << 20  # of a block, several of which are in memory at once
 
 
 class Encoder:
@@ -41,6 +44,13 @@ class Encoder:
             if column.categories is not None
         }
 
+    def parts(self, batches: Iterable[Batch], dtype: np.dtype) -> Iterator[Batch]:
+        """Batches cut so that each becomes a small block, however many features there are."""
+        rows = max(1, ENCODED_BYTES // (self.width * dtype.itemsize))
+        for batch in batches:
+            for start in range(0, len(batch.rows), rows):
+                yield batch._replace(first=batch.first + start, rows=batch.rows.slice(start, rows))
+
     def features(self, batch: Batch, dtype: np.dtype) -> np.ndarray:
         """Every row as numbers.
 
@@ -50,7 +60,8 @@ class Encoder:
             When a value will not do, naming file, row and column. Without the medians to fill them
             by, missing values are such.
         """
-        X, holes = self._encode(batch, dtype)
+        X, holes, strange = self._encode(batch, dtype)
+        self._refuse_strange(strange, batch, None)
         refused = [
             (int(where.argmax()), name)
             for name, where in holes
@@ -65,12 +76,13 @@ class Encoder:
 
     def block(self, batch: Batch, layout: Layout) -> Block:
         """The rows in the types of a layout, those left out that have a missing value."""
-        X, holes = self._encode(batch, layout.arrays["X"][1])
+        X, holes, strange = self._encode(batch, layout.arrays["X"][1])
         others = {
             name: [batch.rows.column(column) for column in columns]
             for name, columns in self._beside(layout).items()
         }
         keep = self._complete(len(X), holes, [c for part in others.values() for c in part])
+        self._refuse_strange(strange, batch, keep)
         arrays = {
             name: _array([_kept(column, keep) for column in columns], *layout.arrays[name])
             for name, columns in others.items()
@@ -100,25 +112,29 @@ class Encoder:
 
     def _encode(
         self, batch: Batch, dtype: np.dtype
-    ) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
-        """Numbers, and the columns that had missing values with the rows of these."""
+    ) -> tuple[np.ndarray, list[tuple[str, np.ndarray]], list[tuple[str, np.ndarray]]]:
+        """Numbers, and the rows of the columns that had missing values, or unknown categories."""
         X = np.zeros((len(batch.rows), self.width), dtype, order="F")
         holes: list[tuple[str, np.ndarray]] = []
+        strange: list[tuple[str, np.ndarray]] = []
         place = 0
         for column in self.recipe.columns:
             values = batch.rows.column(column.name)
             if column.categories is None:
                 missing = _fill_numbers(X[:, place], values, column, batch)
             else:
-                missing = self._fill_indicators(X[:, place:], values, column, batch)
+                missing, unknown = self._fill_indicators(X[:, place:], values, column)
+                if unknown.any():
+                    strange.append((column.name, unknown))
             if missing is not None:
                 holes.append((column.name, missing))
             place += len(column.encoded)
-        return X, holes
+        return X, holes, strange
 
     def _fill_indicators(
-        self, X: np.ndarray, values: Any, column: Column, batch: Batch
-    ) -> np.ndarray | None:
+        self, X: np.ndarray, values: Any, column: Column
+    ) -> tuple[np.ndarray | None, np.ndarray]:
+        """Write ones; which rows had no value, if any, and which one that was never met."""
         import pyarrow.compute as compute
 
         values = categories_of(values)
@@ -129,17 +145,26 @@ class Encoder:
         of_texts = np.append(texts.fill_null(-1).to_numpy(zero_copy_only=False), missing)
         codes = of_texts[values.indices.fill_null(len(texts)).to_numpy()]
         known = codes >= 0
-        if self.unknown == "error" and not known.all():
-            self._refuse_unknown(int(known.argmin()), values, column, batch)
         rows = np.flatnonzero(known)
         X[rows, codes[rows]] = 1
-        return _nulls(values) if values.null_count else None
+        return (_nulls(values) if values.null_count else None), ~known
 
-    def _refuse_unknown(self, row: int, values: Any, column: Column, batch: Batch) -> None:
-        value = values[row].as_py()
-        words = "no value" if value is None else f"{value[:80]!r}"
+    def _refuse_strange(
+        self, strange: list[tuple[str, np.ndarray]], batch: Batch, keep: np.ndarray | None
+    ) -> None:
+        """Refuse categories that were never met, in the rows that are kept."""
+        if self.unknown != "error":
+            return
+        for name, where in strange:
+            found = np.flatnonzero(where if keep is None else where & keep)
+            if len(found):
+                self._refuse_unknown(int(found[0]), name, batch)
+
+    def _refuse_unknown(self, row: int, name: str, batch: Batch) -> None:
+        value = batch.rows.column(name)[row].as_py()
+        words = "no value" if value is None else f"{str(value)[:80]!r}"
         raise InputError(
-            f"{batch.file}: column {column.name!r} holds {words} at row {batch.first + row} "
+            f"{batch.file}: column {name!r} holds {words} at row {batch.first + row} "
             "(counted from 0), which training never met. Take it as a category of its own by "
             "unknown='own'."
         )
@@ -172,7 +197,7 @@ def _fill_numbers(out: np.ndarray, values: Any, column: Column, batch: Batch) ->
 def _numbers(values: Any, column: Column, dtype: np.dtype) -> Any:
     import pyarrow
 
-    if column.type == "bool":
+    if column.truths:
         truths = booleans_of(values)
         if truths is not None:
             return truths.cast(pyarrow.int8())
@@ -199,11 +224,12 @@ def _array(columns: list[Any], shape: tuple[int, ...], dtype: np.dtype) -> np.nd
 
 
 def _target_numbers(column: Any, dtype: np.dtype) -> np.ndarray:
+    numbers = None
     if dtype.kind == "b":
         numbers = booleans_of(column)
-    else:
-        numbers = integers_of(column) if dtype.kind in "iu" else None
-        numbers = floats_of(column) if numbers is None else numbers
+    elif dtype.kind in "iu":
+        numbers = integers_of(column)
+    numbers = floats_of(column) if numbers is None else numbers
     return numbers.to_numpy(zero_copy_only=False).astype(dtype)
 
 

@@ -24,6 +24,7 @@ KINDS = {
     ".npz": "npz",
 }
 FRAMES = ("csv", "parquet")
+TABS = (".tsv", ".tab")
 SPARSE = (".svm", ".svmlight", ".libsvm")
 ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
 
@@ -60,7 +61,9 @@ def find_files(inputs: str | Path | Sequence[str | Path]) -> list[str]:
 
 
 def is_frame(place: str | Path) -> bool:
-    """Say whether a path, folder or pattern means CSV or Parquet files, and no Zarr store."""
+    """Say whether a path, folder or pattern means files of columns, and no Zarr store."""
+    if _has_tabs(str(place)):  # refused as such, and not as a store
+        return not Path(place).is_dir()
     if _kind(str(place)) != "zarr":
         return _kind(str(place)) in FRAMES
     filesystem, path = filesystem_of(place)
@@ -75,6 +78,7 @@ def kind_of_files(files: Sequence[str]) -> str:
     """The one kind, "csv", "parquet", "npy", "npz" or "zarr", that all files are of."""
     for file in files:
         _refuse_sparse(file)
+        _refuse_tabs(file)
     kinds = {_kind(file) for file in files}
     if len(kinds) > 1:
         raise InputError(
@@ -92,6 +96,18 @@ def _refuse_sparse(file: str) -> None:
             "sklearn.datasets.load_svmlight_file(...) and X.toarray(), part by part by its "
             "arguments offset and length where it is large."
         )
+
+
+def _refuse_tabs(file: str) -> None:
+    if _has_tabs(file):
+        raise InputError(
+            f"{file}: fields separated by tabs are not read. Write them with commas, as by "
+            "pandas.read_csv(..., sep='\\t').to_csv('data.csv', index=False)."
+        )
+
+
+def _has_tabs(file: str) -> bool:
+    return any(suffix.lower() in TABS for suffix in PurePosixPath(file).suffixes[-2:])
 
 
 def _kind(file: str) -> str:

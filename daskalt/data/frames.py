@@ -17,7 +17,7 @@ from daskalt.data.lines import TOO_LONG, blocks_of_lines
 from daskalt.data.store import filesystem_of
 from daskalt.errors import DaskaltError, InputError, StorageError
 
-__all__ = ["Batch", "FrameFiles", "Mistyped"]
+__all__ = ["Batch", "FrameFiles", "Mistyped", "with_gaps"]
 
 BLOCK_BYTES = 2 << 20  # of a CSV file: what is parsed stays in cache
 BLOCK_COLUMNS = 250  # more make larger blocks, for each column costs time in each
@@ -74,10 +74,14 @@ class FrameFiles:
         """
         file = file or self.files[0]
         with _understood(file, self.kind):
+            if self.kind == "csv":
+                _refuse_wide_characters(file)
             names = _csv_names(file) if self.kind == "csv" else _parquet_names(file)
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
-            raise InputError(f"{file} has several columns called {twice[0]!r}. Rename them.")
+            raise InputError(
+                f"{file} has several columns called {twice[0]!r}. {_cure_of_names(names)}"
+            )
         if len(names) == 1:
             _refuse_other_separators(file, names[0])
         return names
@@ -112,7 +116,10 @@ class FrameFiles:
             header = self.names(file)
             missing = sorted(set(names) - set(header))
             if missing:
-                raise InputError(f"{file} lacks columns {missing} that the first file has.")
+                raise InputError(
+                    f"{file} lacks columns {missing} that the first file has. "
+                    "Add them, or leave the file out."
+                )
             first, read = 0, _read_parquet
             if self.kind == "csv":
                 read = partial(_read_csv, header=header, literal=literal, types=types)
@@ -120,6 +127,28 @@ class FrameFiles:
                 for rows in read(file, list(names)):
                     yield Batch(file, first, rows)
                     first += len(rows)
+
+
+def _cure_of_names(names: list[str]) -> str:
+    if any(name == "" or _NUMBER.fullmatch(name) for name in names):
+        return (
+            "Its first line seems to be no header: write names there, as by "
+            "pandas.read_csv(..., header=None).to_csv(..., index=False)."
+        )
+    return "Rename them."
+
+
+_NUMBER = re.compile(r"\s*[+-]?\.?[0-9][0-9.]*(?:[eE][+-]?[0-9]+)?\s*")
+
+
+def _refuse_wide_characters(file: str) -> None:
+    with _stream(file) as stream:
+        start = bytes(stream.read(64))
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in start:
+        raise InputError(
+            f"{file} is no csv file as expected: it seems to be encoded in UTF-16 or UTF-32. Write "
+            "it in UTF-8, as by pandas.read_csv(..., encoding='utf-16').to_csv(..., index=False)."
+        )
 
 
 def _refuse_other_separators(file: str, name: str) -> None:
@@ -165,11 +194,11 @@ def _read_csv(
         blocks = enumerate(blocks_of_lines(stream, _block_bytes(names)))
         for rows in mapped_ahead(parse, blocks):
             if len(rows):
-                yield _with_gaps(rows, literal) if literal else rows
+                yield with_gaps(rows, literal) if literal else rows
 
 
-def _with_gaps(rows: Any, literal: Sequence[str]) -> Any:
-    """Rows whose missing values are such, except in some columns."""
+def with_gaps(rows: Any, literal: Sequence[str] = ()) -> Any:
+    """Rows of text whose missing values are such, except in some columns."""
     import pyarrow
 
     names = rows.schema.names
@@ -291,6 +320,8 @@ def _explained(error: ValueError) -> str:
             f"there is a line with {more} fields than the header, {ragged[2]} and not {ragged[1]}: "
             f"{ragged[3][:80]!r}. Repair it."
         )
+    if "Empty CSV file" in text:
+        return "it is empty. Write a line of names and rows below it, or leave the file out."
     if _TOO_SHORT in text or TOO_LONG in text:
         return f"it has a row of more than {BLOCK_BYTES} bytes, or a quote that is never closed."
     if "UTF8" in text or "utf-8" in text:

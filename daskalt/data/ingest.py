@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import NoneType
@@ -18,6 +18,7 @@ from daskalt.data.census import Rules
 from daskalt.data.encoded import EncodedFrames
 from daskalt.data.files import find_files, kind_of_files
 from daskalt.data.frames import FrameFiles
+from daskalt.data.locks import locked
 from daskalt.data.recipe import ATTRIBUTE, find_recipe, recipe_of_rows
 from daskalt.data.roles import assign_roles, roles_by_recipe
 from daskalt.data.staging import MEMORY_BYTES, table_layout, write_blocks
@@ -86,6 +87,8 @@ def ingest(
     categorical : {"auto", "error"}, optional
         What to do about text, in columns of features. "auto", the default, makes one feature of
         zeros and ones for each different text, called ``column=text``. Truth values are 0 and 1.
+        Numbers with leading zeros, such as 007, are codes and make their column text, as they do
+        for a target; the first rows of the first CSV file (2 MiB or more) decide.
     missing : {"median", "drop", "error"}, optional
         What to do about missing values. With "median", the default, numbers are filled by the
         median of their column, missing texts are a category of their own, and a missing target or
@@ -100,8 +103,10 @@ def ingest(
         are encoded, so that nothing is learnt of them: for rows to test on.
     dtype : str, optional
         Type of the features of CSV and Parquet files. By default that of Parquet, and for CSV the
-        smallest that holds integers exactly or floats to a millionth of their column's range;
-        signed before unsigned, because unsigned bytes are scaled as those of pictures.
+        smallest that holds all features if they are integers, signed before unsigned, because
+        unsigned bytes are scaled as those of pictures; beside categories never unsigned. Other
+        numbers are float32 where that keeps a millionth of every column's range, and else float64,
+        whatever that keeps of them.
     shuffle : bool
         Whether to put the rows in random order. Those without a target never are.
     seed : int
@@ -154,7 +159,8 @@ def ingest(
         max_categories=max_categories,
         recipe=recipe,
     )
-    with _folder_beside(destination) as folder:
+    with _parents_of(destination), locked(str(destination)), _folder_beside(destination) as folder:
+        refuse_existing(destination, overwrite)  # another ingest may have made it meanwhile
         attributes: dict[str, Any] = {}
         if kind in ("csv", "parquet"):
             chosen = _given(target=target, features=features, weight=weight)
@@ -183,6 +189,21 @@ def ingest(
             overwrite=overwrite,
             progress=progress,
         )
+
+
+@contextmanager
+def _parents_of(destination: str | Path) -> Iterator[None]:
+    """Folders that are made above a destination go again if it fails and they are empty."""
+    filesystem, path = filesystem_of(destination)
+    local = isinstance(filesystem, LocalFileSystem)
+    new = [folder for folder in Path(path).parents if local and not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        for folder in new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One fit at a time in a folder: a lock that dies with its process, and says whose it is."""
+"""One writer at a time in a folder: a lock that dies with its process, and says whose it is."""
 
 import errno
 import fcntl
@@ -39,7 +39,7 @@ def locked(place: str) -> Iterator[None]:
     Raises
     ------
     InputError
-        If another fit is in there, saying which.
+        If another fit or ingest is in there, saying which.
     """
     filesystem, path = filesystem_of(place)
     if not isinstance(filesystem, LocalFileSystem):
@@ -54,8 +54,8 @@ def locked(place: str) -> Iterator[None]:
         file = _taken(lock)
     if file is None:
         raise InputError(
-            f"Another fit, of {_owner(lock)}, is at work in {place}. Wait for it or end it, or "
-            "name another place."
+            f"Another fit or ingest, of {_owner(lock)}, is at work in {place}. Wait for it "
+            "or end it, or name another place."
         )
     try:
         yield

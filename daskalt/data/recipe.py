@@ -58,6 +58,14 @@ class Column:
     counts: list[int] | None = None
 
     @property
+    def truths(self) -> bool:
+        """Whether it was truth values, or zeros and ones, which are read the same way."""
+        if self.kind != "number" or self.low is None or self.high is None:
+            return False
+        whole = self.type == "bool" or "int" in self.type
+        return whole and self.low >= 0 and self.high <= 1
+
+    @property
     def encoded(self) -> list[str]:
         """Names of the features that it becomes."""
         if self.categories is None:

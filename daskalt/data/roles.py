@@ -1,6 +1,6 @@
 """Which columns of a frame are features, targets, row weights and marks of rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -70,13 +70,22 @@ def assign_roles(
     chosen, literal = _expand(features, available, file)
     if features is None:
         chosen, literal = available, []
+    known = dict.fromkeys(targets, "the target")
+    for argument, name, words in (
+        ("weight", weight, "the weight of the row"),
+        ("ident", ident, "what the row is called"),
+    ):
+        _refuse_clashes(argument, [] if name is None else [name], known)
+        known |= {} if name is None else {name: words}
+    _refuse_clashes("target", targets, {})
+    _refuse_clashes("features", literal, known)
+    _refuse_clashes("exclude", never, known)
     apart = {*others, *left_out}
     used = [name for name in chosen if name not in apart]
-    doubled = [name for name in others if name in literal] or len(set(others)) < len(others)
-    if not used or doubled or set(others) & set(never):
+    if not used:
         raise InputError(
-            f"Features {listed(used or chosen)}, target {target}, weight {weight}, ident {ident} "
-            f"and exclude {listed(left_out)} must be different columns, and at least one a feature."
+            f"No column of {file} is left to be a feature: it has {listed(available)}. Name at "
+            "least one that is not the target, weight, ident or excluded."
         )
     kept_for_something = {*used, *others}
     excluded = [name for name in available if name not in kept_for_something]
@@ -103,17 +112,20 @@ def roles_by_recipe(
     if lacking:
         raise InputError(
             f"{file} lacks {plural(len(lacking), 'column')} that training had: {listed(lacking)}."
-            f"{meant(lacking, available)} It has {listed(available)}."
+            f"{meant(lacking, available)} It has {listed(available)}. Add them to the file, or "
+            "train on data without them."
         )
     targets = [known.name for known in recipe.targets]
     if target is not None:
         targets = [target] if isinstance(target, str) else list(target)
         _refuse_unknown([name for name in targets if name not in available], available, file)
+        _refuse_clashes("target", targets, {name: "a feature of the recipe" for name in features})
     elif targets and set(targets) <= set(available):
         target = recipe.target
     else:
         targets = []
     weight, ident = (n if n in available else None for n in (recipe.weight, recipe.ident))
+    _refuse_clashes("target", targets, {} if weight is None else {weight: "the weight of the row"})
     used = {*features, *targets, weight, ident}
     excluded = [name for name in available if name not in used]
     return Roles(features, target, weight, ident, excluded)  # type: ignore[arg-type]
@@ -129,8 +141,6 @@ def _expand(
         words += [entry] if entry in available else [part.strip() for part in entry.split(",")]
     there = set(available)
     literal = [word for word in words if word in there]
-    if len(set(literal)) < len(literal):
-        raise InputError(f"Columns {listed(literal)} must be different columns, each named once.")
     found: dict[str, None] = {}
     unknown = []
     for word in words:
@@ -139,6 +149,18 @@ def _expand(
         found |= dict.fromkeys(names)
     _refuse_unknown(unknown, available, file)
     return list(found), literal
+
+
+def _refuse_clashes(argument: str, names: Sequence[str], known: Mapping[str, str]) -> None:
+    """Refuse names that are something else already, or are given twice."""
+    for place, name in enumerate(names):
+        if name in known:
+            raise InputError(
+                f"{argument} names {name!r}, which is {known[name]}. A column is one thing: name "
+                "another, or leave it out of one."
+            )
+        if name in names[:place]:
+            raise InputError(f"{argument} names {name!r} twice. Name it once.")
 
 
 def _refuse_unknown(unknown: list[str], available: list[str], file: str) -> None:

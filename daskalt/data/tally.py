@@ -8,6 +8,7 @@ import numpy as np
 from daskalt.data.casts import (
     booleans_of,
     floats_of,
+    has_leading_zeros,
     integers_of,
     is_encoded,
     is_text,
@@ -33,6 +34,10 @@ class Tally:
         The narrowest that holds all values; None while there are none.
     fixed : bool
         Whether a recipe says what it must be.
+    truths : bool
+        Whether truth values may come for the numbers of a recipe.
+    codes : bool
+        Whether it may be text, so that numbers with leading zeros make it such.
     stored : bool
         Whether the file says its type, which is else found by reading.
     dtype : numpy.dtype
@@ -49,6 +54,8 @@ class Tally:
     kind: str | None = None
     dtype: np.dtype | None = None
     fixed: bool = False
+    truths: bool = False
+    codes: bool = False
     stored: bool = False
     read_as_numbers: bool = False
     low: float = np.inf
@@ -79,19 +86,26 @@ class Tally:
         if self.kind == "text" or is_encoded(column.type):
             self.kind = "text"
             return None
-        numbers = floats_of(column) if self.kind != "boolean" else None
-        kind = "float"
-        if numbers is None and self.kind in (None, "boolean"):
-            numbers, kind = _booleans_as_floats(column), "boolean"
-        if numbers is None:
+        numbers, kind = self._numbers(column)
+        if numbers is None or (self.codes and kind == "float" and has_leading_zeros(column)):
             self.kind = "text"
             return None
         self.read_as_numbers = True
         if numbers.null_count < len(numbers):
             if kind == "float" and self.kind != "float":
                 numbers, kind = _whole(column, numbers)
+            if self.truths and self.kind is not None:
+                kind = _WIDER[max(_WIDER.index(kind), _WIDER.index(self.kind))]
             self.kind = kind
         return numbers
+
+    def _numbers(self, column: Any) -> tuple[Any, str]:
+        """Some rows as numbers, if they are, and whether they are truth values."""
+        numbers = floats_of(column) if self.kind != "boolean" or self.truths else None
+        either = self.truths if self.fixed else self.kind in (None, "boolean")
+        if numbers is None and either:
+            return _booleans_as_floats(column), "boolean"
+        return numbers, "float"
 
     def _read_stored(self, column: Any, file: str) -> Any:
         kind = kind_of_type(column.type, self.name, file)

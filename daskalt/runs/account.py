@@ -27,7 +27,7 @@ def account(destination: str, table: Table) -> Iterator[str]:
     if recipe.left_out:
         yield f"{plural(recipe.left_out, 'row')} left out, in which a value is missing"
     for target in recipe.targets:
-        yield f"target {target.name}: {_target(target)}"
+        yield f"target {_escaped(target.name)}: {_target(target, of_classes=not recipe.several)}"
     if recipe.reused:
         yield "columns encoded by a recipe that was learnt before, of whose rows it tells:"
     yield from _table(list(_columns(recipe)))
@@ -56,12 +56,12 @@ def _target_in_store(table: Table) -> Iterator[str]:
     yield f"target y: {_target(target)}"
 
 
-def _target(target: Target) -> str:
-    if target.classes is None or target.counts is None:
+def _target(target: Target, *, of_classes: bool = True) -> str:
+    if not of_classes or target.classes is None or target.counts is None:
         reach = "" if target.low is None else f" from {target.low:g} to {target.high:g}"
         return f"{_kind(target.type)}{reach}"
     pairs = list(zip(target.classes, target.counts, strict=True))
-    shown = ", ".join(f"{each} ({count:,})" for each, count in pairs[:SHOWN_CLASSES])
+    shown = ", ".join(f"{_escaped(str(each))} ({count:,})" for each, count in pairs[:SHOWN_CLASSES])
     return f"{plural(len(pairs), 'class', 'classes')}: {shown}{_more(pairs, SHOWN_CLASSES)}"
 
 
@@ -88,7 +88,9 @@ def _texts(column: Column) -> str:
     assert column.categories is not None
     assert column.counts is not None
     pairs = sorted(zip(column.counts, column.categories, strict=True), key=lambda p: -p[0])
-    shown = [f"{'(missing)' if t is None else t} ({n:,})" for n, t in pairs[:SHOWN_CATEGORIES]]
+    shown = [
+        f"{'(missing)' if t is None else _escaped(t)} ({n:,})" for n, t in pairs[:SHOWN_CATEGORIES]
+    ]
     count = plural(len(pairs), "category", "categories")
     return f"{count}: {', '.join(shown)}{_more(pairs, SHOWN_CATEGORIES)}"
 
@@ -101,7 +103,13 @@ def _more(values: Sequence[Any], shown: int) -> str:
     return f" and {len(values) - shown:,} more" if len(values) > shown else ""
 
 
+def _escaped(text: str) -> str:
+    """Text with line ends and other characters that nobody sees as Python writes them."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
 def _table(lines: list[tuple[str, str]]) -> Iterator[str]:
+    lines = [(_escaped(name), words) for name, words in lines]
     width = min(30, max(len(name) for name, _ in lines))
     for name, words in lines[:SHOWN_COLUMNS]:
         yield f"  {name:{width}}  {words}"

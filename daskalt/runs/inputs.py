@@ -10,7 +10,7 @@ import numpy as np
 from daskalt.data.encoding import Encoder
 from daskalt.data.files import find_files, is_frame, kind_of_files
 from daskalt.data.finite import check_block
-from daskalt.data.frames import FrameFiles
+from daskalt.data.frames import FrameFiles, with_gaps
 from daskalt.data.ingest import ingest, is_shuffled
 from daskalt.data.opening import open_features, open_table
 from daskalt.data.readers import Source
@@ -123,9 +123,13 @@ def _encoded(
 ) -> Iterator[Part]:
     first = 0
     literal = [] if ident is None else [ident]
-    for batch in frames.batches(list(dict.fromkeys([*names, *literal])), literal=literal):
-        X = encoder.features(batch, np.dtype(np.float64))
+    dtype = np.dtype(np.float64)
+    batches = frames.batches(list(dict.fromkeys([*names, *literal])), literal=literal)
+    for batch in encoder.parts(batches, dtype):
         idents = None if ident is None else _plain(batch.rows.column(ident))
+        if ident in names and frames.kind == "csv":
+            batch = batch._replace(rows=with_gaps(batch.rows))
+        X = encoder.features(batch, dtype)
         yield Part(first, X, idents)
         first += len(X)
 

@@ -1,6 +1,7 @@
 """Files of every kind end up in the store row for row, or nowhere."""
 
 import errno
+import os
 import sys
 
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 import zarr
 
 from daskalt.data import frames
+from daskalt.data.files import is_frame
 from daskalt.data.ingest import ingest
+from daskalt.data.locks import locked
 from daskalt.data.spool import Spool
 from daskalt.errors import InputError, StorageError
+from daskalt.runs.account import account
 
 RNG = np.random.default_rng(0)
 N = 90
@@ -92,6 +96,17 @@ def test_csv_features_take_the_smallest_type_that_serves(tmp_path, values, dtype
     assert ingest(tmp_path / "in.csv", tmp_path / "b", dtype="float64").X.dtype == np.float64
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_integers_beside_categories_are_no_pictures(tmp_path, kind):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [0, 200], "b": ["x", "y"]})
+    path = tmp_path / f"in.{kind}"
+    frame.to_csv(path, index=False) if kind == "csv" else frame.to_parquet(path)
+    table = ingest(path, tmp_path / "out", shuffle=False)
+    assert table.X.dtype == (np.int16 if kind == "csv" else np.int64)
+    assert table.read(0, 2).X.tolist() == [[0, 1, 0], [200, 0, 1]]
+
+
 def test_several_targets_make_columns(tmp_path, frame):
     folder = write(frame, tmp_path / "in", "parquet")
     table = ingest(folder, tmp_path / "out", target=["a", "w"], features=["b", "c"], shuffle=False)
@@ -140,7 +155,7 @@ def test_npz_and_zarr_by_name(tmp_path):
 
 
 CSV = {
-    "empty": ("", "no csv file as expected"),
+    "empty": ("", "no csv file as expected: it is empty. Write a line of names"),
     "header only": ("a,b\n", "no rows below its header"),
     "a line too long": ("a,b\n1,2\n1,2,3\n", "no csv file as expected"),
     "a line too short": ("a,b\n1,2\n1\n", "fewer fields than the header"),
@@ -179,7 +194,7 @@ def test_columns_must_be_there_and_different(tmp_path, frame):
     folder = write(frame, tmp_path / "in", "csv")
     with pytest.raises(InputError, match="has no column 'zzz'"):
         ingest(folder, tmp_path / "out", target="zzz")
-    with pytest.raises(InputError, match="must be different columns"):
+    with pytest.raises(InputError, match="features names 'a', which is the target"):
         ingest(folder, tmp_path / "out", target="a", features=["a", "b"])
     frame.drop(columns="c").to_csv(folder / "part-9.csv", index=False)
     with pytest.raises(InputError, match=r"part-9\.csv lacks columns \['c'\]"):
@@ -227,3 +242,103 @@ def test_the_extra_that_reads_files_is_named(tmp_path, frame, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(InputError, match=r"pip install 'daskalt\[dataframe\]'"):
         ingest(tmp_path / "a.csv", tmp_path / "out", target="label")
+
+
+# ------------------------------------------------------------------------------- targets
+
+
+@pytest.mark.parametrize("words", [("True", "False"), ("true", "false"), ("TRUE", "FALSE")])
+def test_truth_values_are_classes(tmp_path, words):
+    truth = RNG.random(N) < 0.4
+    lines = [f"{i},{words[0] if each else words[1]}" for i, each in enumerate(truth)]
+    (tmp_path / "a.csv").write_text("\n".join(["a,y", *lines]) + "\n")
+    table = ingest(tmp_path / "a.csv", tmp_path / "a", target="y", shuffle=False)
+    found = table.read(0, N).y
+    assert found.dtype == bool
+    np.testing.assert_array_equal(found, truth)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("missing", ["median", "drop"])
+def test_classes_that_float64_does_not_tell_apart(tmp_path, kind, missing):
+    pandas = pytest.importorskip("pandas")
+    first = 2**53
+    frame = pandas.DataFrame({"a": [1.0, None, 2, 3, 4], "y": [first + i for i in (0, 5, 1, 2, 2)]})
+    path = tmp_path / f"a.{kind}"
+    frame.to_csv(path, index=False) if kind == "csv" else frame.to_parquet(path)
+    table = ingest(path, tmp_path / "a", target="y", missing=missing)
+    kept = frame.dropna() if missing == "drop" else frame
+    counts = kept["y"].value_counts().sort_index()
+    lines = list(account("a", table))
+    shown = ", ".join(f"{value} ({count})" for value, count in counts.items())
+    assert f"target y: {len(counts)} classes: {shown}" in lines
+
+
+def test_what_is_told_of_several_targets_and_odd_characters(tmp_path):
+    rows = "".join(f'{i % 3},{i % 2},"x\ny{i % 2}",{i}\n' for i in range(6))
+    (tmp_path / "a.csv").write_text('a,b,"c\td",e\n' + rows)
+    table = ingest(tmp_path / "a.csv", tmp_path / "a", target=["a", "b"])
+    lines = list(account("a", table))
+    assert "target a: number (int64) from 0 to 2" in lines
+    assert "target b: number (int64) from 0 to 1" in lines
+    assert any(r"c\td" in line and r"x\ny0 (3), x\ny1 (3)" in line for line in lines)
+    assert all("\n" not in line and "\t" not in line for line in lines)
+
+
+# ------------------------------------------------------------------------------- its place
+
+
+def test_nobody_else_ingests_to_the_same_place(tmp_path):
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    with (
+        locked(str(tmp_path / "deep" / "out")),
+        pytest.raises(InputError, match=rf"process {os.getpid()} .* is at work in .*out"),
+    ):
+        ingest(tmp_path / "a.csv", tmp_path / "deep" / "out")
+    ingest(tmp_path / "a.csv", tmp_path / "deep" / "out")
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+
+
+def test_a_failed_ingest_leaves_no_folders(tmp_path):
+    (tmp_path / "a.csv").write_text("a\n1\ninf\n")
+    with pytest.raises(InputError, match="holds inf"):
+        ingest(tmp_path / "a.csv", tmp_path / "deep" / "er" / "x.zarr")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+    (tmp_path / "deep").mkdir()
+    with pytest.raises(InputError, match="holds inf"):
+        ingest(tmp_path / "a.csv", tmp_path / "deep" / "er" / "x.zarr")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "deep"]
+
+
+# ------------------------------------------------------------------------------- wrong files
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_other_encodings_are_named(tmp_path, encoding):
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n", encoding=encoding)
+    with pytest.raises(InputError, match=r"encoded in UTF-16 or UTF-32.*in UTF-8"):
+        ingest(tmp_path / "a.csv", tmp_path / "a")
+
+
+@pytest.mark.parametrize("header", ["0,0,1", ",,"])
+def test_a_file_without_a_header_is_suspected(tmp_path, header):
+    (tmp_path / "a.csv").write_text(f"{header}\n1,2,3\n")
+    with pytest.raises(InputError, match=r"several columns called .*no header: write names there"):
+        ingest(tmp_path / "a.csv", tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.TSV.gz", "a.tab"])
+def test_tabs_are_refused_with_the_way_around_them(tmp_path, name):
+    (tmp_path / name).write_text("a\tb\n1\t2\n")
+    with pytest.raises(InputError, match=r"tabs are not read.*sep='\\t'"):
+        ingest(tmp_path / name, tmp_path / "a")
+    assert is_frame(tmp_path / name)
+
+
+def test_negative_weights_are_refused_where_they_count(tmp_path):
+    (tmp_path / "a.csv").write_text("a,w\n,-3\n1,1\n2,-1\n")
+    with pytest.raises(InputError, match=r"column 'w' holds -1 at row 2 .*0 or more"):
+        ingest(tmp_path / "a.csv", tmp_path / "a", weight="w", missing="drop")
+    (tmp_path / "a.csv").write_text("a,w\n,-3\n1,1\n2,0\n")
+    table = ingest(tmp_path / "a.csv", tmp_path / "a", weight="w", missing="drop", shuffle=False)
+    assert table.read(0, 2).weight.tolist() == [1, 0]

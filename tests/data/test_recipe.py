@@ -14,8 +14,11 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder
 
 import daskalt
-from daskalt.data import frames, medians
+from daskalt.data import encoding, frames, medians
+from daskalt.data.encoding import Encoder
+from daskalt.data.frames import FrameFiles
 from daskalt.data.ingest import ingest
+from daskalt.data.recipe import find_recipe
 from daskalt.errors import InputError, StorageError
 
 pd = pytest.importorskip("pandas")
@@ -279,6 +282,17 @@ CHOICES = {
 }
 
 
+CLASHES = [
+    ({"ident": "y"}, "ident names 'y', which is the target"),
+    ({"exclude": "y"}, "exclude names 'y', which is the target"),
+    ({"features": ["a", "y"]}, "features names 'y', which is the target"),
+    ({"features": "a,b,a"}, "features names 'a' twice"),
+    ({"target": ["a", "b", "a"]}, "target names 'a' twice"),
+    ({"weight": "a", "ident": "a"}, "ident names 'a', which is the weight"),
+    ({"exclude": "*"}, "No column of .* is left to be a feature"),
+]
+
+
 @pytest.mark.parametrize(("options", "names"), CHOICES.values(), ids=CHOICES)
 def test_columns_by_names_and_patterns(tmp_path, options, names):
     frame = pd.DataFrame([[1] * 8], columns=["a", "b", "c,d", "p1", "p2", "q*", "qq", "y"])
@@ -289,10 +303,9 @@ def test_columns_by_names_and_patterns(tmp_path, options, names):
         ingest(tmp_path / "a.csv", tmp_path / "b", target="y", exclude="pp*")
     with pytest.raises(InputError, match="Did you mean 'p1'"):
         ingest(tmp_path / "a.csv", tmp_path / "b", target="y", features="P1")
-    with pytest.raises(InputError, match="must be different columns"):
-        ingest(tmp_path / "a.csv", tmp_path / "b", target="y", ident="y")
-    with pytest.raises(InputError, match="must be different columns"):
-        ingest(tmp_path / "a.csv", tmp_path / "b", target="y", exclude="y")
+    for clash, message in CLASHES:
+        with pytest.raises(InputError, match=message):
+            ingest(tmp_path / "a.csv", tmp_path / "b", **({"target": "y"} | clash))
     assert ingest(tmp_path / "a.csv", tmp_path / "b", target="qq", exclude="q*").X.shape == (1, 6)
 
 
@@ -394,3 +407,99 @@ def test_unknown_categories_and_later_gaps_as_asked_for(churn, tmp_path):
     new.to_csv(tmp_path / "new.csv", index=False)
     with pytest.raises(InputError, match="column 'size' holds 'big' at row 0"):
         ingest(tmp_path / "new.csv", tmp_path / "e", **options)
+
+
+def test_categories_of_rows_that_are_dropped_are_not_unknown(tmp_path):
+    """Training data suit the recipe that was learnt of them; other rows are still told."""
+    options = {"missing": "drop", "unknown": "error", "shuffle": False}
+    (tmp_path / "a.csv").write_text("a,b\nx,1\nonly here,\ny,2\n")
+    table = ingest(tmp_path / "a.csv", tmp_path / "a", **options)
+    assert table.X.columns == ["a=x", "a=y", "b"]
+    assert table.read(0, 2).X.tolist() == [[1, 0, 1], [0, 1, 2]]
+    again = ingest(tmp_path / "a.csv", tmp_path / "b", recipe=tmp_path / "a", shuffle=False)
+    np.testing.assert_array_equal(again.read(0, 2).X, table.read(0, 2).X)
+    (tmp_path / "b.csv").write_text("a,b\nx,1\nonly here,\nonly here,2\n")
+    with pytest.raises(InputError, match=r"column 'a' holds 'only here' at row 2"):
+        ingest(tmp_path / "b.csv", tmp_path / "c", recipe=tmp_path / "a", shuffle=False)
+
+
+def test_blocks_are_small_however_many_categories_there_are(tmp_path, monkeypatch):
+    """A batch of a file is cut by the width of what it becomes, and no row changes by that."""
+    rng = np.random.default_rng(0)
+    texts = [f"t{i}" for i in range(100)]
+    frame = pd.DataFrame({name: rng.choice(texts, 500) for name in "ab"} | {"c": range(500)})
+    frame.to_parquet(tmp_path / "a.parquet")
+    wanted, _ = naive(frame, ["c"], ["a", "b"])
+    sizes = []
+    encode = encoding.Encoder.block
+
+    def noted(self, batch, layout):
+        block = encode(self, batch, layout)
+        sizes.append(block.X.nbytes)
+        return block
+
+    monkeypatch.setattr(encoding, "ENCODED_BYTES", 50_000)
+    monkeypatch.setattr(encoding.Encoder, "block", noted)
+    table = ingest(tmp_path / "a.parquet", tmp_path / "a", shuffle=False)
+    close(read(table)[0], wanted)
+    assert max(sizes) <= 50_000
+    frame.loc[430, "b"] = "new"
+    frame.to_parquet(tmp_path / "b.parquet")
+    options = {"recipe": tmp_path / "a", "unknown": "error"}
+    with pytest.raises(InputError, match=r"column 'b' holds 'new' at row 430"):
+        ingest(tmp_path / "b.parquet", tmp_path / "b", **options)
+
+
+CODES = {
+    "codes": (["01", "1", "001"], True),
+    "signed": (["-07", "1", "2"], True),
+    "with spaces": ([" 07", "1", "2"], True),
+    "fractions": (["0.5", "-0.5", "0"], False),
+    "zeros": (["0", "-0", "0e3"], False),
+}
+
+
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize(("cells", "text"), CODES.values(), ids=CODES)
+def test_leading_zeros_make_text(tmp_path, cells, text, late, monkeypatch):
+    """Also where words in another column come late, and all is read again."""
+    monkeypatch.setattr(frames, "BLOCK_BYTES", 64)
+    lines = [*(f"{cell},{cell},1" for cell in cells * 20), f"{cells[0]},{cells[0]},x"]
+    (tmp_path / "a.csv").write_text("\n".join(["a,y,b", *lines[: None if late else -1]]) + "\n")
+    table = ingest(tmp_path / "a.csv", tmp_path / "a", target="y")
+    encoded = [name for name in table.X.columns if name.startswith("a=")]
+    assert encoded == ([f"a={cell}" for cell in sorted(cells)] if text else [])
+    assert (table.y.dtype.kind in "UT") == text
+    if text:
+        assert set(table.read(0, table.n_rows).y) == set(cells)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("turned", [True, False])
+def test_truth_values_and_zeros_and_ones_are_one(tmp_path, kind, turned):
+    """A recipe that was learnt of the one takes the other; not where it knows more numbers."""
+    truths, numbers = [[True], [False], [True]], [[1], [0], [1]]
+    first, then = (truths, numbers) if turned else (numbers, truths)
+    for name, values in (("a", first), ("b", then)):
+        frame = pd.DataFrame(values, columns=["x"])
+        path = tmp_path / f"{name}.{kind}"
+        frame.to_csv(path, index=False) if kind == "csv" else frame.to_parquet(path)
+    ingest(tmp_path / f"a.{kind}", tmp_path / "a")
+    options = {"recipe": tmp_path / "a", "shuffle": False}
+    table = ingest(tmp_path / f"b.{kind}", tmp_path / "b", **options)
+    assert table.read(0, 3).X.tolist() == numbers
+    recipe = find_recipe(tmp_path / "a")
+    files = FrameFiles([str(tmp_path / f"b.{kind}")], kind)
+    found = [Encoder(recipe).features(b, np.dtype(float)).tolist() for b in files.batches(["x"])]
+    assert found == [numbers]
+
+
+def test_truth_values_are_not_taken_for_other_numbers(tmp_path):
+    (tmp_path / "a.csv").write_text("x\n1\n7\n")
+    (tmp_path / "b.csv").write_text("x\nTrue\nFalse\n")
+    ingest(tmp_path / "a.csv", tmp_path / "a")
+    with pytest.raises(InputError, match="column 'x' holds 'True' at row 0"):
+        ingest(tmp_path / "b.csv", tmp_path / "b", recipe=tmp_path / "a")
+    files = FrameFiles([str(tmp_path / "b.csv")], "csv")
+    with pytest.raises(InputError, match="column 'x' holds 'True' at row 0"):
+        Encoder(find_recipe(tmp_path / "a")).features(next(files.batches(["x"])), np.dtype(float))

@@ -189,12 +189,12 @@ def test_several_targets_and_regression(tmp_path, monkeypatch):
 def test_a_model_without_a_recipe_takes_columns_of_numbers_by_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     frame = raw()[["count", "size"]].fillna(1.0)
-    y = (frame["count"] > 25).astype(int)
+    y = (frame["count"] > 25).astype(int).rename("large")
     model = daskalt.MLPClassifier((4,), max_iter=1, random_state=0).fit(frame, y)
     daskalt.save(model, "model")
     frame[["size", "count"]].assign(more="text").to_csv("new.csv", index=False)
     predict("new.csv", "--output", "p.csv")
-    assert pd.read_csv("p.csv")["prediction"].tolist() == model.predict(frame).tolist()
+    assert pd.read_csv("p.csv")["large"].tolist() == model.predict(frame).tolist()
     frame.loc[4, "size"] = None
     frame.to_csv("new.csv", index=False)
     assert "row 4 (counted from 0) has no value" in refused(capsys, "predict", "model", "new.csv")
@@ -226,3 +226,21 @@ def test_ingest_says_what_became_of_every_column(trained, capsys):
         "count",
     ]
     assert "id of the row" in out
+
+
+def test_the_column_that_rows_are_called_by_stays_a_feature(trained):
+    """What marks a missing value is one in the feature, and stands as it is in the output."""
+    frame, model = trained
+    frame.fillna({"city": "NA"}).to_csv("new.csv", index=False)
+    predict("new.csv", "--id", "city", "--proba", "--output", "p.npy")
+    np.testing.assert_array_equal(np.load("p.npy"), model.predict_proba("ordered.zarr"))
+    predict("new.csv", "--id", "city", "--output", "p.csv")
+    table = pd.read_csv("p.csv", keep_default_na=False)
+    assert table["city"].tolist() == frame["city"].fillna("NA").tolist()
+
+
+def test_a_target_that_is_a_feature_is_named(trained, capsys):
+    frame, _ = trained
+    frame.to_csv("test.csv", index=False)
+    error = refused(capsys, "evaluate", "model", "test.csv", "--target", "count")
+    assert "target names 'count', which is a feature of the recipe" in error
