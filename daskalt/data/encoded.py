@@ -102,11 +102,12 @@ class EncodedFrames:
         return census
 
     def blocks(self, recipe: Recipe, layout: Layout) -> Iterator[Block]:
-        """The rows in order, in the types of the layout."""
+        """The rows in order, in the types of the layout; what was put aside is gone then."""
         encoder = Encoder(recipe)
         stored = self.frames.batches(self.roles.read) if self.stored else self.spool.batches()
         parts = encoder.parts(stored, layout.arrays["X"][1])
         yield from mapped_ahead(encoder.block, ((part, layout) for part in parts))
+        self.spool.clear()
 
     def _layout(self, census: Census, recipe: Recipe) -> Layout:
         arrays: dict[str, tuple[tuple[int, ...], np.dtype]] = {}

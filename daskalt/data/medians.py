@@ -23,8 +23,8 @@ class RowSample:
         self.most = max(1, SAMPLE_BYTES // (8 * max(1, columns)))
         self.rng = np.random.default_rng(0)
         # Memory that nothing is written to is none.
-        self.rows = np.empty((self.most + -(-self.most // 4), columns))
-        self.keys = np.empty(len(self.rows))
+        self.keys = np.empty(self.most + -(-self.most // 4))
+        self.columns = np.empty((columns, len(self.keys)))
         self.count = 0
         self.limit = np.inf
         self.seen = 0
@@ -45,12 +45,12 @@ class RowSample:
         keys = self.rng.random(len(rows))
         chosen = np.flatnonzero(keys < self.limit)
         while len(chosen):
-            room = len(self.rows) - self.count
+            room = len(self.keys) - self.count
             now, chosen = chosen[:room], chosen[room:]
             place = slice(self.count, self.count + len(now))
-            self.rows[place], self.keys[place] = rows[now], keys[now]
+            self.columns[:, place], self.keys[place] = rows.T[:, now], keys[now]
             self.count += len(now)
-            if self.count == len(self.rows):
+            if self.count == len(self.keys):
                 self._prune()
                 chosen = chosen[keys[chosen] < self.limit]
 
@@ -64,13 +64,15 @@ class RowSample:
         stays[order[: self.most]] = True
         holes = np.flatnonzero(~stays[: self.most])
         movers = self.most + np.flatnonzero(stays[self.most :])
-        self.rows[holes], self.keys[holes] = self.rows[movers], self.keys[movers]
+        self.keys[holes] = self.keys[movers]
+        for column in self.columns:
+            column[holes] = column[movers]
         self.count = self.most
 
     def medians(self) -> np.ndarray:
         """The median of each column over its values that are there; NaN where there are none."""
         self._prune()
-        return np.array([_median(column) for column in self.rows[: self.count].T])
+        return np.array([_median(column) for column in self.columns[:, : self.count]])
 
 
 def _median(column: np.ndarray) -> float:
