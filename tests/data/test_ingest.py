@@ -353,3 +353,6 @@ def test_negative_weights_are_refused_where_they_count(tmp_path):
     (tmp_path / "a.csv").write_text("a,w\n,-3\n1,1\n2,0\n")
     table = ingest(tmp_path / "a.csv", tmp_path / "a", weight="w", missing="drop", shuffle=False)
     assert table.read(0, 2).weight.tolist() == [1, 0]
+    np.savez(tmp_path / "a.npz", X=X, sample_weight=np.where(np.arange(N) == 7, -2.5, 1))
+    with pytest.raises(InputError, match=r"a\.npz: the weight of row 7 .* is -2\.5"):
+        ingest(tmp_path / "a.npz", tmp_path / "b")
