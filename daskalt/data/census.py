@@ -238,9 +238,10 @@ class Census:
         if long and self.recipe is None:
             raise InputError(
                 f"Text in {'column' if len(long) == 1 else 'columns'} {', '.join(long)} takes more "
-                f"than {self.rules.max_categories} different values, as names and free text do. "
-                f"Leave it out by exclude={','.join(name.strip(chr(39)) for name in long)!r}, or "
-                "give a larger max_categories."
+                f"than {self.rules.max_categories} different values, as names, free text and codes "
+                "such as 007 do. Leave it out by "
+                f"exclude={','.join(name.strip(chr(39)) for name in long)!r}, or give a larger "
+                "max_categories."
             )
 
     # What it comes to

@@ -33,6 +33,10 @@ class Mistyped(Exception):
     """A column of CSV is of another type than was expected."""
 
 
+class _Ragged(ValueError):
+    """A row of a block of CSV has more or fewer fields than the header: row, fields, text."""
+
+
 class Batch(NamedTuple):
     """Consecutive rows of a file.
 
@@ -178,7 +182,11 @@ def _header(file: str, size: int) -> list[str]:
 
     read = csv.ReadOptions(block_size=size, use_threads=False)
     parse = csv.ParseOptions(newlines_in_values=True)
-    with _stream(file) as stream, csv.open_csv(stream, read, parse) as reader:
+    with (
+        _stream(file) as stream,
+        _ragged_told(with_header=True),
+        csv.open_csv(stream, read, parse) as reader,
+    ):
         return list(reader.schema.names)
 
 
@@ -192,9 +200,14 @@ def _read_csv(
     parse = partial(_parse, names=names, header=header, types=types or {}, marks=not literal)
     with _stream(file) as stream:
         blocks = enumerate(blocks_of_lines(stream, _block_bytes(names)))
-        for rows in mapped_ahead(parse, blocks):
-            if len(rows):
-                yield with_gaps(rows, literal) if literal else rows
+        first = 0
+        try:
+            for rows in mapped_ahead(parse, blocks):
+                if len(rows):
+                    yield with_gaps(rows, literal) if literal else rows
+                first += len(rows)
+        except _Ragged as error:
+            raise ValueError(_of_ragged(error, first)) from error
 
 
 def with_gaps(rows: Any, literal: Sequence[str] = ()) -> Any:
@@ -221,20 +234,19 @@ def _parse(
     import pyarrow
     from pyarrow import csv
 
-    table = csv.read_csv(
-        pyarrow.BufferReader(lines),
-        csv.ReadOptions(
-            block_size=len(lines) + 1, use_threads=False, column_names=header if number else None
-        ),
-        csv.ParseOptions(newlines_in_values=True),
-        csv.ConvertOptions(
-            # Types are told from all rows, never from the first block of them.
-            column_types={**dict.fromkeys(names, pyarrow.string()), **types},
-            null_values=MISSING_MARKS,
-            strings_can_be_null=marks,
-            include_columns=names,
-        ),
+    read = csv.ReadOptions(
+        block_size=len(lines) + 1, use_threads=False, column_names=header if number else None
     )
+    convert = csv.ConvertOptions(
+        # Types are told from all rows, never from the first block of them.
+        column_types={**dict.fromkeys(names, pyarrow.string()), **types},
+        null_values=MISSING_MARKS,
+        strings_can_be_null=marks,
+        include_columns=names,
+    )
+    parse = csv.ParseOptions(newlines_in_values=True)
+    with _ragged_told(with_header=number == 0):
+        table = csv.read_csv(pyarrow.BufferReader(lines), read, parse, convert)
     return table.combine_chunks().to_batches()[0] if len(table) else table
 
 
@@ -311,15 +323,33 @@ def _understood(file: str, kind: str) -> Iterator[None]:
         raise InputError(f"{file} is no {kind} file as expected: {_explained(error)}") from error
 
 
+_RAGGED = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)
+
+
+@contextmanager
+def _ragged_told(*, with_header: bool) -> Iterator[None]:
+    """Errors of rows of another number of fields, with the rows counted from 0."""
+    try:
+        yield
+    except ValueError as error:
+        ragged = _RAGGED.search(str(error))
+        if ragged is None:
+            raise
+        row = int(ragged[1]) - (2 if with_header else 1)  # Arrow counts from 1, the header too
+        raise _Ragged(row, int(ragged[2]), int(ragged[3]), ragged[4]) from error
+
+
+def _of_ragged(error: _Ragged, first: int) -> str:
+    row, expected, found, text = error.args
+    more = "more" if found > expected else "fewer"
+    return (
+        f"row {first + row} (counted from 0) has {more} fields than the header, {found} and not "
+        f"{expected}: {text[:80]!r}. Repair it."
+    )
+
+
 def _explained(error: ValueError) -> str:
-    text = str(error)
-    ragged = re.search(r"Expected (\d+) columns, got (\d+): (.*)", text, re.DOTALL)
-    if ragged:
-        more = "more" if int(ragged[2]) > int(ragged[1]) else "fewer"
-        return (
-            f"there is a line with {more} fields than the header, {ragged[2]} and not {ragged[1]}: "
-            f"{ragged[3][:80]!r}. Repair it."
-        )
+    text = str(_of_ragged(error, 0) if isinstance(error, _Ragged) else error)
     if "Empty CSV file" in text:
         return "it is empty. Write a line of names and rows below it, or leave the file out."
     if _TOO_SHORT in text or TOO_LONG in text:

@@ -23,7 +23,7 @@ from daskalt.data.recipe import ATTRIBUTE, find_recipe, recipe_of_rows
 from daskalt.data.roles import assign_roles, roles_by_recipe
 from daskalt.data.staging import MEMORY_BYTES, table_layout, write_blocks
 from daskalt.data.store import filesystem_of, refuse_existing, storage_errors
-from daskalt.data.table import Table
+from daskalt.data.table import Block, Table
 from daskalt.errors import InputError
 from daskalt.parameters import check_arguments, choice, instance, integer, names
 
@@ -175,6 +175,7 @@ def ingest(
             named = {"X": features, "y": target, "sample_weight": weight}
             table = OPENERS[kind](files, single_names(named), folder)
             layout, blocks = table_layout(table, destination, memory_bytes)
+            blocks = _without_negative_weights(blocks, files[0])
             attributes |= _given(**{ATTRIBUTE: recipe_of_rows(table.X)})
         shuffle = shuffle and "y" in layout.arrays
         before = kind == "zarr" and is_shuffled(zarr.open_group(files[0], mode="r"))
@@ -262,6 +263,20 @@ def _refuse_frame_options(asked: dict[str, Any], file: str) -> None:
             f"{', '.join(asked)}: only columns of CSV and Parquet files have names and text; "
             f"{file} has neither. Leave it out."
         )
+
+
+def _without_negative_weights(blocks: Iterator[Block], file: str) -> Iterator[Block]:
+    first = 0
+    for block in blocks:
+        if block.weight is not None and (block.weight < 0).any():
+            row = int((block.weight < 0).argmax())
+            raise InputError(
+                f"{file}: the weight of row {first + row} (counted from 0) is "
+                f"{block.weight[row]:g}: weights must be 0 or more. Repair it, or leave weight "
+                "out."
+            )
+        yield block
+        first += len(block.X)
 
 
 def _are_places(value: Any) -> bool:

@@ -157,7 +157,7 @@ def test_npz_and_zarr_by_name(tmp_path):
 CSV = {
     "empty": ("", "no csv file as expected: it is empty. Write a line of names"),
     "header only": ("a,b\n", "no rows below its header"),
-    "a line too long": ("a,b\n1,2\n1,2,3\n", "no csv file as expected"),
+    "a line too long": ("a,b\n1,2\n1,2,3\n", "no csv file as expected: row 1 .* has more fields"),
     "a line too short": ("a,b\n1,2\n1\n", "fewer fields than the header"),
     "no line whole": ("a,b", "no csv file as expected"),
     "two columns of a name": ("a,b,a\n1,2,3\n", "several columns called 'a'"),
@@ -320,6 +320,17 @@ def test_other_encodings_are_named(tmp_path, encoding):
         ingest(tmp_path / "a.csv", tmp_path / "a")
 
 
+@pytest.mark.parametrize("place", [0, 1, 40, 99])
+def test_a_row_with_too_few_fields_is_told_by_its_number(tmp_path, place, monkeypatch):
+    monkeypatch.setattr(frames, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(frames, "HEADER_BYTES", 64)
+    rows = [f"{i},{i}" for i in range(100)]
+    rows[place] = "1"
+    (tmp_path / "a.csv").write_text("\n".join(["a,b", *rows]) + "\n")
+    with pytest.raises(InputError, match=rf"a\.csv .*: row {place} .* fewer fields .* 1 and not 2"):
+        ingest(tmp_path / "a.csv", tmp_path / "a")
+
+
 @pytest.mark.parametrize("header", ["0,0,1", ",,"])
 def test_a_file_without_a_header_is_suspected(tmp_path, header):
     (tmp_path / "a.csv").write_text(f"{header}\n1,2,3\n")
@@ -342,3 +353,6 @@ def test_negative_weights_are_refused_where_they_count(tmp_path):
     (tmp_path / "a.csv").write_text("a,w\n,-3\n1,1\n2,0\n")
     table = ingest(tmp_path / "a.csv", tmp_path / "a", weight="w", missing="drop", shuffle=False)
     assert table.read(0, 2).weight.tolist() == [1, 0]
+    np.savez(tmp_path / "a.npz", X=X, sample_weight=np.where(np.arange(N) == 7, -2.5, 1))
+    with pytest.raises(InputError, match=r"a\.npz: the weight of row 7 .* is -2\.5"):
+        ingest(tmp_path / "a.npz", tmp_path / "b")

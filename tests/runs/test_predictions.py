@@ -129,9 +129,9 @@ def test_gaps_and_new_categories_at_predict(trained, capsys):
     assert f"row {first} (counted from 0) has no value in column" in error
     assert "--missing median" in error
     frame.to_csv("cut.csv", index=False, columns=["count", "name"])
-    assert "lacks 2 columns that training had: ['city', 'size']" in refused(
-        capsys, "predict", "model", "cut.csv"
-    )
+    error = refused(capsys, "predict", "model", "cut.csv")
+    assert "lacks 2 columns that training had: ['city', 'size']" in error
+    assert "Add them to the file" in error
     frame["size"] = "large"
     frame.to_csv("new.csv", index=False)
     assert "column 'size' holds 'large' at row 0" in refused(capsys, *words)
