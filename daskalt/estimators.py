@@ -76,7 +76,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     warm_start : bool, default=False
         Start `fit` from the weights of the last.
     early_stopping : bool, default=False
-        Watch the loss of held-out rows (or of `eval_set`) and keep the best weights.
+        Watch the loss of held-out rows (or of `eval_set`) and keep the best weights; not with
+        `partial_fit`.
     validation_fraction : float, default=0.1
         Share of the rows held out for early stopping.
     n_iter_no_change : int, default=10
