@@ -39,13 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _carry_out(request: Request, words: list[str]) -> int:
-    from daskalt.runs.commands import COMMANDS, describe  # with the libraries
+    from daskalt.runs.commands import describe, ready
 
     command, options = request
     debug = options.pop("debug")
+    carry_out = ready(command)  # some libraries turn a signal among their imports into an error
     try:
         with terminable():
-            COMMANDS[command](**options)
+            carry_out(**options)
         sys.stdout.flush()
     except DaskaltError as error:
         if debug:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from daskalt.wording import closest, plural, spoken
 if TYPE_CHECKING:
     from daskalt.runs.config import RunConfig
 
-__all__ = ["COMMANDS", "configured", "describe"]
+__all__ = ["configured", "describe", "ready"]
 
 # Options of fit and plan, and the keys of a configuration that they stand for.
 KEYS = {
@@ -206,10 +207,19 @@ def _words(quality: dict[str, float]) -> str:
     return ", ".join(f"{names[k]} {v:.4f}" for k, v in quality.items() if k in names)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "fit": _fit,
-    "plan": _plan,
-    "predict": _predict,
-    "evaluate": _evaluate,
-    "ingest": _ingest,
+# What each does, and the modules that it imports: the others would only cost it time.
+COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
+    "fit": (_fit, ("runs.config", "runs.running")),
+    "plan": (_plan, ("runs.config", "runs.running")),
+    "predict": (_predict, ("model", "runs.output")),
+    "evaluate": (_evaluate, ("model", "runs.inputs", "runs.report")),
+    "ingest": (_ingest, ()),
 }
+
+
+def ready(command: str) -> Callable[..., None]:
+    """Return what carries a command out, with all that it imports there."""
+    carry_out, modules = COMMANDS[command]
+    for module in modules:
+        import_module(f"daskalt.{module}")
+    return carry_out
