@@ -110,8 +110,8 @@ def choose(
     names = _Names(box, fit)
     if isinstance(y, str) and y == box.target and not box.has(y):
         y = "y"
-    given = {"y": y, "sample_weight": sample_weight}
-    y, sample_weight = (names.recognised(role, array) for role, array in given.items())
+    handed = {"y": y, "sample_weight": sample_weight}
+    y, sample_weight = (names.recognised(role, array) for role, array in handed.items())
     if sample_weight is None and (y is None or names.are_names(y)):
         sample_weight = names.usual("sample_weight")
     if y is None:
@@ -128,7 +128,7 @@ def choose(
     members = {"X": features, **members}
     _refuse_twice(members)
     # Their own labels have to be checked.
-    arrays |= {role: array for role, array in given.items() if is_data_array(array)}
+    arrays |= {role: array for role, array in handed.items() if is_data_array(array)}
     return Chosen(box.pick("X", features, like), arrays["y"], arrays["sample_weight"], members)
 
 
