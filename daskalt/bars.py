@@ -97,7 +97,7 @@ class _LiveBar(Bar):
         after = fitted_parts(self, columns)
         room = columns - len(" ".join([self.words, *after])) - 2
         parts: list[Any] = [Text(self.words, style="bold")]
-        if room >= NARROWEST:
+        if room >= NARROWEST and self.total > 0:
             parts.append(ProgressBar(1.0, self.share, min(WIDEST, room), complete_style="cyan"))
         parts += map(Text, after)
         row = Table.grid(padding=(0, 1, 0, 0))
@@ -109,11 +109,11 @@ class _LiveBar(Bar):
 
 def fitted_parts(bar: Bar, columns: int) -> list[str]:
     """Return what a line of so many columns says after its words, beside the bar itself."""
-    share = f"{100 * bar.share:.0f}%"
+    share = [f"{100 * bar.share:.0f}%"] if bar.total > 0 else []
     left = [] if bar.left is None else [f"{describe_seconds(bar.left)} left"]
     facts = list(bar.facts)
     while True:
-        parts = [share, *facts, *left]
+        parts = [*share, *facts, *left]
         room = columns - len(" ".join([bar.words, *parts]))
         # The first fact is worth more than the bar, which says what the share says.
         if room > (NARROWEST + 1 if len(facts) > 1 else 0):
@@ -164,6 +164,10 @@ class Count:
         seconds = max(1e-9, time.perf_counter() - self._began)
         bar.facts = [f"{describe_count(bar.done / seconds)} {self._unit}/s"]
         bar.left = seconds * (1 - bar.share) / bar.share if bar.share > 0 else None
+
+    def settle(self) -> None:
+        """Take what is done for all that there is, where the total was a guess."""
+        self._bar.total = self._bar.done
 
     def describe(self) -> str:
         """Return how much was done in what time, in words."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from daskalt.bars import counted
 from daskalt.data.ahead import mapped_ahead
 from daskalt.data.census import Census, Rules
 from daskalt.data.encoding import Encoder
@@ -56,26 +57,28 @@ class EncodedFrames:
         self.stored = frames.kind == "parquet"
         self.spool = Spool(folder / "parsed")
 
-    def survey(self) -> tuple[Recipe, Layout]:
+    def survey(self, *, progress: bool = False) -> tuple[Recipe, Layout]:
         """Read everything once; the recipe and the layout that all of it fits in.
+
+        With ``progress`` a bar tells how far it is.
 
         Raises
         ------
         InputError
             When a value will not do, naming file, row and column.
         """
-        census = self._census(())
+        census = self._census((), progress)
         if census.late:
-            census = self._census(census.late)
+            census = self._census(census.late, progress)
         recipe = census.finish()
         return recipe, self._layout(census, recipe)
 
-    def _census(self, text: Sequence[str]) -> Census:
+    def _census(self, text: Sequence[str], progress: bool) -> Census:
         """What all rows tell: read as the first of them seem to be, else as text."""
         try:
-            census = self._read_all(text, self._guess(text))
+            census = self._read_all(text, self._guess(text), progress)
         except Mistyped:
-            census = self._read_all(text, None)
+            census = self._read_all(text, None, progress)
         if census.rows + census.left_out == 0:
             raise InputError(
                 f"{self.frames.files[0]} holds no rows below its header. Check the input."
@@ -92,13 +95,18 @@ class EncodedFrames:
         first = self.frames.first_rows(self.roles.read)
         return None if first is None else self._new_census(text).guess_types(first)
 
-    def _read_all(self, text: Sequence[str], types: Mapping[str, Any] | None) -> Census:
+    def _read_all(
+        self, text: Sequence[str], types: Mapping[str, Any] | None, progress: bool
+    ) -> Census:
         census = self._new_census(text)
         self.spool.clear()
-        for batch in self.frames.batches(self.roles.read, types=types):
-            read = census.add(batch)
-            if not self.stored and len(read.rows):
-                self.spool.append(read)
+        with counted("parsing", self.frames.about_rows(), "rows", progress) as count:
+            for batch in self.frames.batches(self.roles.read, types=types):
+                read = census.add(batch)
+                if not self.stored and len(read.rows):
+                    self.spool.append(read)
+                count.update(len(batch.rows))
+            count.settle()
         return census
 
     def blocks(self, recipe: Recipe, layout: Layout) -> Iterator[Block]:

@@ -166,7 +166,7 @@ def ingest(
             chosen = _given(target=target, features=features, weight=weight)
             encoded = _encoded(FrameFiles(files, kind), {**chosen, **asked}, dtype, folder)
             with storage_errors(destination):
-                learnt, layout = encoded.survey()
+                learnt, layout = encoded.survey(progress=progress)
             blocks = encoded.blocks(learnt, layout)
             attributes[ATTRIBUTE] = learnt.as_dict()
             target = encoded.roles.target
