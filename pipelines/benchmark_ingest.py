@@ -112,9 +112,6 @@ def main(arguments=None) -> int:
         ingest = [python, "-m", "daskalt", "ingest", pattern]
         commands = {
             "daskalt ingest": [*ingest, str(folder / "a.zarr"), "--target", "label"],
-            "daskalt ingest --no-shuffle": [
-                *ingest, str(folder / "b.zarr"), "--target", "label", "--no-shuffle",
-            ],
             "dask.dataframe read_csv(...).to_parquet": [
                 python, "-c", PEER, pattern, str(folder / "c.parquet"),
             ],
@@ -122,7 +119,7 @@ def main(arguments=None) -> int:
         costs = {}
         for name, words in commands.items():
             costs[name] = cost_of(words)
-            for made in ("a.zarr", "b.zarr", "c.parquet"):
+            for made in ("a.zarr", "c.parquet"):
                 shutil.rmtree(folder / made, ignore_errors=True)
     print(f"{rows:,} rows, {options.gigabytes:g} GB of CSV\n")
     print("| | seconds | rows a second | peak memory, GB |\n| --- | ---: | ---: | ---: |")

@@ -20,7 +20,7 @@ WORKERS = 3
 
 def check_workers(options):
     """Fits on worker processes, of which one to three are killed in each fit."""
-    fits, rows = (3, 3_000) if options.quick else (24, 20_000)
+    fits, rows = (2, 3_000) if options.quick else (24, 20_000)
     passes = 0.3 if options.quick else 1.0
     table = Table("workers", f"{fits} fits on {WORKERS} worker processes, 1 to 3 killed in each")
     rng = np.random.default_rng(options.seed)

@@ -18,7 +18,7 @@ def run(tmp_path, check):
 @pytest.mark.filterwarnings("default")
 def test_killed_workers_cost_no_bit(tmp_path):
     rows = run(tmp_path, "workers")
-    assert len(rows) == 3
+    assert len(rows) == 2
     assert all(row["same bits"] and row["files left"] == 0 for row in rows)
 
 
