@@ -10,7 +10,7 @@ import numpy as np
 from daskalt.data.choosing import takes_names
 from daskalt.data.finite import check_block
 from daskalt.data.opening import open_table
-from daskalt.data.passes import Lane, in_order, read_lane
+from daskalt.data.passes import Lane, all_blocks, in_order, read_lane
 from daskalt.data.table import Block, Table
 from daskalt.data.targets import ClassTargets, RealTargets
 from daskalt.errors import InputError
@@ -18,7 +18,6 @@ from daskalt.fitted import FittedMLP
 from daskalt.histograms import Histogram, histogram_of, merge
 from daskalt.parameters import check_arguments, integer
 from daskalt.predicting import Predictor
-from daskalt.preparing import all_blocks
 from daskalt.reduction import Graph
 from daskalt.statistics import combine
 

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from daskalt.data.choosing import takes_names
 from daskalt.data.opening import features_in_memory, is_stored, open_table
+from daskalt.data.passes import all_blocks, count_rows
 from daskalt.data.staging import staged_bytes
 from daskalt.data.table import Table
 from daskalt.errors import InputError
@@ -20,7 +21,6 @@ from daskalt.kernels.threads import blas_threads
 from daskalt.monitor import ALL_MADE, Monitor
 from daskalt.network import Weights
 from daskalt.predicting import Predictor, predict_stored
-from daskalt.preparing import all_blocks, count_rows
 from daskalt.scoring import score_table
 from daskalt.solvers import BORROWED, get_solver
 from daskalt.solvers.base import Problem, Solver

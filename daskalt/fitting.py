@@ -11,7 +11,7 @@ import numpy as np
 
 from daskalt import __version__
 from daskalt.checkpoint import checksum
-from daskalt.data.passes import PassPlan
+from daskalt.data.passes import PassPlan, count_rows
 from daskalt.data.table import Table
 from daskalt.data.watch import Watch
 from daskalt.errors import (
@@ -22,14 +22,15 @@ from daskalt.kernels.workspace import release
 from daskalt.listeners import Listener, PassBar, Underway
 from daskalt.monitor import Monitor
 from daskalt.plan import Plan
-from daskalt.preparing import Held, count_rows
+from daskalt.preparing import Held
 from daskalt.progress import Done, listen
 from daskalt.reduction import call_on, fetch
 from daskalt.ruin import far_above, worth_of_rows, worth_of_table
 from daskalt.scoring import score_table
 from daskalt.solvers.base import Problem, Rows, Solver
-from daskalt.solvers.loop import Halt, Pass, Reading, WholeBlocks, run_passes
+from daskalt.solvers.loop import Halt, Pass, run_passes
 from daskalt.solvers.pass_graph import Position
+from daskalt.solvers.reading import Reading, WholeBlocks
 from daskalt.statistics import Score
 
 __all__ = [

@@ -15,6 +15,7 @@ from daskalt.data.choosing import takes_names
 from daskalt.data.fingerprint import fingerprint
 from daskalt.data.locks import alone_in
 from daskalt.data.opening import open_table
+from daskalt.data.passes import all_blocks, count_rows
 from daskalt.data.store import absolute
 from daskalt.data.survey import check_weights
 from daskalt.data.table import Table
@@ -29,19 +30,11 @@ from daskalt.listeners import Listener
 from daskalt.monitor import Monitor
 from daskalt.planning import current_machine
 from daskalt.prepared import PreparedMLP
-from daskalt.preparing import (
-    LEAST_WATCHED,
-    all_blocks,
-    compile_step,
-    count_rows,
-    sample_rows,
-    thin_out,
-    warn_if_sorted,
-)
+from daskalt.preparing import LEAST_WATCHED, compile_step, sample_rows, thin_out, warn_if_sorted
 from daskalt.reduction import check_client, fetch, in_this_process, on
 from daskalt.ruin import effective_rows, trivial_loss
 from daskalt.solvers.base import Budget, Problem, Solver
-from daskalt.solvers.loop import Reading, WholeBlocks
+from daskalt.solvers.reading import Reading, WholeBlocks
 
 __all__ = ["BaseMLP"]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from daskalt.data.passes import all_blocks, count_rows
 from daskalt.data.readers import Source
 from daskalt.data.staging import Promised, staged_bytes
 from daskalt.data.table import Table
@@ -23,11 +24,10 @@ from daskalt.limits import (
 )
 from daskalt.peaks import BEFORE, Machine, Work, client_peak, worker_peak
 from daskalt.plan import Plan
-from daskalt.preparing import all_blocks, count_rows
 from daskalt.reduction import active_client, in_this_process, parallelism
 from daskalt.rehearsal import Rehearsal, rehearse
 from daskalt.solvers.base import Budget, Problem, Solver
-from daskalt.solvers.loop import Reading, WholeBlocks
+from daskalt.solvers.reading import Reading, WholeBlocks
 
 __all__ = ["Plan", "Project", "current_machine"]
 

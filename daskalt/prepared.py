@@ -13,6 +13,7 @@ from daskalt.data.arranging import Arrangement
 from daskalt.data.choosing import takes_names, without_names
 from daskalt.data.memory import as_classes
 from daskalt.data.opening import open_table
+from daskalt.data.passes import all_blocks, count_rows
 from daskalt.data.scaling import Scaling, choose_scaling
 from daskalt.data.survey import check_weights, total_weight
 from daskalt.data.table import Block, Table
@@ -33,20 +34,17 @@ from daskalt.parameters import (
 )
 from daskalt.peaks import Machine
 from daskalt.planning import Plan, Project, current_machine
-from daskalt.preparing import (
-    INITIAL_ROWS,
-    Held,
-    all_blocks,
-    choose_blocks,
-    choose_reading,
-    count_rows,
-    hold_out,
-    most_batch_rows,
-)
+from daskalt.preparing import INITIAL_ROWS, Held, hold_out
 from daskalt.reduction import on
 from daskalt.solvers import get_solver
 from daskalt.solvers.base import Problem, Solver
-from daskalt.solvers.loop import Reading, WholeBlocks
+from daskalt.solvers.reading import (
+    Reading,
+    WholeBlocks,
+    choose_blocks,
+    choose_reading,
+    most_batch_rows,
+)
 
 __all__ = ["Goal", "PreparedMLP"]
 

@@ -7,18 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from daskalt.data.arranging import mixing_bytes
 from daskalt.data.finite import check_block
-from daskalt.data.passes import Lane, read_lane
+from daskalt.data.passes import Lane, all_blocks, count_rows, read_lane
 from daskalt.data.table import Block, Table
 from daskalt.errors import (
     DivergenceError,
     UnshuffledWarning,
 )
-from daskalt.network import Network
 from daskalt.reduction import call
 from daskalt.solvers.base import Problem, Solver
-from daskalt.solvers.loop import Reading, WholeBlocks
+from daskalt.solvers.reading import Reading
 
 __all__ = [
     "INITIAL_ROWS",
@@ -26,13 +24,8 @@ __all__ = [
     "SAMPLE_BLOCKS",
     "SAMPLE_ROWS",
     "Held",
-    "all_blocks",
-    "choose_blocks",
-    "choose_reading",
     "compile_step",
-    "count_rows",
     "hold_out",
-    "most_batch_rows",
     "sample_rows",
     "thin_out",
     "warn_if_sorted",
@@ -42,68 +35,7 @@ SAMPLE_ROWS = 4096  # rows that the scaling and the initial weights are found on
 SAMPLE_BLOCKS = 16
 WATCHED_ROWS, LEAST_WATCHED, WATCHED_BYTES = 1024, 64, 1 << 20  # of it, scored after every pass
 INITIAL_ROWS = 1024  # of the sample, on which the initial weights are set
-BLOCK_BYTES = 16 << 20  # rows and z of a block of a full-batch method
 _compiled: set[tuple] = set()  # what this process has compiled, or loaded, already
-TASK_FLOPS = 200e6  # a task of less work costs more to hand out than it saves
-
-
-def choose_blocks(
-    table: Table, bounds: np.ndarray, network: Network, memory: int | None = None
-) -> WholeBlocks:
-    """Return how a full-batch method takes all rows: in blocks of at most 16 MiB.
-
-    There are at least 32 where that leaves 256 rows or more to each. Blocks are whole chunks where
-    chunks are smaller. ``memory`` is the limit that the user has set: a block is a 64th of it at
-    most.
-    """
-    size = BLOCK_BYTES if memory is None else min(BLOCK_BYTES, memory // 64)
-    row_bytes = table.mixed_bytes + 4 * sum(network.widths)
-    rows = max(1, min(size // row_bytes, max(256, -(-count_rows(bounds) // 32))))
-    chunk = table.chunk_rows
-    return WholeBlocks(rows // chunk * chunk if rows > chunk else rows)
-
-
-def choose_reading(
-    table: Table,
-    network: Network,
-    batch_size: int,
-    tasks: int | str,
-    seed: int | None,
-    memory: int | None = None,
-) -> Reading:
-    """Return how rows are read and dealt into steps, from the data and the parameters alone.
-
-    Unless told otherwise the tasks of a step have at least 500 rows each. ``memory`` is the limit
-    that the user has set: the rows mixed are a 16th of it at most.
-    """
-    buffer = mixing_bytes(memory)
-    if tasks == "auto":
-        tasks = 2 ** int(np.log2(np.clip(batch_size / 1000, 2, 16)))
-        if batch_size * 3 * network.flops < 2 * TASK_FLOPS:
-            tasks = 1
-    return Reading(
-        batch_size=batch_size,
-        lanes=min(int(tasks), batch_size),
-        buffer_rows=max(batch_size, buffer // max(1, table.mixed_bytes)),
-        seed=seed,
-    )
-
-
-def most_batch_rows(table: Table, network: Network, memory: int | None) -> int:
-    """Return the most rows that "auto" gives a step: those of a 16th of the memory there may be."""
-    if memory is None:
-        return table.n_rows
-    return max(1, memory // 16 // (table.mixed_bytes + 16 * sum(network.widths)))
-
-
-def all_blocks(table: Table) -> np.ndarray:
-    """Return the bounds of every block of a table, of shape (blocks, 2)."""
-    return np.array(table.block_bounds(), dtype=np.int64).reshape(-1, 2)
-
-
-def count_rows(bounds: np.ndarray) -> int:
-    """Return the number of rows in some blocks."""
-    return int(np.sum(bounds[:, 1] - bounds[:, 0]))
 
 
 def warn_if_sorted(clustering: float, outputs: int, reading: Reading, table: Table) -> None:

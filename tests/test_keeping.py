@@ -66,7 +66,7 @@ def small_graphs(monkeypatch):
     monkeypatch.setattr(loop, "FIRST_TASKS", 5)
     monkeypatch.setattr(loop, "GRAPH_TASKS", 5)
     monkeypatch.setattr("daskalt.data.arranging.MIXING_BYTES", 10_000)
-    monkeypatch.setattr("daskalt.preparing.BLOCK_BYTES", 3_000)
+    monkeypatch.setattr("daskalt.solvers.reading.BLOCK_BYTES", 3_000)
 
 
 @contextmanager

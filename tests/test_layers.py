@@ -32,7 +32,7 @@ ORDER = """
     solvers.full_batch solvers.batch_map solvers.batch solvers.admm
     solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
     solvers.equivalents
-    solvers.tasks solvers.pass_graph solvers.loop solvers
+    solvers.reading solvers.tasks solvers.pass_graph solvers.loop solvers
     scoring ruin preparing keeping monitor listeners plan fitting rehearsal peaks planning
     export predicting fitted prepared perceptron estimators
     histograms assessment displays

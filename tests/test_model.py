@@ -12,9 +12,9 @@ from sklearn.exceptions import NotFittedError
 import daskalt
 from daskalt import LBFGS, GradientDescent, MLPClassifier, MLPRegressor, StochasticAltMin
 from daskalt.data.opening import open_table
+from daskalt.data.passes import all_blocks
 from daskalt.errors import InputError, StorageError
 from daskalt.model import _sealed
-from daskalt.preparing import all_blocks
 from daskalt.rules import Adam, StepDecay, StrongWolfe
 from daskalt.scoring import score_table
 

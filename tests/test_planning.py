@@ -15,15 +15,15 @@ import yaml
 import zarr
 
 from daskalt import BatchAltMin, MLPClassifier, MLPRegressor, StochasticAltMin, limits
+from daskalt.data.passes import all_blocks
 from daskalt.data.readers import Source
 from daskalt.data.table import Table
 from daskalt.data.zstore import ZStore
 from daskalt.errors import InputError, PlanError
 from daskalt.planning import current_machine
-from daskalt.preparing import all_blocks
 from daskalt.rehearsal import held_bytes
 from daskalt.runs import cli
-from daskalt.solvers.loop import Reading, WholeBlocks
+from daskalt.solvers.reading import Reading, WholeBlocks
 
 ROWS, FEATURES, CLASSES, HIDDEN = 30_000, 60, 3, 32
 PER_ROW = FEATURES * 4 + 8

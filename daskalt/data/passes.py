@@ -24,6 +24,8 @@ __all__ = [
     "Group",
     "Lane",
     "PassPlan",
+    "all_blocks",
+    "count_rows",
     "in_order",
     "plan_blocks",
     "plan_pass",
@@ -74,6 +76,16 @@ class PassPlan:
     def steps(self) -> int:
         """Steps of the whole pass."""
         return sum(group.steps for group in self.groups)
+
+
+def all_blocks(table: Table) -> np.ndarray:
+    """Return the bounds of every block of a table, of shape (blocks, 2)."""
+    return np.array(table.block_bounds(), dtype=np.int64).reshape(-1, 2)
+
+
+def count_rows(bounds: np.ndarray) -> int:
+    """Return the number of rows in some blocks."""
+    return int(np.sum(bounds[:, 1] - bounds[:, 0]))
 
 
 def plan_pass(

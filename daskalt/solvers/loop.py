@@ -12,70 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from daskalt.data.passes import PassPlan, plan_blocks, plan_pass
+from daskalt.data.passes import PassPlan
 from daskalt.data.table import Table
 from daskalt.errors import ClusterError
 from daskalt.reduction import ATTEMPTS, Handle, connected, fetch, on_cluster
 from daskalt.solvers.base import Problem, Solver
 from daskalt.solvers.pass_graph import Branch, Job, Position, run_graph, spans_of, tasks_of
+from daskalt.solvers.reading import Reading, WholeBlocks
 from daskalt.statistics import Score
 
-__all__ = ["Halt", "Pace", "Pass", "Reading", "WholeBlocks", "fetched", "run_passes"]
+__all__ = ["Halt", "Pace", "Pass", "fetched", "run_passes"]
 
 GRAPH_TASKS = 4096  # of a graph; a task costs the scheduler some 5 KB while its graph runs
 FIRST_TASKS = 64  # of a graph of limited time, before it is known how long a task takes
 ROOT_SECONDS = 5.0  # between the points that a fit on a cluster can be made anew from, about
 HALT_SECONDS = 20.0  # of a graph of a fit that may lose workers, about
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How the rows of a table are read, mixed and divided into steps.
-
-    Attributes
-    ----------
-    batch_size : int
-        Rows of a step.
-    lanes : int
-        Tasks of a step.
-    buffer_rows : int
-        Rows mixed together in memory.
-    seed : int or None
-        Seed of the shuffling; None keeps the order of the rows.
-    """
-
-    batch_size: int
-    lanes: int
-    buffer_rows: int
-    seed: int | None
-
-    def plan(self, table: Table, bounds: np.ndarray, number: int) -> PassPlan:
-        """Return the plan of pass ``number`` over some blocks of a table."""
-        return plan_pass(
-            table,
-            bounds,
-            batch_size=self.batch_size,
-            lanes=self.lanes,
-            buffer_rows=self.buffer_rows,
-            seed=None if self.seed is None else (self.seed, number),
-        )
-
-
-@dataclass(frozen=True)
-class WholeBlocks:
-    """All rows in one step, a task for each block, always in the same order.
-
-    Attributes
-    ----------
-    block_rows : int
-        Rows of every block but the last.
-    """
-
-    block_rows: int
-
-    def plan(self, table: Table, bounds: np.ndarray, number: int) -> PassPlan:
-        """Return the plan of a pass over some blocks of a table."""
-        return plan_blocks(bounds, self.block_rows)
 
 
 @dataclass(frozen=True)

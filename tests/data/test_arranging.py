@@ -7,9 +7,10 @@ import zarr
 
 from daskalt import MLPClassifier
 from daskalt.data.arranging import Arrangement, mixing_bytes
+from daskalt.data.passes import all_blocks, count_rows
 from daskalt.data.readers import MemorySource, ZarrSource
 from daskalt.data.table import Table
-from daskalt.preparing import all_blocks, count_rows, hold_out
+from daskalt.preparing import hold_out
 
 N = 600
 X = np.random.default_rng(0).standard_normal((N, 3)).astype(np.float32)

@@ -29,7 +29,8 @@ from daskalt.solvers import tasks
 from daskalt.solvers.altmin import InputGram
 from daskalt.solvers.base import Budget
 from daskalt.solvers.caution import CALM, LIMIT, RAISE
-from daskalt.solvers.loop import Reading, run_passes
+from daskalt.solvers.loop import run_passes
+from daskalt.solvers.reading import Reading
 from daskalt.statistics import combine
 from daskalt.weights import damp
 from tests.solvers.problems import make_problem

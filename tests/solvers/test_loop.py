@@ -15,7 +15,8 @@ from daskalt.errors import DivergenceError, InputError
 from daskalt.reduction import Graph
 from daskalt.solvers import LBFGS, StochasticAltMin, loop, pass_graph, tasks
 from daskalt.solvers.base import Budget
-from daskalt.solvers.loop import Pass, Reading, WholeBlocks, run_passes
+from daskalt.solvers.loop import Pass, run_passes
+from daskalt.solvers.reading import Reading, WholeBlocks
 from tests.solvers.problems import make_problem
 
 ROWS = 240
