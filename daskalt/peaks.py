@@ -20,7 +20,7 @@ from daskalt.data.table import PLACE_BYTES, Table
 from daskalt.preparing import INITIAL_ROWS, SAMPLE_BLOCKS, SAMPLE_ROWS
 from daskalt.reduction import FAN_IN
 from daskalt.rehearsal import Rehearsal
-from daskalt.solvers.base import Problem, Solver
+from daskalt.solvers.base import Problem, RowVariables, Solver
 from daskalt.solvers.loop import GRAPH_TASKS
 from daskalt.solvers.pass_graph import TASKS_PER_THREAD
 
@@ -285,7 +285,7 @@ def _fitted(work: Work) -> int:
 def _variables(work: Work, rows: int, threads: int) -> int:
     """Chunks of z as they are on disk, beside those in use."""
     width = max(work.problem.network.widths[1:])
-    stored = work.solver.variable_bytes(work.problem) > 0
+    stored = isinstance(work.solver, RowVariables)
     return 2 * threads * rows * width * work.problem.dtype.itemsize * stored
 
 

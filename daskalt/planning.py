@@ -26,7 +26,8 @@ from daskalt.peaks import BEFORE, Machine, Work, client_peak, worker_peak
 from daskalt.plan import Plan
 from daskalt.reduction import active_client, in_this_process, parallelism
 from daskalt.rehearsal import Rehearsal, rehearse
-from daskalt.solvers.base import Budget, Problem, Solver
+from daskalt.solvers.base import Budget, Growing, Problem, Solver
+from daskalt.solvers.job import planned_variables
 from daskalt.solvers.reading import Reading, WholeBlocks
 
 __all__ = ["Plan", "Project", "current_machine"]
@@ -70,6 +71,8 @@ class Project:
         As the fit has them; the scaling of the problem may be made up.
     passes : int
         That the fit makes.
+    ends : bool
+        Whether there are no more after them.
     read : callable
         Says how rows are read: of a table, a batch size (None leaves it to "auto" or as it is) and
         a memory limit that the user sets.
@@ -92,6 +95,7 @@ class Project:
     read: Callable[[Table, int | None, int | None], Reading | WholeBlocks]
     given: Limit | None
     machine: Machine
+    ends: bool = True
     checkpoints: bool = False
     shuffled: int = 0
 
@@ -99,10 +103,13 @@ class Project:
     def rehearsal(self) -> Rehearsal:
         """What the steps take."""
         weighted = self.table.weight is not None or self.problem.class_factors is not None
-        reading = self.read(self.table, None, None if self.given is None else self.given.bytes)
-        steps = 1 if isinstance(reading, WholeBlocks) else 2
-        budget = Budget(steps * self.passes, steps, steps)
+        steps = 1 if self.solver.full_batch else 2
+        budget = Budget(pass_steps=steps)
+        if self.ends:
+            budget = Budget(steps * self.passes, steps, steps)
         known = rehearse(self.solver, self.problem, self.table.X.dtype, weighted, budget)
+        if not isinstance(self.solver, Growing):
+            return known
         grown = self.solver.memory_bytes(self.problem, self.passes)
         return replace(known, state=known.state + grown)
 
@@ -148,15 +155,15 @@ class Project:
         )
         parts = client_peak(work, machine, base)
         worker_parts = worker_peak(work, machine)
-        kept = solver.variable_bytes(problem)
+        block_rows = reading.block_rows
+        variables = planned_variables(solver, problem, rows, block_rows, "z")
+        kept = 0 if variables is None else variables.row_bytes
         again = table.pass_bytes(again=True) + kept
         copies = self._copied_bytes()
         own = given or process_limit()
         of_worker = _limit_of_workers(machine)
         if machine.workers is not None and given is not None:
             of_worker = given
-        block_rows = reading.block_rows if isinstance(reading, WholeBlocks) else 1
-        storage = solver.allocate(problem, rows, block_rows, None, "z") if work.whole else None
         return Plan(
             rows=rows,
             features=problem.network.widths[0],
@@ -168,7 +175,7 @@ class Project:
             bytes_read=rows * (table.pass_bytes(again=False) + (self.passes - 1) * again),
             bytes_written=copies + rows * kept * self.passes,
             flops=float(solver.flops(problem.network) * rows * self.passes),
-            z_bytes=0 if storage is None else storage.nbytes,
+            z_bytes=0 if variables is None else variables.nbytes,
             scratch_bytes=copies + self.shuffled,
             client_bytes=sum(parts.values()),
             worker_bytes=None if worker_parts is None else sum(worker_parts.values()),

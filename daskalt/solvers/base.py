@@ -170,8 +170,6 @@ class Solver(BaseEstimator, ABC):
         The named tuples that states and statistics are made of.
     divergence : float
         A fit ends when the forward loss is this many times its best.
-    anneals : bool
-        Whether steps depend on how many there will be.
     driver : str
         Who runs it, a key of `daskalt.solvers.drivers.DRIVERS`.
     reproducible : bool
@@ -183,7 +181,6 @@ class Solver(BaseEstimator, ABC):
     blas_threads = 1
     state_types: tuple[type, ...] = ()
     divergence = np.inf
-    anneals = False
     driver = "synchronous"
     reproducible = True
 
@@ -191,6 +188,11 @@ class Solver(BaseEstimator, ABC):
     def parts(self) -> tuple[str, ...]:
         """Names of the classes whose memory a state holds: another's cannot go on from it."""
         return (type(self).__name__,)
+
+    @property
+    def anneals(self) -> bool:
+        """Whether steps depend on how many there will be."""
+        return False
 
     @abstractmethod
     def check(self) -> None:

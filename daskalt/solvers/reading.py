@@ -3,6 +3,7 @@
 All of it follows from the data, the parameters and the memory that the user allows.
 """
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,7 @@ class Reading:
     lanes: int
     buffer_rows: int
     seed: int | None
+    block_rows = 1  # of variables of the rows, which are kept by full-batch methods only
 
     def plan(self, table: Table, bounds: np.ndarray, number: int) -> PassPlan:
         """Return the plan of pass ``number`` over some blocks of a table."""
@@ -62,6 +64,7 @@ class WholeBlocks:
     """
 
     block_rows: int
+    buffer_rows = sys.maxsize  # rows mixed: a step has them all
 
     def plan(self, table: Table, bounds: np.ndarray, number: int) -> PassPlan:
         """Return the plan of a pass over some blocks of a table."""

@@ -8,10 +8,10 @@ import numpy as np
 from daskalt.data.finite import check_block
 from daskalt.data.passes import Lane, read_ahead, read_lane, reader
 from daskalt.data.table import Table
+from daskalt.data.zstore import ZStore
 from daskalt.errors import DivergenceError
 from daskalt.progress import Topic, report
 from daskalt.reduction import FAN_IN, fold
-from daskalt.data.zstore import ZStore
 from daskalt.solvers.base import Problem, Recovering, Reporting, Rows, Solver
 from daskalt.statistics import Score, combine
 
@@ -183,7 +183,8 @@ def read(shared: Shared, table: Table, lane: Lane, check: bool) -> Rows:
     Unusable numbers are looked for whenever rows come from storage, and in the first pass in any
     case: stored rows can be overwritten while they are trained on.
     """
-    rows = shared.problem.rows(read_lane(table, lane, None if table.kept and not check else check_block))
+    check_rows = None if table.kept and not check else check_block
+    rows = shared.problem.rows(read_lane(table, lane, check_rows))
     return rows._replace(place=lane.place)
 
 
