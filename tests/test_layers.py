@@ -28,13 +28,14 @@ ORDER = """
     data.fingerprint data
     network weights progress checkpoint
     rules.base rules.sgd rules.adaptive rules.schedules rules.line_search rules
-    solvers.base solvers.caution solvers.descent solvers.altmin_map solvers.altmin
+    solvers.base solvers.reading solvers.job
+    solvers.caution solvers.descent solvers.altmin_map solvers.altmin
     solvers.full_batch solvers.batch_map solvers.batch solvers.admm
     solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
     solvers.equivalents
-    solvers.reading solvers.tasks solvers.pass_graph solvers.loop solvers
+    solvers.tasks solvers.pass_graph solvers.loop solvers.drivers solvers
     scoring ruin preparing keeping monitor listeners plan fitting rehearsal peaks planning
-    export predicting fitted prepared perceptron estimators
+    export predicting fitted assembly prepared perceptron estimators
     histograms assessment displays
     folders model runs.examples runs.document runs.sections runs.origins runs.heads runs.rows
     runs.inputs runs.output runs.account runs.choice runs.parts runs.config runs.clusters

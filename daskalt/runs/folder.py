@@ -16,6 +16,7 @@ from daskalt.folders import check_replaceable, whole_folder
 from daskalt.monitor import ALL_MADE
 from daskalt.runs.config import RunConfig
 from daskalt.signals import held
+from daskalt.solvers.job import store_of
 from daskalt.wording import plural
 
 __all__ = ["CONFIG", "REPORT", "RunFolder"]
@@ -39,7 +40,7 @@ class RunFolder:
     def __init__(self, config: RunConfig) -> None:
         self.place = Path(config.output).resolve()
         self.before = self.place.with_name(f".{self.place.name}.before")
-        named = config.estimator.checkpoint or config.estimator._solver.kept_at
+        named = config.estimator.checkpoint or store_of(config.estimator._solver)
         named = getattr(named, "location", named)
         self.own = named is None  # whether checkpoints are in the folder, and of this run alone
         place = self.place / "checkpoint" if named is None else named

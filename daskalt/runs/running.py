@@ -24,6 +24,7 @@ from daskalt.runs.page import render
 from daskalt.runs.report import assess, describe_data, describe_fit, describe_run, measure
 from daskalt.runs.rows import check_labels, make_tables, open_tables
 from daskalt.signals import held
+from daskalt.solvers.base import RowVariables
 
 __all__ = ["plan_run", "run"]
 
@@ -108,9 +109,8 @@ def _fit(
     journal.report |= describe_data(config, train, test)
     with _kept(estimator, folder, journal):
         estimator.fit(train, eval_set=watched, resume=resume)
-        # What is kept for each row goes when the fit is over.
-        kept = estimator._solver.variable_bytes(estimator._fitted.problem)
-    journal.report["resumable"] = folder.own and not kept
+    # What is kept for each row goes when the fit is over.
+    journal.report["resumable"] = folder.own and not isinstance(estimator._solver, RowVariables)
     journal.take_over()  # the fit may have been over before
 
 
