@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from daskalt.data.decoded import PIECE_BYTES
 from daskalt.data.readers import SlicedSource, Source
 from daskalt.errors import InputError
 from daskalt.wording import plural
 
-__all__ = ["PLACE_BYTES", "Block", "Table", "good_rows"]
+__all__ = ["Block", "Table", "good_rows"]
 
 MEBIBYTE = 1 << 20
 PLACE_BYTES = 32  # of a row that is dealt by itself, in the plan of a pass
@@ -98,6 +99,20 @@ class Table:
     def nbytes(self) -> int:
         """Bytes of all rows over all arrays."""
         return self.n_rows * self.row_bytes
+
+    @property
+    def order_bytes(self) -> int:
+        """Bytes of where single rows are in the plan of a pass, or those in memory in a view."""
+        if self.single:
+            return 2 * PLACE_BYTES * self.n_rows
+        return 4 * self.n_rows if self.in_memory else 0
+
+    def reading_bytes(self, rows: int, threads: int, spare: int = 0, single: bool = False) -> int:
+        """Return the bytes of blocks that are being read; see `Source.reading_bytes`."""
+        if self.single:  # decoded a piece at a time
+            rows = min(self.n_rows, PIECE_BYTES // max(1, self.X.row_bytes))
+        sources = self.present.values()
+        return sum(source.reading_bytes(rows, threads, spare, single) for source in sources)
 
     @property
     def kept(self) -> bool:

@@ -4,6 +4,7 @@ All of it follows from the data, the parameters and the memory that the user all
 """
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -38,6 +39,15 @@ class Reading:
     lanes: int
     buffer_rows: int
     seed: int | None
+    whole: ClassVar[Literal[False]] = False  # whether a step has all rows
+
+    def step_rows(self, rows: int) -> int:
+        """Return how many of all rows a step has, nearly."""
+        return self.batch_size
+
+    def mixed_rows(self, rows: int) -> int:
+        """Return how many of all rows meet before they are dealt into steps."""
+        return min(self.buffer_rows, rows)
 
     def plan(self, table: Table, bounds: np.ndarray, number: int) -> PassPlan:
         """Return the plan of pass ``number`` over some blocks of a table."""
@@ -62,6 +72,15 @@ class WholeBlocks:
     """
 
     block_rows: int
+    whole: ClassVar[Literal[True]] = True
+
+    def step_rows(self, rows: int) -> int:
+        """Return how many of all rows a step has: all."""
+        return rows
+
+    def mixed_rows(self, rows: int) -> int:
+        """Return how many of all rows meet: all, in one step."""
+        return rows
 
     def plan(self, table: Table, bounds: np.ndarray, number: int) -> PassPlan:
         """Return the plan of a pass over some blocks of a table."""
