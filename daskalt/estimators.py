@@ -8,6 +8,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from daskalt.assembly import Goal
 from daskalt.data.choosing import takes_names
 from daskalt.data.memory import as_classes
 from daskalt.data.opening import is_stored
@@ -26,7 +27,6 @@ from daskalt.data.targets import (
 from daskalt.errors import InputError
 from daskalt.losses import get_loss
 from daskalt.perceptron import BaseMLP
-from daskalt.prepared import Goal
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import dask.array as da
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
@@ -14,16 +15,19 @@ from daskalt.data.choosing import takes_names
 from daskalt.data.opening import features_in_memory, is_stored, open_table
 from daskalt.data.passes import all_blocks, count_rows
 from daskalt.data.staging import staged_bytes
-from daskalt.data.table import Table
+from daskalt.data.zstore import ZStore
 from daskalt.errors import InputError
 from daskalt.export import to_sklearn
+from daskalt.fitting import Training
 from daskalt.kernels.threads import blas_threads
 from daskalt.monitor import ALL_MADE, Monitor
 from daskalt.network import Weights
+from daskalt.plan import Plan
 from daskalt.predicting import Predictor, predict_stored
 from daskalt.scoring import score_table
 from daskalt.solvers import BORROWED, get_solver
 from daskalt.solvers.base import Problem, Solver
+from daskalt.solvers.job import Job
 from daskalt.statistics import Score
 
 __all__ = ["Fitted", "FittedMLP"]
@@ -36,6 +40,7 @@ class Fitted(NamedTuple):
     state: Any
     passes: int
     parts: tuple[str, ...]  # of the solver that made the state
+    plan: Plan | None = None
 
     def check_solver(self, solver: Solver) -> None:
         """Raise InputError if a solver cannot go on from this state."""
@@ -66,8 +71,9 @@ class FittedMLP(BaseEstimator):
         """The solver that the parameters stand for."""
         return get_solver(self.solver, {name: getattr(self, name) for name in BORROWED})
 
-    def _finish(self, problem: Problem, state: Any, monitor: Monitor) -> None:
+    def _finish(self, training: Training, state: Any, monitor: Monitor) -> None:
         """Set the fitted attributes, in the user's own units."""
+        problem = training.job.problem
         weights, history = list(state.weights), monitor.history
         with np.errstate(over="ignore", invalid="ignore"), blas_threads():
             weights[0] = problem.scaling.fold(weights[0])
@@ -93,13 +99,38 @@ class FittedMLP(BaseEstimator):
         self.best_validation_score_ = max(scores, default=None)
         self.n_iter_ = len(history)
         self.stop_reason_ = monitor.reason or ALL_MADE
-        self._fitted = Fitted(problem, state, len(history), self._solver.parts)
+        self.plan_ = training.plan
+        parts = self._solver.parts
+        self._fitted = Fitted(problem, state, len(history), parts, training.plan)
 
     @property
     def solver_state_(self) -> Any:
-        """What the solver ended with; that of `BatchAltMin` has z as Dask arrays, if kept."""
+        """What the solver ended with."""
         check_is_fitted(self)
         return self._fitted.state
+
+    @property
+    def z_(self) -> list[da.Array]:
+        """Pre-activations z of every row as Dask arrays, one a layer, where the solver kept them.
+
+        Raises
+        ------
+        AttributeError
+            If they were not kept, or no longer are.
+        """
+        check_is_fitted(self)
+        variables: ZStore | None = getattr(self, "_kept_variables", None)
+        if variables is None:
+            raise AttributeError(
+                "z is removed after a fit. Give the solver a place to keep it, such as "
+                "BatchAltMin(store='path/of/z.zarr')."
+            )
+        if variables.generation != self.n_iter_:
+            raise AttributeError(
+                f"{variables.location} has no z of iteration {self.n_iter_}: the fit has gone on, "
+                "or another has taken its place."
+            )
+        return variables.arrays(self.n_iter_)[: len(self.coefs_)]
 
     def _unfolded(self, problem: Problem) -> Weights:
         """The fitted weights in the units of another problem of the same shape."""
@@ -111,16 +142,14 @@ class FittedMLP(BaseEstimator):
         weights[-1] = problem.targets.unfold(weights[-1], problem.dtype)
         return tuple(np.ascontiguousarray(w, dtype=problem.dtype) for w in weights)
 
-    def _charge(
-        self, began: float, table: Table, bounds: np.ndarray, solver: Any, problem: Problem
-    ) -> None:
+    def _charge(self, began: float, job: Job) -> None:
         """Set ``cost_``, what the fit took."""
         training = sum(record["seconds"] for record in self.history_)
-        flops = solver.flops(problem.network) * count_rows(bounds) * self.n_iter_
+        flops = job.solver.flops(job.problem.network) * count_rows(job.bounds) * self.n_iter_
         self.cost_ = {
             "passes": self.n_iter_,
             "bytes_read": sum(record["bytes_read"] for record in self.history_),
-            "bytes_written": staged_bytes(table)
+            "bytes_written": staged_bytes(job.table)
             + sum(record["bytes_written"] for record in self.history_),
             "seconds": time.perf_counter() - began,
             "training_seconds": training,

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,13 @@ import numpy as np
 from daskalt import __version__
 from daskalt.checkpoint import checksum
 from daskalt.data.passes import PassPlan, count_rows
-from daskalt.data.table import Table
 from daskalt.data.watch import Watch
 from daskalt.errors import (
     DivergenceError,
 )
 from daskalt.keeping import Keeper
 from daskalt.kernels.workspace import release
-from daskalt.listeners import Listener, PassBar, Underway
+from daskalt.listeners import Listener, Underway
 from daskalt.monitor import Monitor
 from daskalt.plan import Plan
 from daskalt.preparing import Held
@@ -27,8 +26,10 @@ from daskalt.progress import Done, listen
 from daskalt.reduction import call_on, fetch
 from daskalt.ruin import far_above, worth_of_rows, worth_of_table
 from daskalt.scoring import score_table
-from daskalt.solvers.base import Problem, Rows, Solver
-from daskalt.solvers.loop import Halt, Pass, run_passes
+from daskalt.solvers.base import Problem, Recovering, Rows, Solver
+from daskalt.solvers.drivers import run
+from daskalt.solvers.job import Job
+from daskalt.solvers.loop import Halt, Pass
 from daskalt.solvers.pass_graph import Position
 from daskalt.solvers.reading import Reading, WholeBlocks
 from daskalt.statistics import Score
@@ -77,88 +78,93 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained, on what, and how the rows are read.
+    """A job, and what is watched, told and kept while it runs.
 
-    The ``sample`` is of the training rows, on which ruined weights are suspected first; it
-    ``judges`` others than those whose numbers overflow if it is large enough. ``trivial`` is the
-    loss of a network that says nothing. ``so_far`` makes an estimator of a state and its history.
+    Attributes
+    ----------
+    job : Job
+        What is run.
+    sample : Rows
+        Of the training rows; on them ruined weights are suspected first.
+    judges : bool
+        Whether these are enough to suspect weights under which no number overflows.
+    trivial : float
+        Loss of a network whose outputs are zero.
+    watch : Watch
+        Over the stored rows.
+    held : Held or None
+        Rows that are scored after every pass.
+    plan : Plan or None
+        What the fit was expected to take.
+    keeper : Keeper or None
+        Writes checkpoints.
+    listeners : sequence of Listener
+        Are told how the fit goes.
+    so_far : callable or None
+        Makes an estimator of this, a state and its history.
     """
 
-    solver: Solver
-    problem: Problem
-    table: Table
-    bounds: np.ndarray
-    reading: Reading | WholeBlocks
+    job: Job
     sample: Rows
     trivial: float
     watch: Watch
     held: Held | None = None
-    verbose: bool = False
-    keeper: Keeper | None = None
     judges: bool = True
     plan: Plan | None = None
+    keeper: Keeper | None = None
     listeners: Sequence[Listener] = ()
-    so_far: Callable[[Any, Monitor], Any] | None = None
+    so_far: Callable[[Any, Any, Monitor], Any] | None = None
 
 
 def train(
-    job: Training, state: Any, passes: range, monitor: Monitor, position: Position | None = None
+    training: Training, state: Any, monitor: Monitor, position: Position | None = None
 ) -> Any:
     """Return the trained state: the last, or under early stopping the best; never a ruined one.
 
     Parameters
     ----------
+    training : Training
+        What is trained.
     state : Any
         Where training goes on; its start is known to the monitor.
-    passes : range
-        Numbers of the passes to make.
     monitor : Monitor
-        Watches them, and has begun.
+        Watches the passes, and has begun.
     position : Position, optional
         Where in the first pass to go on from.
     """
+    job, keeper = training.job, training.keeper
     began = time.perf_counter()
     if monitor.history:
         began -= monitor.history[-1]["total_seconds"]
     if position is not None:
         began -= position.seconds
     monitor.state = state
-    plan = job.reading.plan(job.table, job.bounds, passes.start)
-    with _ended_by_divergence(monitor), _telling(job, monitor, passes.stop) as told:
+    plan = job.reading.plan(job.table, job.bounds, job.passes.start)
+    with _ended_by_divergence(monitor), _telling(training, monitor) as told:
         told.begin(0 if position is None else rows_done(plan, position))
-        for result in run_passes(
-            job.solver,
-            job.problem,
-            job.table,
-            job.bounds,
-            job.reading,
-            state,
-            passes,
-            told.topic,
-            position,
-            None if job.keeper is None else job.keeper.pace,
-        ):
+        job = replace(job, topic=told.topic, pace=None if keeper is None else keeper.pace)
+        for result in run(job, state, position or Position(job.passes.start)):
             if isinstance(result, Halt):
                 told.halt(rows_done(plan, result.position))
-                if job.keeper is not None:
-                    job.keeper.halt(monitor.met(result.state), result.position)
+                if keeper is not None:
+                    keeper.halt(monitor.met(result.state), result.position)
                 continue
-            record = _record(job, result)
-            if job.keeper is None:  # which looks before it puts anything down
-                job.watch.check()
+            record = _record(training, result)
+            if keeper is None:  # which looks before it writes anything
+                training.watch.check()
             record["total_seconds"] = time.perf_counter() - began
             reason = monitor.see(result, record)
             _weigh(job, monitor)
             told.passed()
             if reason is not None:
                 break
-            if job.keeper is not None and result.number + 1 < passes.stop:
-                job.keeper.save(monitor.met(result.state))
+            if keeper is not None and result.number + 1 < job.passes.stop:
+                keeper.save(monitor.met(result.state))
     release()
-    job.watch.check()
-    state = _last_sound(job, monitor)
-    if job.keeper is not None:
-        job.keeper.save(monitor.met(monitor.state)._replace(chosen=state))
+    training.watch.check()
+    state = _last_sound(training, monitor)
+    if keeper is not None:
+        keeper.save(monitor.met(monitor.state)._replace(chosen=state))
     return fetch(state)
 
 
@@ -191,15 +197,17 @@ class _Told:
 
 
 @contextmanager
-def _telling(job: Training, monitor: Monitor, passes: int) -> Iterator[_Told]:
+def _telling(training: Training, monitor: Monitor) -> Iterator[_Told]:
     """Tell the listeners of a fit, and of its steps those that want to know."""
-    listeners = [*([PassBar()] if job.verbose else []), *job.listeners]
+    listeners, job = training.listeners, training.job
 
     def model() -> Any:
-        assert job.so_far is not None
-        return job.so_far(monitor.best[0] if monitor.best else monitor.state, monitor)
+        assert training.so_far is not None
+        best = monitor.best[0] if monitor.best else monitor.state
+        return training.so_far(training, best, monitor)
 
-    told = _Told(listeners, Underway(job, monitor, passes, count_rows(job.bounds), model))
+    fit = Underway(training, monitor, job.passes.stop, count_rows(job.bounds), model)
+    told = _Told(listeners, fit)
     try:
         if any(listener.steps for listener in listeners):
             with listen(told.step) as told.topic:
@@ -219,13 +227,13 @@ def rows_done(plan: PassPlan, position: Position) -> int:
     return round(rows * position.steps / plan.steps)
 
 
-def _last_sound(job: Training, monitor: Monitor) -> Any:
+def _last_sound(training: Training, monitor: Monitor) -> Any:
     """The state that the fit ends with, or a handle: the last, or the best if that is ruined."""
+    job = training.job
     last = monitor.best[0] if monitor.early_stopping and monitor.best else monitor.state
-    if not monitor.diverged and not _suspicious(job, monitor, last):
+    if not monitor.diverged and not _suspicious(training, monitor, last):
         return last
-    before = getattr(getattr(fetch(last), "caution", None), "before", None)
-    others = [] if before is None else [fetch(last)._replace(weights=before)]
+    others = _step_before(job.solver, fetch(last))
     if monitor.early_stopping:  # what held-out rows chose stands against nothing but the start
         others = [*others, monitor.start]
     else:
@@ -236,7 +244,7 @@ def _last_sound(job: Training, monitor: Monitor) -> Any:
     best = min(range(len(worths)), key=lambda k: worths[k].order)
     if monitor.early_stopping and monitor.diverged and worths[0].order[0] == worths[best].order[0]:
         best = 0
-    ruined = far_above(worths[0], worths[best], job.trivial)
+    ruined = far_above(worths[0], worths[best], training.trivial)
     if not (ruined or monitor.diverged):
         return last
     if worths[best].share_lost > 0.5:
@@ -251,7 +259,13 @@ def _last_sound(job: Training, monitor: Monitor) -> Any:
     return state
 
 
-def _weigh(job: Training, monitor: Monitor) -> None:
+def _step_before(solver: Solver, state: Any) -> list[Any]:
+    """The state with the weights before the last sound step, if the solver knows them."""
+    before = solver.last_sound(state) if isinstance(solver, Recovering) else None
+    return [] if before is None else [state._replace(weights=before)]
+
+
+def _weigh(job: Job, monitor: Monitor) -> None:
     """In an erratic fit, keep the state that is best for all training rows."""
     if monitor.early_stopping or not monitor.erratic:
         return
@@ -262,28 +276,31 @@ def _weigh(job: Training, monitor: Monitor) -> None:
             monitor.best, monitor.worth = (state,), worth
 
 
-def _suspicious(job: Training, monitor: Monitor, last: Any) -> bool:
+def _suspicious(training: Training, monitor: Monitor, last: Any) -> bool:
     """Whether the last weights may be ruined, from what little it takes to suspect it."""
     if monitor.erratic and not monitor.early_stopping:
         return True
     states = (last, monitor.start, *([] if monitor.early_stopping else monitor.best[:1]))
-    worths = [call_on(worth_of_rows, job.problem, state, job.sample) for state in states]
-    if job.judges:
-        return any(far_above(worths[0], other, job.trivial) for other in worths[1:])
+    problem, sample = training.job.problem, training.sample
+    worths = [call_on(worth_of_rows, problem, state, sample) for state in states]
+    if training.judges:
+        return any(far_above(worths[0], other, training.trivial) for other in worths[1:])
     return worths[0].share_lost > worths[1].share_lost
 
 
-def _record(job: Training, result: Pass) -> dict[str, Any]:
+def _record(training: Training, result: Pass) -> dict[str, Any]:
     """What the history has of a pass."""
+    job, held = training.job, training.held
     record: dict[str, Any] = {"pass": result.number + 1}
     record |= _quality(job.problem, result.score, "refused" in result.report) | result.report
     record["seconds"] = result.seconds
-    if job.held is not None:
-        score = score_table(job.problem, result.state, job.held.table, job.held.bounds)
+    if held is not None:
+        score = score_table(job.problem, result.state, held.table, held.bounds)
         quality = _quality(job.problem, score)
         record |= {f"validation_{name}": value for name, value in quality.items()}
     # A first iteration has no variables to read yet, and keeps some arrays once they are read.
-    kept, rows = job.solver.variable_bytes(job.problem), count_rows(job.bounds)
+    kept = 0 if job.variables is None else job.variables.row_bytes
+    rows = count_rows(job.bounds)
     record["bytes_read"] = result.rows * job.table.pass_bytes(again=result.number > 0)
     record["bytes_read"] += rows * kept if result.number > 0 else 0
     record["bytes_written"] = rows * kept

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 
 from daskalt.checkpoint import END, Checkpoint, Checkpoints
 from daskalt.data.watch import Watch
+from daskalt.data.zstore import ZStore
 from daskalt.errors import CheckpointWarning, ClusterError, InputError
 from daskalt.reduction import fetch
 from daskalt.signals import held, patient, stop_here, terminable
 from daskalt.solvers.base import Solver
-from daskalt.solvers.loop import Pace, fetched
+from daskalt.solvers.job import Pace
+from daskalt.solvers.loop import fetched
 from daskalt.solvers.pass_graph import Branch, Position
 from daskalt.versions import versions
 from daskalt.wording import plural
@@ -54,7 +56,7 @@ class Keeper:
         self.checkpoints = checkpoints
         self.solver = solver
         self.identity = identity
-        self.storage: Any = None  # what the solver keeps for each row
+        self.variables: ZStore | None = None  # of the rows
         self.watch = watch
         self.resumed: Checkpoint | None = None  # what the fit goes on from
         self._limit = "max_iter"  # the parameter that says where it ends
@@ -138,7 +140,8 @@ class Keeper:
         if saved is None or saved.identity[END] == self.identity[END]:
             return
         fit = f"the fit in {self.checkpoints.location}"
-        if saved.finished and self.storage is not None and self.storage.generation is None:
+        gone = self.variables is not None and self.variables.generation is None
+        if saved.finished and gone:
             raise InputError(
                 f"{self._limit}: {fit} is finished, and z is no longer kept. Name a store of the "
                 "solver to keep it in another fit, or train on from the weights by warm_start=True."
@@ -199,23 +202,24 @@ class Keeper:
     def _write(self, fit: Standing, position: Position | None) -> None:
         """Write a checkpoint, whole whatever signals come."""
         self.watch.check()  # what changed rows led to must not be gone on from
-        passed = position is None and self.storage is not None
+        passed = position is None and self.variables is not None
         with held():
-            if passed:
-                self.storage.commit(len(fit.history))
-            elif self.storage is not None:
-                self.storage.flush()
+            if self.variables is not None:
+                if passed:
+                    self.variables.commit(len(fit.history))
+                else:
+                    self.variables.flush()
             self.checkpoints.save(
                 Checkpoint(
                     self.identity,
-                    self.solver.detach(fit.state),
+                    fit.state,
                     fit.history,
                     position,
-                    tuple(map(self.solver.detach, fit.best)),
+                    fit.best,
                     fit.chosen is not None,
                     versions(),
                     fit.reason,
-                    None if fit.chosen is None else self.solver.detach(fit.chosen),
+                    fit.chosen,
                 ),
                 alone=passed,  # the variables of earlier iterations are overwritten from now on
             )

@@ -24,7 +24,7 @@ class Underway:
 
     Attributes
     ----------
-    job : Training
+    training : Training
         What is trained, on what.
     monitor : Monitor
         Its history until now, and why it ended.
@@ -36,7 +36,7 @@ class Underway:
         Returns an estimator with the best weights until now.
     """
 
-    job: Any
+    training: Any
     monitor: Monitor
     passes: int
     rows: int

@@ -12,14 +12,14 @@ from functools import cached_property
 
 import numpy as np
 
-from daskalt.data.decoded import kept_bytes
 from daskalt.data.passes import CHUNK_ROWS, PassPlan
-from daskalt.data.table import Table
+from daskalt.data.table import Table, kept_bytes
 from daskalt.preparing import INITIAL_ROWS, SAMPLE_BLOCKS, SAMPLE_ROWS
 from daskalt.rehearsal import Rehearsal
-from daskalt.solvers.base import Problem, Solver
+from daskalt.solvers.base import Problem, RowVariables
+from daskalt.solvers.job import Job
 from daskalt.solvers.occupancy import Occupancy, count_tasks, occupancy
-from daskalt.solvers.pass_graph import Job, Scheduler
+from daskalt.solvers.pass_graph import Scheduler
 
 __all__ = ["BEFORE", "Machine", "Work", "client_peak", "worker_peak"]
 
@@ -58,10 +58,8 @@ class Machine:
 class Work:
     """What is done, and where."""
 
-    solver: Solver
-    problem: Problem
-    table: Table
-    plan: PassPlan
+    job: Job
+    plan: PassPlan  # of the first pass
     rehearsal: Rehearsal
     held: Table | None
     checkpoints: bool
@@ -70,11 +68,11 @@ class Work:
     @property
     def row_bytes(self) -> float:
         """Bytes of a row in memory: features as stored, targets encoded, weight."""
-        loss, itemsize = self.problem.network.loss, self.problem.dtype.itemsize
-        outputs = self.problem.network.widths[-1]
+        loss, itemsize = self.job.problem.network.loss, self.job.problem.dtype.itemsize
+        outputs = self.job.problem.network.widths[-1]
         y = 4 if loss.coded and outputs > 1 else outputs * itemsize
-        weighted = self.table.weight is not None or self.problem.class_factors is not None
-        return self.table.X.row_bytes + y + itemsize * weighted
+        weighted = self.job.table.weight is not None or self.job.problem.class_factors is not None
+        return self.job.table.X.row_bytes + y + itemsize * weighted
 
     @cached_property
     def occupancy(self) -> Occupancy:
@@ -84,11 +82,9 @@ class Work:
     @cached_property
     def graph_bytes(self) -> int:
         """Bytes of the tasks of a graph."""
-        surveys = self.rehearsal.survey is not None
-        job = Job(self.solver, self.problem, self.table, surveys, None)
         workers = self.machine.workers
         scheduler = Scheduler(self.machine.threads * (workers or 1), workers is not None)
-        return TASK_BYTES * count_tasks(job, self.plan, scheduler)
+        return TASK_BYTES * count_tasks(self.job, self.plan, scheduler)
 
 
 def client_peak(work: Work, base: int) -> dict[str, int]:
@@ -126,19 +122,19 @@ def _peak(base: int, libraries: int, phases: list[dict[str, int]]) -> dict[str, 
 
 def _start(work: Work) -> dict[str, int]:
     """Finding the scaling and the initial weights on a sample."""
-    table = work.table
+    table = work.job.table
     rows = min(SAMPLE_ROWS, table.n_rows)
-    doubles = 0 if table.X.dtype == np.uint8 else 3 * 8 * rows * work.problem.network.widths[0]
+    doubles = 0 if table.X.dtype == np.uint8 else 3 * 8 * rows * work.job.problem.network.widths[0]
     sample = rows * table.row_bytes
     reading = table.reading_bytes(-(-rows // SAMPLE_BLOCKS), 1, spare=1)
     if work.machine.workers is not None:  # it comes over the network
         reading = sample
     return {
-        "sample": 2 * sample + max(doubles, _initial(work.problem)),
+        "sample": 2 * sample + max(doubles, _initial(work.job.problem)),
         # Keys are sorted for a shuffled view.
         "order of the rows": 20 * table.n_rows if table.in_memory and not table.single else 0,
         "blocks being read": reading,
-        "arrays kept decoded": kept_bytes(table.present.values()),
+        "arrays kept decoded": kept_bytes(table),
     }
 
 
@@ -152,7 +148,7 @@ def _initial(problem: Problem) -> int:
 
 def _steps(work: Work) -> dict[str, int]:
     """The steps of the passes, in a process that runs tasks."""
-    rehearsal, table, here = work.rehearsal, work.table, work.occupancy
+    rehearsal, table, here = work.rehearsal, work.job.table, work.occupancy
     threads = work.machine.threads
     per_thread = rehearsal.map.at(here.mapped)
     if rehearsal.survey is not None:
@@ -163,7 +159,7 @@ def _steps(work: Work) -> dict[str, int]:
         "order of the rows": table.order_bytes,
         "blocks being read": table.reading_bytes(here.read, threads, here.spare, here.single),
         "threads that read": 0 if table.kept else threads * READER_BYTES,
-        "arrays kept decoded": kept_bytes(table.present.values()),
+        "arrays kept decoded": kept_bytes(table),
         "working memory of the threads": threads * (per_thread + BLAS_BYTES),
         "statistics": statistics,
         "update": rehearsal.update,
@@ -183,7 +179,9 @@ def _scoring(work: Work) -> dict[str, int]:
     return {
         "rows in memory": int(threads * rows * work.row_bytes),
         "blocks being read": held.reading_bytes(rows, threads, spare=1),
-        "arrays kept decoded": kept_bytes((*work.table.present.values(), *held.present.values())),
+        "arrays kept decoded": kept_bytes(
+            (*work.job.table.present.values(), *held.present.values())
+        ),
         "working memory of the threads": threads * per_thread,
         "states": _states(work, 1),
     }
@@ -208,13 +206,13 @@ def _states(work: Work, chain: int) -> int:
 
 
 def _fitted(work: Work) -> int:
-    layers = work.problem.network.sizes
-    return 16 * (layers[0] + layers[-1]) + 2 * work.problem.dtype.itemsize * sum(layers)
+    layers = work.job.problem.network.sizes
+    return 16 * (layers[0] + layers[-1]) + 2 * work.job.problem.dtype.itemsize * sum(layers)
 
 
 def _variables(work: Work) -> int:
     """Chunks of z as they are on disk, beside those in use."""
     rows = 2 * work.machine.threads * work.occupancy.mapped
-    width = max(work.problem.network.widths[1:])
-    stored = work.solver.variable_bytes(work.problem) > 0
-    return rows * width * work.problem.dtype.itemsize * stored
+    width = max(work.job.problem.network.widths[1:])
+    stored = isinstance(work.job.solver, RowVariables)
+    return rows * width * work.job.problem.dtype.itemsize * stored

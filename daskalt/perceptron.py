@@ -4,37 +4,31 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
 
+from daskalt.assembly import Assembly
 from daskalt.checkpoint import Checkpoints, checksum
 from daskalt.data.choosing import takes_names
 from daskalt.data.fingerprint import fingerprint
 from daskalt.data.locks import alone_in
 from daskalt.data.opening import open_table
-from daskalt.data.passes import all_blocks, count_rows
 from daskalt.data.store import absolute
-from daskalt.data.survey import check_weights
 from daskalt.data.table import Table
-from daskalt.data.targets import Targets
 from daskalt.data.watch import Watch
+from daskalt.data.zstore import ZStore
 from daskalt.errors import InputError
 from daskalt.fitted import Fitted
 from daskalt.fitting import Training, identify, train
 from daskalt.keeping import Keeper, stoppable
-from daskalt.kernels.threads import blas_threads
 from daskalt.listeners import Listener
 from daskalt.monitor import Monitor
-from daskalt.planning import current_machine
 from daskalt.prepared import PreparedMLP
-from daskalt.preparing import LEAST_WATCHED, compile_step, sample_rows, thin_out, warn_if_sorted
-from daskalt.reduction import check_client, fetch, in_this_process, on
-from daskalt.ruin import effective_rows, trivial_loss
-from daskalt.solvers.base import Budget, Problem, Solver
-from daskalt.solvers.reading import Reading, WholeBlocks
+from daskalt.reduction import check_client, fetch, on
+from daskalt.solvers.base import Solver
+from daskalt.solvers.job import lay_out_variables, store_of
 
 __all__ = ["BaseMLP"]
 
@@ -115,86 +109,31 @@ class BaseMLP(PreparedMLP):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, eval_set: Any, resume: bool | None) -> None:
         began = time.perf_counter()
-        solver = self._solver
-        checkpoints = self._checkpoints(solver, resume)
+        checkpoints = self._checkpoints(self._solver, resume)
         given = open_table(self, X, y, sample_weight, reset=True)
         seed = self._seed(checkpoints) if resume else self._seed()
         watch = Watch(given)
         with watch.explaining():
-            job, start, passes = self._job(solver, given, eval_set, seed, watch, checkpoints)
-            monitor = Monitor(
-                self.tol, self.n_iter_no_change, self.early_stopping, solver.divergence
+            assembly = Assembly(self, seed, checkpoints=checkpoints is not None)
+            training, start = assembly.assemble(
+                given, watch, eval_set=eval_set, so_far=self._so_far
             )
-            state = self._train(job, start, passes, monitor, bool(resume))
-        self._finish(job.problem, state, monitor)
-        self._charge(began, job.table, job.bounds, solver, job.problem)
-        if job.keeper is not None:
-            self.cost_ |= job.keeper.earlier(self.cost_)
+            keeper = None
+            if checkpoints is not None:
+                identity = self._identity(training, given, start, seed)
+                keeper = Keeper(checkpoints, assembly.solver, identity, watch)
+            monitor = Monitor(
+                self.tol, self.n_iter_no_change, self.early_stopping, assembly.solver.divergence
+            )
+            state = self._train(replace(training, keeper=keeper), start, monitor, bool(resume))
+        self._finish(training, state, monitor)
+        self._charge(began, training.job)
+        if keeper is not None:
+            self.cost_ |= keeper.earlier(self.cost_)
 
-    def _job(
-        self,
-        solver: Solver,
-        given: Table,
-        eval_set: Any,
-        seed: int,
-        watch: Watch,
-        checkpoints: Checkpoints | None,
-    ) -> tuple[Training, Any, int]:
-        """What is trained on some rows, the state that it starts from and the passes to make."""
-        arrangement = self._arrangement(
-            solver, seed, shared=not in_this_process(), held_out=eval_set is None
-        )
-        table = arrangement.arrange(given)
-        bounds, held = self._split(table, given, eval_set, arrangement)
-        if held is not None:
-            watch.add(held.given)
-        goal = self._learn_targets(table)
-        before = getattr(self, "_fitted", None) if self.warm_start else None
-        if before is not None:
-            _check_same_labels(before.problem.targets, goal.targets)
-        project = self._project(
-            solver, table, bounds, held, goal, seed, current_machine(), checkpoints is not None
-        )
-        solver.validate(project.problem)
-        plan = project.plan()
-        project.check(plan)
-        sample = sample_rows(table, bounds, seed)
-        with blas_threads():
-            problem, weights = self._pose(table, bounds, goal, sample, seed)
-        reading = self._reading(table, bounds, problem, solver, seed)
-        if self.shuffle and isinstance(reading, Reading):
-            warn_if_sorted(goal.clustering, goal.targets.width, reading, table)
-        passes = self._passes(solver, problem, bounds)
-        steps = reading.plan(table, bounds, 0).steps
-        budget = Budget(steps * passes, steps, steps)
-        start = solver.start(problem, weights, budget)
-        if not in_this_process():
-            compile_step(solver, problem, start, table)
-        watched = problem.rows(thin_out(sample, count_rows(bounds)))
-        trivial = trivial_loss(problem, watched)
-        job = Training(
-            solver,
-            problem,
-            table,
-            bounds,
-            reading,
-            watched,
-            trivial,
-            watch,
-            held,
-            self.verbose,
-            plan=plan,
-            listeners=self._listeners,
-            so_far=partial(self._so_far, problem),
-        )
-        if checkpoints is not None:
-            keeper = Keeper(checkpoints, solver, self._identity(job, given, start, seed), watch)
-            job = replace(job, keeper=keeper)
-        return job, start, passes
-
-    def _identity(self, job: Training, given: Table, start: Any, seed: int) -> dict[str, Any]:
+    def _identity(self, training: Training, given: Table, start: Any, seed: int) -> dict[str, Any]:
         """What a fit must have in common with this one to go on from its checkpoint."""
-        held = job.held
+        job, held = training.job, training.held
         facts = {
             "random_state": seed,
             "alpha": float(self.alpha),
@@ -216,10 +155,10 @@ class BaseMLP(PreparedMLP):
             initial_weights=checksum(*start.weights),
         )
 
-    def _so_far(self, problem: Problem, state: Any, monitor: Monitor) -> Any:
+    def _so_far(self, training: Training, state: Any, monitor: Monitor) -> Any:
         """The estimator as it would be if the fit ended with a state that it has had."""
         model = self._twin()
-        model._finish(problem, fetch(state), replace(monitor, history=list(monitor.history)))
+        model._finish(training, fetch(state), replace(monitor, history=list(monitor.history)))
         model.stop_reason_ = monitor.reason or "the fit has not ended yet"
         return model
 
@@ -232,7 +171,7 @@ class BaseMLP(PreparedMLP):
     def _alone(self) -> contextlib.AbstractContextManager:
         """Keep other fits out of where this one puts itself down, and what it keeps of rows."""
         place = getattr(self.checkpoint, "location", self.checkpoint)
-        places = [place, self._solver.kept_at]
+        places = [place, store_of(self._solver)]
         return alone_in(absolute(str(place)) for place in places if place is not None)
 
     def _checkpoints(self, solver: Solver, resume: bool | None) -> Checkpoints | None:
@@ -240,8 +179,8 @@ class BaseMLP(PreparedMLP):
         if resume is not None and not isinstance(resume, bool | np.bool_):
             raise InputError(f"resume must be True, False or None; got {resume!r}.")
         checkpoints = self.checkpoint
-        if checkpoints is None and solver.kept_at is not None:
-            checkpoints = solver.kept_at
+        if checkpoints is None:
+            checkpoints = store_of(solver)
         if checkpoints is None and resume:
             raise InputError(
                 "resume=True: there is nothing to resume from without a place for checkpoints. "
@@ -265,56 +204,59 @@ class BaseMLP(PreparedMLP):
                 return seed
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
-    def _train(self, job: Training, state: Any, passes: int, monitor: Monitor, resume: bool) -> Any:
+    def _train(self, training: Training, state: Any, monitor: Monitor, resume: bool) -> Any:
         """The state after all passes, those included that an earlier fit has made."""
-        solver, keeper, position = job.solver, job.keeper, None
-        monitor.begin(state, job.trivial)
+        job, keeper, position = training.job, training.keeper, None
+        passes = job.passes.stop
+        monitor.begin(state, training.trivial)
         limit = self._limit(passes)
         saved = keeper.resume(passes, limit) if keeper is not None and resume else None
-        with self._storage(job, saved is not None) as storage:
+        with self._variables(training, saved is not None) as variables:
             if keeper is not None and saved is not None:
                 state, position = saved.state, saved.position
-                if saved.finished:
-                    state = saved.chosen
-                else:
+                if not saved.finished:
                     keeper.check_end(passes)
-                best = tuple(solver.attach(state, storage) for state in saved.best)
-                monitor.recall(saved.history, best, saved.reason)
+                monitor.recall(saved.history, saved.best, saved.reason)
+                if saved.finished:
+                    return saved.chosen
             elif keeper is not None:
                 keeper.checkpoints.clear()
-            state = solver.attach(state, storage)
-            if saved is not None and saved.finished:
-                return state
+            left = range(job.passes.start + len(monitor.history), passes)
+            job = replace(job, passes=left, variables=variables)
             with stoppable(keeper):
-                return train(job, state, range(len(monitor.history), passes), monitor, position)
+                return train(replace(training, job=job), state, monitor, position)
+
+    def _limit(self, passes: int) -> str:
+        """The parameters that limit a fit to so many passes, in words."""
+        limits = [name for name in ("max_iter", "max_fun") if getattr(self, name) == passes]
+        return " and ".join(limits) or "max_iter"  # where it is the solver's own number
 
     @contextlib.contextmanager
-    def _storage(self, job: Training, resume: bool) -> Iterator[Any]:
+    def _variables(self, training: Training, resume: bool) -> Iterator[ZStore | None]:
         """What the solver keeps for each row, laid out anew unless resumed."""
-        if not isinstance(job.reading, WholeBlocks):
-            yield None
-            return
-        place = None if job.keeper is None else f"{job.keeper.checkpoints.location}/z.zarr"
-        storage = job.solver.allocate(
-            job.problem, count_rows(job.bounds), job.reading.block_rows, self.scratch, place
-        )
-        if storage is None:
+        self._kept_variables: ZStore | None = None
+        keeper = training.keeper
+        place = None if keeper is None else f"{keeper.checkpoints.location}/z.zarr"
+        variables = lay_out_variables(training.job, self.scratch, place)
+        if variables is None:
             yield None
             return
         if resume:
-            storage.sweep()
+            variables.sweep()
         else:
-            storage.create()
-        if job.keeper is not None:
-            job.keeper.storage = storage
+            variables.create()
+        if keeper is not None:
+            keeper.variables = variables
         try:
-            yield storage
+            yield variables
         except BaseException:
-            if job.keeper is None and not storage.kept:
-                storage.remove()
+            if keeper is None and not variables.kept:
+                variables.remove()
             raise
-        if not storage.kept:
-            storage.remove()
+        if variables.kept:
+            self._kept_variables = variables
+        else:
+            variables.remove()
 
     def _partial_fit(
         self, X: Any, y: Any, sample_weight: Any, classes: np.ndarray | None = None
@@ -341,59 +283,18 @@ class BaseMLP(PreparedMLP):
         self, given: Table, watch: Watch, before: Fitted | None, classes: np.ndarray | None
     ) -> None:
         """Make one more pass, over these rows."""
-        passes = 0 if before is None else before.passes
-        solver, seed = self._solver, self._seed()
-        table = self._arrangement(solver, seed, shared=not in_this_process()).arrange(given)
-        bounds = all_blocks(table)
-        check_weights(table, bounds, "of this call")
-        sample = sample_rows(table, bounds, seed)
-        if before is None:
-            goal = self._learn_targets(table, classes)
-            self._refuse_size(solver, table, goal)
-            with blas_threads():
-                problem, weights = self._pose(table, bounds, goal, sample, seed)
-            solver.validate(problem)
-        else:
-            problem = before.problem
-        reading = self._reading(table, bounds, problem, solver, seed)
-        # What follows has no end: a schedule that an earlier fit has run through is over.
-        budget = Budget(None, None, reading.plan(table, bounds, passes).steps)
-        if before is None:
-            state = solver.start(problem, weights, budget)
-        else:
-            # What a full batch keeps for each row is of the rows of that fit.
-            state = solver.attach(before.state, None)._replace(budget=budget)
-        watched = problem.rows(thin_out(sample, table.n_rows))
-        job = Training(
-            solver,
-            problem,
-            table,
-            bounds,
-            reading,
-            watched,
-            trivial_loss(problem, watched),
-            watch,
-            verbose=self.verbose,
-            judges=effective_rows(watched) >= LEAST_WATCHED // 2,
+        assembly = Assembly(self, self._seed(), ends=False)
+        training, state = assembly.assemble(
+            given, watch, before=before, classes=classes, so_far=self._so_far
         )
         monitor = Monitor(0.0, 1 << 30, False)
-        monitor.begin(state, job.trivial)
-        state = train(job, state, range(passes, passes + 1), monitor)
+        monitor.begin(state, training.trivial)
+        state = train(training, state, monitor)
         if before is not None:
             monitor.history = [*getattr(self, "history_", []), *monitor.history]
-        self._finish(problem, state, monitor)
+        self._finish(training, state, monitor)
 
 
 def _fingerprints(table: Table) -> dict[str, Any]:
     """What tells the rows of a table from others."""
     return {name: fingerprint(source) for name, source in table.present.items()}
-
-
-def _check_same_labels(before: Targets, now: Targets) -> None:
-    old, new = getattr(before, "classes", None), getattr(now, "classes", None)
-    if old is not None and (new is None or not np.array_equal(old, new)):
-        raise InputError(
-            "warm_start continues a fit on the same labels only: y has "
-            f"{np.asarray(new).tolist()[:10]}, the fit before had {old.tolist()[:10]}. "
-            "Set warm_start=False to start anew."
-        )

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from daskalt.changes import Sizes, changes
-from daskalt.data.passes import PassPlan, all_blocks, count_rows
+from daskalt.data.passes import all_blocks, count_rows
 from daskalt.data.staging import staged_bytes
 from daskalt.data.table import Table
 from daskalt.errors import PlanError
@@ -25,7 +25,8 @@ from daskalt.peaks import BEFORE, Machine, Work, client_peak, worker_peak
 from daskalt.plan import Plan
 from daskalt.reduction import active_client, in_this_process, parallelism
 from daskalt.rehearsal import Rehearsal, rehearse
-from daskalt.solvers.base import Budget, Problem, Solver
+from daskalt.solvers.base import Budget, Growing, Problem, Solver
+from daskalt.solvers.job import Job, planned_variables
 from daskalt.solvers.reading import Reading, WholeBlocks
 
 __all__ = ["Plan", "Project", "current_machine"]
@@ -72,6 +73,8 @@ class Project:
         As the fit has them; the scaling of the problem may be made up.
     passes : int
         That the fit makes.
+    ends : bool
+        Whether there are no more after them.
     read : callable
         Says how rows are read: of a table, a batch size (None leaves it to "auto" or as it is) and
         a memory limit that the user sets.
@@ -94,6 +97,7 @@ class Project:
     read: Callable[[Table, int | None, int | None], Reading | WholeBlocks]
     given: Limit | None
     machine: Machine
+    ends: bool = True
     checkpoints: bool = False
     shuffled: int = 0
 
@@ -106,9 +110,15 @@ class Project:
     def rehearsal(self) -> Rehearsal:
         """What the steps take."""
         weighted = self.table.weight is not None or self.problem.class_factors is not None
-        steps = 1 if self._reading(self.sizes).whole else 2
-        budget = Budget(steps * self.passes, steps, steps)
-        known = rehearse(self.solver, self.problem, self.table.X.dtype, weighted, budget)
+        known = rehearse(
+            self.solver,
+            self.problem,
+            self.table.X.dtype,
+            weighted,
+            self._budget(1 if self.solver.full_batch else 2),
+        )
+        if not isinstance(self.solver, Growing):
+            return known
         grown = self.solver.memory_bytes(self.problem, self.passes)
         return replace(known, state=known.state + grown)
 
@@ -134,12 +144,25 @@ class Project:
         memory = None if sizes.given is None else sizes.given.bytes
         return self.read(sizes.table, sizes.batch_size, memory)
 
-    def _work(self, sizes: Sizes, steps: PassPlan) -> Work:
+    def _budget(self, steps: int) -> Budget:
+        """How long the fit is, if a pass has so many steps."""
+        return Budget(steps * self.passes, steps, steps) if self.ends else Budget(pass_steps=steps)
+
+    def _work(self, sizes: Sizes) -> Work:
+        table, reading = sizes.table, self._reading(sizes)
+        bounds = self.bounds if table is self.table else all_blocks(table)
+        plan = reading.plan(table, bounds, 0)
         return Work(
-            solver=self.solver,
-            problem=self.problem,
-            table=sizes.table,
-            plan=steps,
+            job=Job(
+                solver=self.solver,
+                problem=self.problem,
+                table=table,
+                bounds=bounds,
+                reading=reading,
+                passes=range(self.passes),
+                budget=self._budget(plan.steps),
+            ),
+            plan=plan,
             rehearsal=self.rehearsal,
             held=self.held,
             checkpoints=self.checkpoints,
@@ -148,27 +171,26 @@ class Project:
 
     def _plan(self, sizes: Sizes, base: int) -> Plan:
         """The plan with some sizes, in a process that has ``base`` bytes before the fit."""
-        table, reading, rows = sizes.table, self._reading(sizes), count_rows(self.bounds)
-        bounds = self.bounds if table is self.table else all_blocks(table)
-        steps = reading.plan(table, bounds, 0)
-        work = self._work(sizes, steps)
+        work = self._work(sizes)
         parts, worker_parts = client_peak(work, base), worker_peak(work)
         own, of_worker = _limits(sizes)
-        kept, copies = self.solver.variable_bytes(self.problem), self._copied_bytes()
+        table, reading, rows = sizes.table, work.job.reading, count_rows(self.bounds)
+        variables = planned_variables(self.solver, self.problem, rows, reading.block_rows, "z")
+        kept = 0 if variables is None else variables.row_bytes
         again = table.pass_bytes(again=True) + kept
-        network = self.problem.network
+        network, copies = self.problem.network, self._copied_bytes()
         return Plan(
             rows=rows,
             features=network.widths[0],
             outputs=network.widths[-1],
-            blocks=sum(len(group.lanes) for group in steps.groups),
-            steps=steps.steps,
+            blocks=sum(len(group.lanes) for group in work.plan.groups),
+            steps=work.plan.steps,
             batch_size=reading.step_rows(rows),
             passes=self.passes,
             bytes_read=rows * (table.pass_bytes(again=False) + (self.passes - 1) * again),
             bytes_written=copies + rows * kept * self.passes,
             flops=float(self.solver.flops(network) * rows * self.passes),
-            z_bytes=self._z_bytes(reading, rows),
+            z_bytes=0 if variables is None else variables.nbytes,
             scratch_bytes=copies + self.shuffled,
             client_bytes=sum(parts.values()),
             worker_bytes=None if worker_parts is None else sum(worker_parts.values()),
@@ -179,12 +201,6 @@ class Project:
             worker_limit=None if of_worker is None else of_worker.bytes,
             worker_limit_source=None if of_worker is None else of_worker.source,
         )
-
-    def _z_bytes(self, reading: Reading | WholeBlocks, rows: int) -> int:
-        if not reading.whole:
-            return 0
-        storage = self.solver.allocate(self.problem, rows, reading.block_rows, None, "z")
-        return 0 if storage is None else storage.nbytes
 
     def _copied_bytes(self) -> int:
         held = 0 if self.held is None or self.held is self.table else staged_bytes(self.held)

@@ -1,28 +1,23 @@
-"""What an estimator settles before a fit: its parameters, what rows and targets ask for, a plan."""
+"""What an estimator is before a fit: its parameters, and the plan of what a fit would take."""
 
-from dataclasses import replace
 from pathlib import Path
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 
+from daskalt.assembly import Assembly, Goal
 from daskalt.checkpoint import Checkpoints
-from daskalt.data.arranging import Arrangement
-from daskalt.data.choosing import takes_names, without_names
+from daskalt.data.choosing import takes_names
 from daskalt.data.memory import as_classes
 from daskalt.data.opening import open_table
-from daskalt.data.passes import all_blocks, count_rows
-from daskalt.data.scaling import Scaling, choose_scaling
-from daskalt.data.survey import check_weights, total_weight
-from daskalt.data.table import Block, Table
-from daskalt.data.targets import Targets
-from daskalt.errors import InputError, about
+from daskalt.data.table import Table
+from daskalt.errors import InputError
 from daskalt.fitted import FittedMLP
 from daskalt.limits import parse_limit
 from daskalt.losses import Loss
-from daskalt.network import SPREAD, Network, Weights
+from daskalt.network import SPREAD, Network
 from daskalt.parameters import (
     check_layers,
     check_parameters,
@@ -34,35 +29,13 @@ from daskalt.parameters import (
 )
 from daskalt.peaks import Machine
 from daskalt.planning import Plan, Project, current_machine
-from daskalt.preparing import INITIAL_ROWS, Held, hold_out
 from daskalt.reduction import on
 from daskalt.solvers import get_solver
-from daskalt.solvers.base import Problem, Solver
-from daskalt.solvers.reading import (
-    Reading,
-    WholeBlocks,
-    choose_blocks,
-    choose_reading,
-    most_batch_rows,
-)
+
+__all__ = ["PreparedMLP"]
+
 
 __all__ = ["Goal", "PreparedMLP"]
-
-# What to do in eval_set, beside which nothing can name its features.
-NAMELESS = {
-    "X": 'Give the arrays themselves, as in eval_set=("rows.zarr/X", "rows.zarr/y") or '
-    'eval_set=(rows["X"], rows["y"]), or rename them as those of the fit were called.',
-    "y": 'Name it second, as in eval_set=(rows, "label").',
-}
-
-
-class Goal(NamedTuple):
-    """What the targets ask for."""
-
-    targets: Targets
-    loss: Loss
-    class_factors: np.ndarray | None = None
-    clustering: float = 1.0  # of the targets in the blocks; about 1 when shuffled
 
 
 class PreparedMLP(FittedMLP):
@@ -174,217 +147,38 @@ class PreparedMLP(FittedMLP):
             If the weights alone are too large for the limit.
         """
         with on(client):
-            return self._plan_on(
-                current_machine(), X, y, sample_weight, eval_set=eval_set, classes=classes
-            ).plan()
+            machine = current_machine()
+            return self._project(machine, X, y, sample_weight, eval_set, classes).plan()
 
-    def _plan_on(
+    def _project(
         self,
         machine: Machine,
         X: Any,
         y: Any = None,
         sample_weight: Any = None,
-        *,
         eval_set: Any = None,
         classes: Any = None,
     ) -> Project:
         """The fit to these rows as a project, which leaves the estimator as it is."""
         self._check_parameters()
         probe = clone(self)
-        solver, seed = probe._solver, probe._seed()
-        table = open_table(probe, X, y, sample_weight, reset=True, lazy=True)
-        goal = probe._expect_targets(table, None if classes is None else as_classes(classes))
+        assembly = Assembly(probe, probe._seed(), checkpoints=self.checkpoint is not None)
+        given = open_table(probe, X, y, sample_weight, reset=True, lazy=True)
+        goal = probe._expect_targets(given, None if classes is None else as_classes(classes))
         shared = machine.workers is not None
-        arrangement = probe._arrangement(solver, seed, shared=shared, held_out=eval_set is None)
-        # It lies on disk twice while it is shuffled.
-        copied_twice = arrangement.copies(table) and arrangement.shuffles(table)
-        shuffled = table.nbytes if copied_twice else 0
-        given, table = table, arrangement.arrange(table, promised=True)
-        bounds, held = probe._split(table, given, eval_set, arrangement, planned=True)
-        project = probe._project(
-            solver, table, bounds, held, goal, seed, machine, self.checkpoint is not None, shuffled
-        )
-        solver.validate(project.problem)
-        return project
+        rows = assembly.lay_out(given, eval_set, shared=shared, planned=True)
+        return assembly.project(rows, assembly.problem(rows.table, goal), machine)
 
-    def _project(
-        self,
-        solver: Solver,
-        table: Table,
-        bounds: np.ndarray,
-        held: Held | None,
-        goal: Goal,
-        seed: int,
-        machine: Machine,
-        checkpoints: bool,
-        shuffled: int = 0,
-    ) -> Project:
-        """The fit that is about to be made."""
-        columns = table.X.shape[1]
-        scaling = Scaling(np.zeros(columns), np.ones(columns))
-        problem = self._problem(table, goal, scaling, float(self.alpha) / table.n_rows)
+    # What a subclass knows of targets and of the network
 
-        def read(table: Table, batch_size: int | None, memory: int | None) -> Any:
-            size = self.batch_size if batch_size is None else batch_size
-            return self._read(table, bounds, problem, solver, seed, size, memory)
-
-        return Project(
-            solver=solver,
-            problem=problem,
-            table=table,
-            bounds=bounds,
-            held=None if held is None else held.table,
-            passes=self._passes(solver, problem, bounds),
-            read=read,
-            given=parse_limit(self.memory_limit),
-            machine=machine,
-            checkpoints=checkpoints or solver.kept_at is not None,
-            shuffled=shuffled,
-        )
-
-    def _passes(self, solver: Solver, problem: Problem, bounds: np.ndarray) -> int:
-        """The passes that a fit makes at most."""
-        passes = self.max_iter or solver.passes(count_rows(bounds), problem.network)
-        return passes if self.max_fun is None else min(passes, self.max_fun)
-
-    def _limit(self, passes: int) -> str:
-        """The parameters that limit a fit to so many passes, in words."""
-        limits = [name for name in ("max_iter", "max_fun") if getattr(self, name) == passes]
-        return " and ".join(limits) or "max_iter"  # where it is the solver's own number
-
-    def _reading(
-        self, table: Table, bounds: np.ndarray, problem: Problem, solver: Any, seed: int
-    ) -> Reading | WholeBlocks:
-        """How the rows are read and dealt into steps."""
-        limit = parse_limit(self.memory_limit)
-        memory = None if limit is None else limit.bytes
-        return self._read(table, bounds, problem, solver, seed, self.batch_size, memory)
-
-    def _read(
-        self,
-        table: Table,
-        bounds: np.ndarray,
-        problem: Problem,
-        solver: Any,
-        seed: int,
-        size: int | str,
-        memory: int | None,
-    ) -> Reading | WholeBlocks:
-        """How the rows are read with steps of some size, in the memory that the user allows."""
-        if solver.full_batch:
-            return choose_blocks(table, bounds, problem.network, memory)
-        n_rows = count_rows(bounds)
-        if size == "auto":
-            size = min(solver.batch_rows(n_rows), most_batch_rows(table, problem.network, memory))
-        return choose_reading(
-            table,
-            problem.network,
-            min(int(size), n_rows),
-            getattr(solver, "tasks", "auto"),
-            seed if self.shuffle else None,
-            memory,
-        )
-
-    def _arrangement(
-        self, solver: Solver, seed: int, *, shared: bool, held_out: bool = False
-    ) -> Arrangement:
-        """How rows are laid out, whether or not some of them may have to be held out."""
-        limit = parse_limit(self.memory_limit)
-        return Arrangement(
-            shuffle=self.shuffle,
-            mixes=not solver.full_batch or (held_out and self.early_stopping),
-            seed=seed,
-            memory=None if limit is None else limit.bytes,
-            scratch=self.scratch,
-            shared=shared,
-        )
-
-    def _split(
-        self,
-        table: Table,
-        given: Table,
-        eval_set: Any,
-        arrangement: Arrangement,
-        planned: bool = False,
-    ) -> tuple[np.ndarray, Held | None]:
-        """Blocks to train on, and the rows that are scored after every pass.
-
-        ``given`` is the table before it was laid out. For a plan nothing is computed or copied.
-        """
-        bounds = all_blocks(table)
-        if eval_set is not None:
-            if isinstance(eval_set, list):
-                if len(eval_set) != 1:
-                    raise InputError(
-                        f"eval_set must hold one pair (X, y); got {len(eval_set)} of them."
-                    )
-                (eval_set,) = eval_set
-            members = eval_set if isinstance(eval_set, tuple) else (eval_set,)
-            if not 1 <= len(members) <= 3:
-                raise InputError(
-                    f"eval_set must be (X, y) or (X, y, sample_weight); it has {len(members)} "
-                    "members."
-                )
-            with about("eval_set"), without_names(**NAMELESS):
-                other = open_table(self, *(*members, None, None)[:3], reset=False, lazy=planned)
-                if not planned:
-                    total_weight(other)  # which must be in range
-            laid_out = replace(arrangement, shuffle=False).arrange(other, promised=planned)
-            return bounds, Held(laid_out, all_blocks(laid_out), other)
-        if not self.early_stopping:
-            return bounds, None
-        labels = self._labels(table) if table.single else None
-        bounds, held = hold_out(table, self.validation_fraction, arrangement.seed, labels)
-        if not len(bounds):
-            raise InputError(
-                f"validation_fraction={self.validation_fraction} leaves no rows to train on: "
-                "lower it, or give more rows."
-            )
-        for part, rows in ((bounds, "to train on"), (held, "held out")):
-            check_weights(table, part, rows)
-        return bounds, Held(table, held, given)
+    def _network(self, n_features: int, n_outputs: int, loss: Loss) -> Network:
+        """The network between features and outputs."""
+        hidden = tuple(int(h) for h in np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)))
+        return Network((n_features, *hidden, n_outputs), self.activation, loss)
 
     def _labels(self, table: Table) -> np.ndarray | None:
         """What has to be held out in equal shares, of all rows."""
         return None
-
-    def _refuse_size(self, solver: Solver, table: Table, goal: Goal) -> None:
-        """Raise PlanError where the weights alone are too large for this process."""
-        machine, bounds = Machine(1), all_blocks(table)
-        self._project(solver, table, bounds, None, goal, 0, machine, False).refuse_weights()
-
-    def _pose(
-        self, table: Table, bounds: np.ndarray, goal: Goal, sample: Block, seed: int
-    ) -> tuple[Problem, Weights]:
-        """The problem that the table poses, and the weights to start from."""
-        weight = None if sample.weight is None else sample.weight.ravel()
-        if weight is not None and not weight.any():
-            weight = None
-        scaling = choose_scaling(sample.X, weight, self.scale)
-        penalty = float(self.alpha) * table.n_rows / count_rows(bounds) / total_weight(table)
-        problem = self._problem(table, goal, scaling, penalty)
-        network = problem.network
-        before = getattr(self, "_fitted", None) if self.warm_start else None
-        if before is not None and before.problem.network.widths == network.widths:
-            return problem, self._unfolded(problem)
-        # Spreads need fewer rows than scaling does, whose extremes matter.
-        every = -(-len(sample.X) // INITIAL_ROWS)
-        weight = None if weight is None else weight[::every]
-        rows = problem.inputs(sample.X[::every])
-        weights = network.initial_weights(rows, np.random.default_rng(seed), weight)
-        return problem, weights
-
-    def _problem(self, table: Table, goal: Goal, scaling: Scaling, penalty: float) -> Problem:
-        hidden = tuple(int(h) for h in np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)))
-        widths = (table.X.shape[1], *hidden, goal.targets.width)
-        return Problem(
-            network=Network(widths, self.activation, goal.loss),
-            scaling=scaling,
-            targets=goal.targets,
-            penalty=penalty,
-            dtype=np.dtype(np.float64 if table.X.dtype == np.float64 else np.float32),
-            class_factors=goal.class_factors,
-        )
 
     def _learn_targets(self, table: Table, classes: np.ndarray | None = None) -> Goal:
         raise NotImplementedError

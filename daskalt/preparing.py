@@ -16,7 +16,7 @@ from daskalt.errors import (
 )
 from daskalt.reduction import call
 from daskalt.solvers.base import Problem, Solver
-from daskalt.solvers.reading import Reading
+from daskalt.solvers.reading import Reading, WholeBlocks
 
 __all__ = [
     "INITIAL_ROWS",
@@ -38,7 +38,9 @@ INITIAL_ROWS = 1024  # of the sample, on which the initial weights are set
 _compiled: set[tuple] = set()  # what this process has compiled, or loaded, already
 
 
-def warn_if_sorted(clustering: float, outputs: int, reading: Reading, table: Table) -> None:
+def warn_if_sorted(
+    clustering: float, outputs: int, reading: Reading | WholeBlocks, table: Table
+) -> None:
     """Warn when the rows mixed in memory cannot even out the order that they are stored in.
 
     Parameters
@@ -115,7 +117,8 @@ def compile_step(solver: Solver, problem: Problem, state: Any, table: Table) -> 
     _compiled.add(kinds)
     rows = problem.rows(table.read(0, min(8, table.n_rows)))
     with suppress(DivergenceError):  # so few rows may not do
-        solver.update(problem, state, solver.map(problem, state, rows))
+        statistics, _ = solver.map(problem, state, rows)
+        solver.update(problem, state, statistics)
 
 
 def sample_rows(table: Table, bounds: np.ndarray, seed: int) -> Block:

@@ -90,21 +90,24 @@ class Graph:
         self._tasks[key] = DataNode(key, value)
         return TaskRef(key)
 
-    def tree(self, combine: Callable[[Any, Any], Any], parts: list[TaskRef]) -> list[TaskRef]:
-        """Return at most FAN_IN nodes whose `fold` is the combination of all parts.
+    def tree(self, parts: list[TaskRef], function: Callable, *arguments: Any) -> list[TaskRef]:
+        """Return at most FAN_IN nodes whose combination is that of all parts.
+
+        ``function(*arguments, parts)`` combines some.
 
         The shape of the tree depends on the number of parts alone, so floating-point sums have the
-        same bits on any scheduler. The last fold is left to the task that uses the result.
+        same bits on any scheduler. The last step is left to the task that uses the result.
         """
         while len(parts) > FAN_IN:
             parts = [
-                self.add(fold, combine, parts[i : i + FAN_IN]) for i in range(0, len(parts), FAN_IN)
+                self.add(function, *arguments, parts[i : i + FAN_IN])
+                for i in range(0, len(parts), FAN_IN)
             ]
         return parts
 
     def reduce(self, combine: Callable[[Any, Any], Any], parts: list[TaskRef]) -> TaskRef:
         """Return the combination of all parts."""
-        return self.add(fold, combine, self.tree(combine, parts))
+        return self.add(fold, combine, self.tree(parts, fold, combine))
 
     def persist(self, *results: TaskRef) -> tuple[Handle, ...]:
         """Run the graph and return handles of results; on a cluster the values stay there.

@@ -24,7 +24,7 @@ from daskalt.errors import DivergenceError
 from daskalt.kernels.threads import blas_threads
 from daskalt.kernels.workspace import release, thread_workspace
 from daskalt.scoring import score_rows
-from daskalt.solvers.base import Budget, Problem, Rows, Solver
+from daskalt.solvers.base import Budget, Problem, Rows, RowVariables, Solver, Surveying
 
 __all__ = ["Line", "Rehearsal", "held_bytes", "made_up_rows", "made_up_weights", "rehearse"]
 
@@ -132,15 +132,15 @@ class _Stage:
         self.few = min(FEW, self.many // 3)
         rng = np.random.default_rng(0)
         self.solver, self.problem, self.budget = solver, problem, budget
+        surveys = isinstance(solver, Surveying) and solver.surveys(problem, budget)
+        self.surveyor: Any = solver if surveys else None
         self.rows = made_up_rows(problem, dtype, weighted, self.many, rng)
         self.weights = made_up_weights(problem.network.widths, problem.dtype, rng)
 
     def rehearse(self) -> Rehearsal:
         solver, problem, rows = self.solver, self.problem, self.rows
         few = rows.part(0, self.few)
-        storage = _made_up_storage(solver, problem)
         start = solver.start(problem, self.weights, self.budget)
-        start = solver.attach(start, storage) if storage is not None else start
         # Everything once, to have it compiled: what compilers allocate is no part of a step.
         first, begun = self._step(start, few)
         self._survey(few)
@@ -156,18 +156,18 @@ class _Stage:
         states = [start, begun]
         maps, statistics, updates, fresh = [], [], [], [0]
         for state in states:
-            how, kept = line(partial(solver.map, problem, state))
+            how, kept = line(partial(self._map, state))
             maps.append(how)
             statistics.append(kept)
         latest = begun
-        for given in (first, solver.map(problem, begun, few)):
+        for given in (first, self._map(begun, few)):
             with suppress(DivergenceError):
                 taken, latest = _peak(solver.update, problem, begun, given)
                 states.append(latest)
                 updates.append(taken)
                 fresh.append(held_bytes(latest, but=begun))
         survey = surveyed = None
-        if solver.surveys(self.budget):
+        if self.surveyor is not None:
             survey, surveyed = line(self._survey)
         score, _ = line(lambda part: score_rows(problem, self.weights, part))
         result = Rehearsal(
@@ -187,18 +187,25 @@ class _Stage:
         return result
 
     def _step(self, state: Any, rows: Rows) -> tuple[Any, Any]:
-        statistics = self.solver.map(self.problem, state, rows)
+        statistics = self._map(state, rows)
         new = state
         with suppress(DivergenceError):
             new = self.solver.update(self.problem, state, statistics)
-            again = self.solver.map(self.problem, new, rows)
+            again = self._map(new, rows)
             self.solver.update(self.problem, new, self.solver.combine(again, again))
         return statistics, new
 
+    def _map(self, state: Any, rows: Rows) -> Any:
+        """The statistics of a map, which reads the variables of its rows beside them."""
+        own = None
+        if isinstance(self.solver, RowVariables):
+            widths = self.solver.variables(self.problem).values()
+            own = [np.zeros((len(rows.X), width), self.problem.dtype) for width in widths]
+        statistics, _ = self.solver.map(self.problem, state, rows, own)
+        return statistics
+
     def _survey(self, rows: Rows) -> Any:
-        if self.solver.surveys(self.budget):
-            return self.solver.survey(self.problem, rows)
-        return None
+        return self.surveyor.survey(self.problem, rows) if self.surveyor is not None else None
 
 
 def _peak(call: Callable[..., Any], *arguments: Any) -> tuple[int, Any]:
@@ -277,23 +284,3 @@ def _made_up_targets(targets: Targets, count: int, rng: np.random.Generator) -> 
         return rng.integers(0, 2, (count, targets.width))
     assert isinstance(targets, RealTargets)
     return targets.mean + targets.scale * rng.uniform(0, 1, (count, targets.width))
-
-
-@dataclass(frozen=True)
-class _MadeUpStorage:
-    """Stands in for a store of z: gives zeros, forgets what it is given."""
-
-    widths: tuple[int, ...]
-    dtype: str
-    kept: bool = False
-
-    def read(self, generation: int, start: int, stop: int) -> list[np.ndarray]:
-        return [np.zeros((stop - start, width), self.dtype) for width in self.widths]
-
-    def write(self, generation: int, start: int, parts: Any) -> None:
-        pass
-
-
-def _made_up_storage(solver: Solver, problem: Problem) -> _MadeUpStorage | None:
-    store = solver.allocate(problem, MANY, MANY, None, "rehearsal")
-    return None if store is None else _MadeUpStorage(store.widths, store.dtype)

@@ -36,9 +36,9 @@ class Score(NamedTuple):
     The regression sums are per output; `squared_error / total` is 1 - R².
     """
 
-    weight: float
-    loss: float
-    correct: float
+    weight: float = 0.0
+    loss: float = 0.0
+    correct: float = 0.0
     squared_error: Any = None
     target: Any = None
     target_squared: Any = None

@@ -30,9 +30,10 @@ ORDER = """
     solvers.full_batch solvers.batch_map solvers.batch solvers.admm
     solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
     solvers.equivalents
-    solvers.reading solvers.tasks solvers.pass_graph solvers.loop solvers.occupancy solvers
+    solvers.reading solvers.job solvers.tasks solvers.pass_graph solvers.loop solvers.occupancy
+    solvers.drivers solvers
     scoring ruin preparing keeping monitor listeners plan fitting rehearsal peaks changes planning
-    export predicting fitted prepared perceptron estimators
+    export predicting fitted assembly prepared perceptron estimators
     histograms assessment displays
     folders model runs.examples runs.document runs.sections runs.origins runs.heads runs.rows
     runs.inputs runs.output runs.account runs.choice runs.parts runs.config runs.clusters

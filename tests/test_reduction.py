@@ -55,7 +55,7 @@ def test_the_tree_depends_on_the_number_of_parts_alone(n):
 def test_no_node_has_more_than_fan_in_children():
     graph = Graph()
     parts = [graph.add(leaf, k) for k in range(100)]
-    nodes = graph.tree(operator.add, parts)
+    nodes = graph.tree(parts, fold, operator.add)
     assert len(nodes) <= FAN_IN
     assert max(len(task.dependencies) for task in graph._tasks.values()) <= FAN_IN
 

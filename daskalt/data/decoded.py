@@ -1,15 +1,14 @@
 """Small arrays that a process decodes once, not in every pass."""
 
 import threading
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from daskalt.data.recent import Recent
-from daskalt.data.rows import Source, contiguous
+from daskalt.data.rows import contiguous
 
-__all__ = ["KEPT_BYTES", "PIECE_BYTES", "decoded", "kept_bytes"]
+__all__ = ["KEPT_BYTES", "PIECE_BYTES", "decoded"]
 
 KEPT_BYTES = 64 << 20  # what a pass mixes in memory anyway
 PIECE_BYTES = 16 << 20  # of it that is decoded at once
@@ -57,8 +56,3 @@ _KEPT = Recent(KEPT_BYTES, lambda decoded: decoded.size)
 def decoded(source: Any) -> _Decoded:
     """Return the rows of a source as this process keeps them."""
     return _KEPT.get(source._token, lambda: _Decoded(source))
-
-
-def kept_bytes(sources: Iterable[Source]) -> int:
-    """Return the bytes of what this process keeps decoded of some sources."""
-    return min(KEPT_BYTES, sum(source.nbytes for source in sources if source.kept))

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from daskalt.data.decoded import PIECE_BYTES
+from daskalt.data.decoded import KEPT_BYTES, PIECE_BYTES
 from daskalt.data.readers import SlicedSource, Source
 from daskalt.errors import InputError
 from daskalt.wording import plural
 
-__all__ = ["Block", "Table", "good_rows"]
+__all__ = ["Block", "Table", "good_rows", "kept_bytes"]
 
 MEBIBYTE = 1 << 20
 PLACE_BYTES = 32  # of a row that is dealt by itself, in the plan of a pass
@@ -164,6 +164,12 @@ class Table:
     def _each(self, read: Callable[[Source], Any]) -> list[Any]:
         members = (self.X, self.y, self.weight)
         return [None if source is None else read(source) for source in members]
+
+
+def kept_bytes(*tables: Table) -> int:
+    """Return the bytes of what a process keeps decoded of some tables."""
+    sources = [source for table in tables for source in table.present.values()]
+    return min(KEPT_BYTES, sum(source.nbytes for source in sources if source.kept))
 
 
 def check_rows(arrays: dict) -> None:

@@ -82,7 +82,12 @@ class ZStore:
         """Bytes on disk of both generations, which is whole chunks, checksums aside."""
         chunk = min(self.chunk_rows, self.rows)
         rows = -(-self.rows // chunk) * chunk
-        return 2 * rows * sum(self.widths) * np.dtype(self.dtype).itemsize
+        return 2 * rows * self.row_bytes
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row's variables, of one generation."""
+        return sum(self.widths) * np.dtype(self.dtype).itemsize
 
     def create(self) -> ZStore:
         """Lay out the arrays, in place of an older store, and return the store.

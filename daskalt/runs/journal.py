@@ -81,8 +81,8 @@ class Journal(Listener):
         """Take the folder in hand: the fit is one that can be trained."""
         self.take_over()
         self._fit = fit
-        if fit.job.plan is not None:
-            self.report["plan"] = fit.job.plan.as_dict()
+        if fit.training.plan is not None:
+            self.report["plan"] = fit.training.plan.as_dict()
         history = fit.monitor.history
         self._metrics = _Metrics(self.folder / "metrics.csv", history)
         self._tell_beginning(fit)
@@ -141,8 +141,8 @@ class Journal(Listener):
             self.log(f"{name} rows: {shape} in {rows['place']}".replace("_", "-", 1))
         given = ", ".join(f"{k}={v!r}" for k, v in self.report["parameters"]["changed"].items())
         self.log(f"{self.report['estimator']}({given})")
-        if fit.job.plan is not None:
-            self.log(str(fit.job.plan))
+        if fit.training.plan is not None:
+            self.log(str(fit.training.plan))
         done = len(fit.monitor.history)
         self.log(f"going on after pass {done}" if done else f"{fit.passes} passes to make")
 

@@ -162,7 +162,7 @@ def plan_run(config: RunConfig) -> tuple[Project, Plan]:
         tables = open_tables(config.data)
         train, test = tables or _made(config, Path(folder))
         watched = None if estimator.early_stopping else test
-        project = estimator._plan_on(machine or current_machine(), train, eval_set=watched)
+        project = estimator._project(machine or current_machine(), train, eval_set=watched)
         return project, project.plan()
 
 

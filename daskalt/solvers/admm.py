@@ -6,10 +6,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple
 
-import dask.array as da
 import numpy as np
 
-from daskalt.data.zstore import ZStore
 from daskalt.errors import DivergenceError
 from daskalt.kernels.admm import fit_pre_activations
 from daskalt.kernels.gram import cross
@@ -19,8 +17,8 @@ from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, instance, integer, real
 from daskalt.solvers.altmin_map import forward_pass, score_rows, weighted_gram
-from daskalt.solvers.base import Budget, Problem, Rows
-from daskalt.solvers.full_batch import FullBatch, kept_arrays
+from daskalt.solvers.base import Budget, Problem, Rows, Variables
+from daskalt.solvers.full_batch import FullBatch
 from daskalt.statistics import Score
 from daskalt.weights import ridge_solve
 
@@ -33,16 +31,10 @@ class ADMMState(NamedTuple):
     weights: Weights
     step: int
     budget: Budget
-    score: Score
     couplings: tuple[float, ...]  # mean ‖z_l - W_l ã_{l-1}‖² of each layer
     activations: tuple[float, ...]  # mean ‖a_l - φ(z_l)‖² of each hidden layer
     dual: float  # mean ‖λ‖²
-    store: ZStore | None
-
-    @property
-    def z(self) -> list[da.Array]:
-        """Pre-activations of all rows as Dask arrays, one a layer, if they were kept."""
-        return kept_arrays(self.store, self.step, len(self.weights))
+    score: Score = Score()
 
 
 class ADMMStep(NamedTuple):
@@ -119,43 +111,41 @@ class ADMM(FullBatch):
             store=instance("a path, a URL or None", str, Path, NoneType),
         )
 
-    def layout(self, problem: Problem) -> dict[str, int]:
+    def variables(self, problem: Problem) -> dict[str, int]:
         """Return the name and width of every array: z, a and λ."""
         widths = problem.network.widths[1:]
         z = {f"z{i}": n for i, n in enumerate(widths, start=1)}
         a = {f"a{i}": n for i, n in enumerate(widths[:-1], start=1)}
         return z | a | {"dual": widths[-1]}
 
-    def start(
-        self, problem: Problem, weights: Weights, budget: Budget, storage: ZStore | None = None
-    ) -> ADMMState:
+    def start(self, problem: Problem, weights: Weights, budget: Budget) -> ADMMState:
         """Return the state before the first iteration."""
         layers = problem.network.n_layers
         return ADMMState(
             weights=weights,
             step=0,
             budget=budget,
-            score=Score(0.0, 0.0, 0.0),
             couplings=(0.0,) * layers,
             activations=(0.0,) * (layers - 1),
             dual=0.0,
-            store=storage,
         )
 
-    def map(self, problem: Problem, state: ADMMState, rows: Rows) -> ADMMStep:
-        """Update z, a and λ of some rows and return their statistics."""
+    def map(
+        self, problem: Problem, state: ADMMState, rows: Rows, variables: Variables | None = None
+    ) -> tuple[ADMMStep, Variables]:
+        """Return the statistics of some rows, and their z, a and λ."""
         network, workspace = problem.network, thread_workspace()
         weights, layers = state.weights, network.n_layers
         x = problem.inputs(rows.X, workspace)
         ahead, _ = forward_pass(problem, weights, x, workspace)
         score, _ = score_rows(problem, ahead[-1].copy(), rows)
-        if state.step == 0 or state.store is None:
+        if variables is None:
             z = ahead
             a = [network.phi.value(each) for each in z[:-1]]
             dual = np.zeros_like(z[-1])
         else:
-            parts = state.store.read(state.step, rows.place, rows.place + len(x))
-            z, a, dual = parts[:layers], parts[layers:-1], parts[-1]
+            z, a = list(variables[:layers]), list(variables[layers:-1])
+            dual = variables[-1]
         below, inputs, residuals, splits = x, [], [], []
         for layer, w in enumerate(weights[:-1]):
             m = below @ w.T
@@ -172,13 +162,11 @@ class ADMM(FullBatch):
         residuals.append(z[-1] - m)
         if state.step >= self.warm_up:
             dual = dual + dual.dtype.type(self.beta) * residuals[-1]
-        if state.store is not None:
-            state.store.write(state.step + 1, rows.place, [*z, *a, dual])
         weight = np.ones(len(x)) if rows.weight is None else rows.weight.astype(np.float64)
         couplings = np.array([weight @ square_norms(r) for r in residuals])
         if rows.weight is not None:
             residuals = [r * rows.weight[:, None] for r in residuals]
-        return ADMMStep(
+        statistics = ADMMStep(
             score,
             tuple(cross(r, each) for r, each in zip(residuals, inputs, strict=True)),
             tuple(weighted_gram(each, rows.weight) for each in inputs),
@@ -186,6 +174,7 @@ class ADMM(FullBatch):
             np.array([weight @ square_norms(split) for split in splits]),
             float(weight @ square_norms(dual)),
         )
+        return statistics, [*z, *a, dual]
 
     def update(self, problem: Problem, state: ADMMState, statistics: ADMMStep) -> ADMMState:
         """Return the state with the least-squares weights of all z."""
@@ -203,7 +192,6 @@ class ADMM(FullBatch):
         return state._replace(
             weights=tuple(weights),
             step=state.step + 1,
-            score=score,
             couplings=tuple((statistics.couplings / n).tolist()),
             activations=tuple((statistics.activations / n).tolist()),
             dual=statistics.dual / n,

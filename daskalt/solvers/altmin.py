@@ -18,7 +18,7 @@ from daskalt.solvers.altmin_map import (
     newton_step,
     weighted_gram,
 )
-from daskalt.solvers.base import Budget, Problem, Rows
+from daskalt.solvers.base import Budget, Problem, Rows, Variables
 from daskalt.solvers.caution import LEAST_TRUST, RAISE, Caution, CautiousSolver
 from daskalt.solvers.descent import SCHEDULES, Limits, Motion, at_rest, descend
 from daskalt.statistics import Score, combine
@@ -43,7 +43,7 @@ class State(NamedTuple):
     damped: tuple[Any, ...]  # the same as DampedGram, ready for solves
     step: int
     budget: Budget
-    score: Score
+    score: Score = Score()
     caution: Caution = Caution()
 
 
@@ -190,9 +190,7 @@ class StochasticAltMin(CautiousSolver):
                 f"{problem.network.n_layers} layers: give one number or one for each layer."
             )
 
-    def start(
-        self, problem: Problem, weights: Weights, budget: Budget, storage: Any = None
-    ) -> State:
+    def start(self, problem: Problem, weights: Weights, budget: Budget) -> State:
         """Return the state before the first step."""
         layers = problem.network.n_layers
         return State(
@@ -202,11 +200,15 @@ class StochasticAltMin(CautiousSolver):
             damped=(None,) * layers,
             step=0,
             budget=budget,
-            score=Score(0.0, 0.0, 0.0),
         )
 
-    def map(self, problem: Problem, state: State, rows: Rows) -> Any:
+    def map(
+        self, problem: Problem, state: State, rows: Rows, variables: Variables | None = None
+    ) -> tuple[Any, None]:
         """Return the Step of some rows, or the LocalSteps of a task that updates on its own."""
+        return self._statistics(problem, state, rows), None
+
+    def _statistics(self, problem: Problem, state: State, rows: Rows) -> Any:
         if self.z_step == "newton":
             return newton_step(problem, state.weights, rows, self._mu(problem), self.sweeps)
         if self.local_steps > 1:
@@ -239,7 +241,6 @@ class StochasticAltMin(CautiousSolver):
             weights=weights,
             motion=motion,
             step=state.step + 1,
-            score=combine(state.score, score),
             caution=state.caution.after(before, state.step),
         )
 
@@ -333,7 +334,7 @@ class StochasticAltMin(CautiousSolver):
             weights.append(share * w + (1 - share) * fitted)
         return tuple(weights), state.motion
 
-    def surveys(self, budget: Budget) -> bool:
+    def surveys(self, problem: Problem, budget: Budget) -> bool:
         """Say whether the input's Gram matrix is summed in the first pass: in a fit with an end."""
         return budget.first_pass is not None and self.z_step == "gradient"
 
@@ -342,7 +343,7 @@ class StochasticAltMin(CautiousSolver):
         x = problem.inputs(rows.X, thread_workspace())
         return InputGram(rows.total_weight, weighted_gram(x, rows.weight))
 
-    def adopt(self, state: State, total: InputGram) -> State:
+    def adopt(self, problem: Problem, state: State, total: InputGram) -> State:
         """Return the state with the input's Gram matrix exact, in place of the running mean.
 
         Where the sum has overflowed, the mean over the steps that were not refused stays.

@@ -1,8 +1,9 @@
 """What a solver is: pure functions `map`, `combine` and `update` over a state that they share."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -16,7 +17,22 @@ from daskalt.kernels.workspace import Workspace
 from daskalt.network import Network, Weights
 from daskalt.statistics import Score, combine
 
-__all__ = ["Budget", "Problem", "Rows", "Solver"]
+__all__ = [
+    "Budget",
+    "Growing",
+    "Problem",
+    "Recovering",
+    "Reporting",
+    "RowVariables",
+    "Rows",
+    "Selective",
+    "Solver",
+    "State",
+    "Surveying",
+    "Variables",
+]
+
+Variables = Sequence[np.ndarray]
 
 ROWS_IN_ALL, FLOPS_IN_ALL = 100_000, 1.6e11  # of the passes of a fit, forwards, unless told
 
@@ -108,22 +124,65 @@ class Budget(NamedTuple):
         Steps of a pass.
     """
 
-    steps: int | None
-    first_pass: int | None
+    steps: int | None = None
+    first_pass: int | None = None
     pass_steps: int | None = None
 
 
-class Solver(BaseEstimator, ABC):
-    """A training method as map, combine and update; :mod:`daskalt.solvers.loop` runs them.
+class State(Protocol):
+    """What every state has beside the solver's own memory; a state is an immutable named tuple.
 
-    The state is an immutable named tuple with the fields ``weights`` and ``score``, the latter
-    the sums of the forward loss over the steps since :meth:`begin_pass`.
+    Attributes
+    ----------
+    weights : Weights
+        Those that a fit which ended now would return.
+    budget : Budget
+        As given to `Solver.start`; a fit that is given another end replaces it.
+    score : Score
+        Sums of the forward loss over the steps of this pass, which the loop keeps.
     """
 
-    full_batch = False  # whether a step has all rows, in their order
-    state_types: tuple[type, ...] = ()  # the named tuples that states are made of
-    blas_threads = 1  # of a task
-    divergence = np.inf  # a fit ends when the forward loss is this many times its best
+    @property
+    def weights(self) -> Weights: ...
+    @property
+    def budget(self) -> Budget: ...
+    @property
+    def score(self) -> Score: ...
+
+
+class Solver(BaseEstimator, ABC):
+    """A training method as pure functions: map, combine and update. Nothing is changed in place.
+
+    A fit is ``state = update(state, combine(map(rows, state), map(rows, state), ...))``, step by
+    step, whoever runs it. States are like `State`; statistics are named tuples of what adds, with
+    the forward `Score` as ``score``. What only some solvers have is told by protocols: `Selective`,
+    `RowVariables`, `Surveying`, `Recovering`, `Reporting`, `Growing`.
+
+    Attributes
+    ----------
+    full_batch : bool
+        Whether a step has all rows, in their order.
+    tasks : int or "auto"
+        Tasks that share the rows of a mini-batch.
+    blas_threads : int
+        Of a task.
+    state_types : tuple of type
+        The named tuples that states and statistics are made of.
+    divergence : float
+        A fit ends when the forward loss is this many times its best.
+    driver : str
+        Who runs it, a key of `daskalt.solvers.drivers.DRIVERS`.
+    reproducible : bool
+        Whether the same fit has the same bits every time, on any number of workers.
+    """
+
+    full_batch = False
+    tasks: int | str = "auto"
+    blas_threads = 1
+    state_types: tuple[type, ...] = ()
+    divergence = np.inf
+    driver = "synchronous"
+    reproducible = True
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -139,8 +198,34 @@ class Solver(BaseEstimator, ABC):
     def check(self) -> None:
         """Raise InputError if a parameter is out of its range; called before any data is read."""
 
-    def validate(self, problem: Problem) -> None:
-        """Raise InputError if the method, as its parameters have it, cannot solve a problem."""
+    @abstractmethod
+    def start(self, problem: Problem, weights: Weights, budget: Budget) -> Any:
+        """Return the state before the first step."""
+
+    @abstractmethod
+    def map(
+        self, problem: Problem, state: Any, rows: Rows, variables: Variables | None = None
+    ) -> tuple[Any, Variables | None]:
+        """Return the statistics of one task's rows, and the rows' own variables after the step.
+
+        ``variables`` are those of the step before, in the order of `RowVariables.variables`; None
+        before the first, and for solvers that have none. Those returned may lie in the thread's
+        workspace: they are to be used before its next map.
+        """
+
+    @abstractmethod
+    def update(self, problem: Problem, state: Any, statistics: Any) -> Any:
+        """Return the state after a step, from the combined statistics of its rows.
+
+        Raises
+        ------
+        DivergenceError
+            If the statistics are not finite.
+        """
+
+    def combine(self, a: Any, b: Any) -> Any:
+        """Return the sum of two statistics, of which None is the zero."""
+        return combine(a, b)
 
     def passes(self, n_rows: int, network: Network) -> int:
         """Return the passes that a fit makes unless told, 2 to 20.
@@ -155,96 +240,77 @@ class Solver(BaseEstimator, ABC):
         """Return the rows of a mini-batch unless told: a fortieth, between 100 and 2,000."""
         return min(int(np.clip(n_rows // 40, 100, 2000)), n_rows)
 
-    def variable_bytes(self, problem: Problem) -> int:
-        """Return the bytes of what the solver keeps for each row."""
-        return 0
-
-    def memory_bytes(self, problem: Problem, passes: int) -> int:
-        """Return what states come to hold in some passes beside what they have after a few steps.
-
-        In bytes.
-        """
-        return 0
-
-    def allocate(
-        self, problem: Problem, rows: int, block_rows: int, scratch: Any, place: str | None = None
-    ) -> Any:
-        """Return the storage of what the solver keeps for each row; None if nothing.
-
-        It lies where the solver's parameters say, else at ``place``, else under ``scratch``.
-        """
-        return None
-
-    @abstractmethod
-    def start(self, problem: Problem, weights: Weights, budget: Budget, storage: Any = None) -> Any:
-        """Return the state before the first step."""
-
-    @abstractmethod
-    def map(self, problem: Problem, state: Any, rows: Rows) -> Any:
-        """Return the statistics of one task's rows."""
-
-    @abstractmethod
-    def update(self, problem: Problem, state: Any, statistics: Any) -> Any:
-        """Return the state after a step, from the combined statistics of its rows.
-
-        Raises
-        ------
-        DivergenceError
-            If the statistics are not finite.
-        """
-
-    def refuse(self, problem: Problem, state: Any, error: DivergenceError) -> Any:
-        """Return the state after a step that `update` found non-finite numbers in.
-
-        Raises
-        ------
-        DivergenceError
-            The ``error`` itself, from solvers that cannot go on.
-        """
-        raise error
-
-    def gave_up(self, state: Any) -> bool:
-        """Say whether the solver takes no further steps in this pass."""
-        return False
-
-    def surveys(self, budget: Budget) -> bool:
-        """Say whether the first pass is to sum `survey` over all rows, beside the steps."""
-        return False
-
-    def survey(self, problem: Problem, rows: Rows) -> Any:
-        """Return a statistic of the inputs alone, which no step has to wait for."""
-        raise NotImplementedError
-
-    def adopt(self, state: Any, total: Any) -> Any:
-        """Return the state after the first pass with the sum of `survey` over all rows."""
-        raise NotImplementedError
-
-    def report(self, state: Any) -> dict[str, Any]:
-        """Return what the solver has to tell of a pass, beside the forward score."""
-        return {}
-
-    @property
-    def kept_at(self) -> str | None:
-        """Where checkpoints of the fit are kept; None if nowhere."""
-        return None
-
-    def detach(self, state: Any) -> Any:
-        """Return the state as it can be put down."""
-        return state
-
-    def attach(self, state: Any, storage: Any) -> Any:
-        """Return a state that was put down, with what `allocate` returned."""
-        return state
-
     @abstractmethod
     def flops(self, network: Network) -> float:
         """Return the floating-point operations that a pass takes for each row."""
 
-    @staticmethod
-    def combine(a: Any, b: Any) -> Any:
-        """Return the sum of two statistics."""
-        return combine(a, b)
 
-    def begin_pass(self, state: Any) -> Any:
-        """Return the state with an empty score."""
-        return state._replace(score=Score(0.0, 0.0, 0.0))
+@runtime_checkable
+class Selective(Protocol):
+    """A solver that cannot solve every problem."""
+
+    def validate(self, problem: Problem) -> None:
+        """Raise InputError if the method, as its parameters have it, cannot solve a problem."""
+
+
+@runtime_checkable
+class RowVariables(Protocol):
+    """A full-batch solver that keeps variables of every row from one step to the next.
+
+    Attributes
+    ----------
+    store : str, Path or None
+        Where they outlive the fit; None for a place of the fit's own.
+    """
+
+    store: Any
+
+    def variables(self, problem: Problem) -> dict[str, int]:
+        """Return the name and width of every array of them."""
+
+
+@runtime_checkable
+class Surveying(Protocol):
+    """A solver that sums a statistic of the inputs alone in the first pass, beside its steps."""
+
+    def surveys(self, problem: Problem, budget: Budget) -> bool:
+        """Say whether it does in such a fit."""
+
+    def survey(self, problem: Problem, rows: Rows) -> Any:
+        """Return the statistic of some rows, which no step has to wait for."""
+
+    def adopt(self, problem: Problem, state: Any, total: Any) -> Any:
+        """Return the state after the first pass with the sum over all rows."""
+
+
+@runtime_checkable
+class Recovering(Protocol):
+    """A solver that goes on after a step with numbers that are not finite."""
+
+    def refuse(self, problem: Problem, state: Any, error: DivergenceError) -> Any:
+        """Return the state after a step that `update` found non-finite numbers in."""
+
+    def gave_up(self, state: Any) -> bool:
+        """Say whether the solver takes no further steps in this pass."""
+
+    def renew(self, state: Any) -> Any:
+        """Return the state at the beginning of a pass, in which a solver that gave up tries on."""
+
+    def last_sound(self, state: Any) -> Weights | None:
+        """Return the weights before the last sound step; None before the first one."""
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """A solver that has more to tell of a pass than the forward score."""
+
+    def report(self, state: Any) -> dict[str, Any]:
+        """Return it by name."""
+
+
+@runtime_checkable
+class Growing(Protocol):
+    """A solver whose states grow with the passes."""
+
+    def memory_bytes(self, problem: Problem, passes: int) -> int:
+        """Return the bytes that they come to hold beside what they have after a few steps."""

@@ -6,19 +6,17 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple
 
-import dask.array as da
 import numpy as np
 
-from daskalt.data.zstore import ZStore
 from daskalt.errors import DivergenceError, InputError
 from daskalt.kernels.step import mean_gradient
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, choice, instance, integer, real
-from daskalt.solvers.base import Budget, Problem, Rows
+from daskalt.solvers.base import Budget, Problem, Rows, Variables
 from daskalt.solvers.batch_map import BatchStep, Split, ZStep, batch_step
 from daskalt.solvers.caution import LEAST_TRUST, RAISE, Caution, CautiousSolver
 from daskalt.solvers.descent import SCHEDULES, Limits, Motion, at_rest, descend
-from daskalt.solvers.full_batch import FullBatch, kept_arrays
+from daskalt.solvers.full_batch import FullBatch
 from daskalt.statistics import Score
 from daskalt.weights import damp
 
@@ -33,17 +31,11 @@ class BatchState(NamedTuple):
     grams: tuple[np.ndarray | None, ...]  # mean Gram matrix of each layer's inputs
     step: int  # iterations made, and the generation of z
     budget: Budget
-    score: Score
     objective: float  # of the last z-step, a mean over the rows
     couplings: tuple[float, ...]  # mean ‖z_l - W_l ã_{l-1}‖² of each layer after it
     restarted: float  # share of the rows whose z started from the forward pass
-    store: ZStore | None
+    score: Score = Score()
     caution: Caution = Caution()
-
-    @property
-    def z(self) -> list[da.Array]:
-        """Auxiliary variables of all rows as Dask arrays, one a layer, if they were kept."""
-        return kept_arrays(self.store, self.step, len(self.weights))
 
 
 class BatchAltMin(CautiousSolver, FullBatch):
@@ -176,16 +168,14 @@ class BatchAltMin(CautiousSolver, FullBatch):
                 f"{problem.network.n_layers} layers: give one number or one for each layer."
             )
 
-    def layout(self, problem: Problem) -> dict[str, int]:
+    def variables(self, problem: Problem) -> dict[str, int]:
         """Return the name and width of every array: z, under an L1 coupling also r and its dual."""
         kinds = ("z",) if self.coupling == "l2" else ("z", "residual", "dual")
         widths = problem.network.widths[1:]
         return {f"{kind}{i}": n for kind in kinds for i, n in enumerate(widths, start=1)}
 
-    def start(
-        self, problem: Problem, weights: Weights, budget: Budget, storage: ZStore | None = None
-    ) -> BatchState:
-        """Return the state before the first iteration. Without storage z are not kept at all."""
+    def start(self, problem: Problem, weights: Weights, budget: Budget) -> BatchState:
+        """Return the state before the first iteration."""
         layers = problem.network.n_layers
         return BatchState(
             weights=weights,
@@ -193,23 +183,22 @@ class BatchAltMin(CautiousSolver, FullBatch):
             grams=(None,) * layers,
             step=0,
             budget=budget,
-            score=Score(0.0, 0.0, 0.0),
             objective=np.inf,
             couplings=(0.0,) * layers,
             restarted=1.0,
-            store=storage,
         )
 
-    def map(self, problem: Problem, state: BatchState, rows: Rows) -> BatchStep:
-        """Move the z of some rows by a generation and return their statistics."""
-        z, r, u, store = None, None, None, state.store
+    def map(
+        self, problem: Problem, state: BatchState, rows: Rows, variables: Variables | None = None
+    ) -> tuple[BatchStep, Variables]:
+        """Return the statistics of some rows, and their z as it has moved; r and u of a split."""
+        z, r, u = None, None, None
         # A refused iteration may have left z that no other should start from.
-        if store is not None and state.step > 0 and state.step != state.caution.since:
-            parts = store.read(state.step, rows.place, rows.place + len(rows.X))
+        if variables is not None and state.step != state.caution.since:
             layers = problem.network.n_layers
-            z, r, u = parts[:layers], parts[layers : 2 * layers], parts[2 * layers :]
+            z, r, u = (list(variables[k * layers : (k + 1) * layers]) for k in range(3))
         own = self._own_mu(problem, state.step)
-        parts, statistics = batch_step(
+        moved, statistics = batch_step(
             problem,
             state.weights,
             rows,
@@ -218,9 +207,7 @@ class BatchAltMin(CautiousSolver, FullBatch):
             wanted=self._wanted(state),
             split=None if self.coupling == "l2" else Split(own, r, u),
         )
-        if store is not None:
-            store.write(state.step + 1, rows.place, parts)
-        return statistics
+        return statistics, moved
 
     def update(self, problem: Problem, state: BatchState, statistics: BatchStep) -> BatchState:
         """Return the state after fitting W to the z of all rows."""
@@ -261,7 +248,6 @@ class BatchAltMin(CautiousSolver, FullBatch):
             motion=motion or state.motion,
             grams=grams,
             step=state.step + 1,
-            score=score,
             objective=objective,
             couplings=tuple((statistics.couplings / n).tolist()),
             restarted=statistics.restarted / n,

@@ -93,8 +93,8 @@ def batch_step(
     predictions: list[np.ndarray] | None = start.predictions
     r = u = shifts = None
     if split is not None:
-        r = [np.zeros_like(own) for own in z] if split.r is None else split.r
-        u = [np.zeros_like(own) for own in z] if split.u is None else split.u
+        r = [np.zeros_like(own) for own in z] if split.r is None else [v.copy() for v in split.r]
+        u = [np.zeros_like(own) for own in z] if split.u is None else [v.copy() for v in split.u]
         for own in [*r, *u]:
             own[start.anew] = 0
         shifts = [a - b for a, b in zip(r, u, strict=True)]

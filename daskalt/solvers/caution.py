@@ -95,9 +95,13 @@ class CautiousSolver(Solver):
         """Say whether there have been too many refusals."""
         return state.caution.given_up
 
-    def begin_pass(self, state: Any) -> Any:
-        """Return the state with an empty score and no refused step; one that gave up may try on."""
-        state, caution = super().begin_pass(state), state.caution
+    def last_sound(self, state: Any) -> Weights | None:
+        """Return the weights before the last sound step; None before the first one."""
+        return state.caution.before
+
+    def renew(self, state: Any) -> Any:
+        """Return the state with no refused step; a solver that gave up may try on."""
+        caution = state.caution
         if not caution.refused and not caution.given_up:
             return state
         refusals = 0 if caution.given_up else caution.refusals

@@ -13,9 +13,9 @@ from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, choice, integer
 from daskalt.rules import RULES, SCHEDULES, Rule, Schedule, choose
 from daskalt.solvers.altmin_map import Step, gradient_step
-from daskalt.solvers.base import Budget, Problem, Rows
+from daskalt.solvers.base import Budget, Problem, Rows, Variables
 from daskalt.solvers.caution import Caution, CautiousSolver
-from daskalt.statistics import Score, combine
+from daskalt.statistics import Score
 
 __all__ = ["GradientDescent", "GradientState"]
 
@@ -30,7 +30,7 @@ class GradientState(NamedTuple):
     slots: tuple[tuple[np.ndarray, ...], ...]  # of each layer
     step: int
     budget: Budget
-    score: Score
+    score: Score = Score()
     caution: Caution = Caution()  # its factor divides the learning rate
 
 
@@ -111,16 +111,20 @@ class GradientDescent(CautiousSolver):
         """Return the rows of a mini-batch unless told."""
         return min(200, n_rows)
 
-    def start(
-        self, problem: Problem, weights: Weights, budget: Budget, storage: Any = None
-    ) -> GradientState:
+    def start(self, problem: Problem, weights: Weights, budget: Budget) -> GradientState:
         """Return the state before the first step."""
         slots = tuple(self._rule.init(w) for w in weights)
-        return GradientState(weights, slots, 0, budget, Score(0.0, 0.0, 0.0))
+        return GradientState(weights, slots, 0, budget)
 
-    def map(self, problem: Problem, state: GradientState, rows: Rows) -> Step:
+    def map(
+        self,
+        problem: Problem,
+        state: GradientState,
+        rows: Rows,
+        variables: Variables | None = None,
+    ) -> tuple[Step, None]:
         """Return the sum of the rows' gradients, negative."""
-        return gradient_step(problem, state.weights, (False,) * len(state.weights), rows)
+        return gradient_step(problem, state.weights, (False,) * len(state.weights), rows), None
 
     def update(self, problem: Problem, state: GradientState, statistics: Step) -> GradientState:
         """Return the state after a step of the rule."""
@@ -158,7 +162,6 @@ class GradientDescent(CautiousSolver):
             weights=tuple(weights),
             slots=tuple(slots),
             step=step,
-            score=combine(state.score, score),
             caution=caution.after(state.weights, state.step).relaxed(),
         )
 

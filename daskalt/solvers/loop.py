@@ -1,4 +1,4 @@
-"""The one outer loop: passes over the data, each one or more Dask graphs of map, combine, update.
+"""The synchronous driver: passes over the data, each one or more Dask graphs of a solver's steps.
 
 Between two graphs a fit stands at a `Position`. It is what a checkpoint holds beside the state, and
 what a fit on a cluster goes back to when too many workers die; where the graphs are cut changes no
@@ -10,39 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from daskalt.data.passes import PassPlan
-from daskalt.data.table import Table
 from daskalt.errors import ClusterError
 from daskalt.reduction import ATTEMPTS, Handle, connected, fetch, on_cluster
-from daskalt.solvers.base import Problem, Solver
-from daskalt.solvers.pass_graph import Branch, Job, Position, run_graph, spans_of, tasks_of
-from daskalt.solvers.reading import Reading, WholeBlocks
+from daskalt.solvers.job import Job, Pace
+from daskalt.solvers.pass_graph import Branch, Position, run_graph, spans_of, tasks_of
 from daskalt.statistics import Score
 
-__all__ = ["Halt", "Pace", "Pass", "fetched", "run_passes"]
+__all__ = ["Halt", "Pass", "fetched", "run_synchronously"]
 
 GRAPH_TASKS = 4096  # of a graph; a task costs the scheduler some 5 KB while its graph runs
 FIRST_TASKS = 64  # of a graph of limited time, before it is known how long a task takes
 ROOT_SECONDS = 5.0  # between the points that a fit on a cluster can be made anew from, about
 HALT_SECONDS = 20.0  # of a graph of a fit that may lose workers, about
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How often a fit comes back within a pass to where it may be put down.
-
-    Attributes
-    ----------
-    steps : int or None
-        After every so many steps of a pass.
-    seconds : float or None
-        After about so many seconds.
-    """
-
-    steps: int | None = None
-    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,18 +46,7 @@ class Pass:
     rows: int  # read
 
 
-def run_passes(
-    solver: Solver,
-    problem: Problem,
-    table: Table,
-    bounds: np.ndarray,
-    reading: Reading | WholeBlocks,
-    state: Any,
-    numbers: range,
-    topic: str | None = None,
-    position: Position | None = None,
-    pace: Pace | None = None,
-) -> Iterator[Pass | Halt]:
+def run_synchronously(job: Job, state: Any, position: Position) -> Iterator[Pass | Halt]:
     """Yield the result of each pass, and where the fit stands within one; the caller may stop.
 
     The steps of a pass are chained tasks of one graph; a long pass is several graphs in a row,
@@ -87,31 +56,28 @@ def run_passes(
 
     Parameters
     ----------
-    topic : str, optional
-        Of those who are to be told what is done; see `daskalt.progress`.
-    position : Position, optional
+    job : Job
+        What is run.
+    state : Any
+        Of its solver, or a handle.
+    position : Position
         Where to go on from, with values in it rather than handles.
-    pace : Pace, optional
-        How often to yield within a pass. By default only where a graph has to end.
 
     Raises
     ------
     ClusterError
         If workers die so often that nothing gets done.
     """
-    job = Job(solver, problem, table, solver.surveys(state.budget), topic)
-    run = _Run(job, state, position or Position(numbers.start))
-    if pace is None:
-        pace = Pace(seconds=HALT_SECONDS) if on_cluster() else Pace()
-    speed = _Speed(pace)
+    run = _Run(job, state, position)
+    speed = _Speed(job.pace or Pace(seconds=HALT_SECONDS if on_cluster() else None))
     yielded = run.position.number - 1
     plan: PassPlan | None = None
     planned = None
-    while run.position.number < numbers.stop:
+    while run.position.number < job.passes.stop:
         number = run.position.number
         if plan is None or planned != number:
-            plan, planned = reading.plan(table, bounds, number), number
-        result = run.advance(plan, speed, first=number == numbers.start)
+            plan, planned = job.reading.plan(job.table, job.bounds, number), number
+        result = run.advance(plan, speed, first=number == job.passes.start)
         if result is None:  # workers died: from where the fit last stood on firm ground
             continue
         if number <= yielded:  # told already, before workers died

@@ -11,7 +11,7 @@ from daskalt.kernels.hessian import hessian
 from daskalt.network import Network
 from daskalt.rules import LineSearch
 from daskalt.solvers.altmin_map import gradient_step
-from daskalt.solvers.base import Problem, Rows
+from daskalt.solvers.base import Problem, Rows, Variables
 from daskalt.solvers.searching import LineSearchSolver, SearchState, need_smooth
 from daskalt.statistics import Score
 from daskalt.weights import ridge_solve
@@ -67,13 +67,16 @@ class Newton(LineSearchSolver):
                 f"more than {LARGEST_HESSIAN} weights."
             )
 
-    def map(self, problem: Problem, state: SearchState, rows: Rows) -> HessianStep:
+    def map(
+        self, problem: Problem, state: SearchState, rows: Rows, variables: Variables | None = None
+    ) -> tuple[HessianStep, None]:
         """Return the sums of loss, gradient and Hessian of some rows at the trial point."""
         step = gradient_step(problem, state.trial, (False,), rows)
         x = problem.inputs(rows.X)
         z = x @ state.trial[0].T
         d, u = problem.network.loss.hessian(z, rows.y)
-        return HessianStep(step.score, step.residuals, None, hessian(x, d, u, rows.weight))
+        curvature = hessian(x, d, u, rows.weight)
+        return HessianStep(step.score, step.residuals, None, curvature), None
 
     def direction(
         self, problem: Problem, state: SearchState, g: Array, statistics: Any

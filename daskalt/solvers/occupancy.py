@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from daskalt.data.passes import Group, PassPlan
 from daskalt.reduction import FAN_IN
+from daskalt.solvers.job import Job
 from daskalt.solvers.loop import GRAPH_TASKS
 from daskalt.solvers.pass_graph import (
-    Job,
     PassGraph,
     Position,
     Scheduler,

@@ -6,16 +6,14 @@ from typing import Any, NamedTuple
 from dask._task_spec import TaskRef
 
 from daskalt.data.passes import Group, Lane, PassPlan
-from daskalt.data.table import Table
 from daskalt.progress import Topic
-from daskalt.reduction import FAN_IN, Graph, Handle, fold, on_cluster, parallelism
+from daskalt.reduction import FAN_IN, Graph, Handle, on_cluster, parallelism
 from daskalt.solvers import tasks
-from daskalt.solvers.base import Problem, Solver
+from daskalt.solvers.job import Job
 
 __all__ = [
     "Branch",
     "End",
-    "Job",
     "PassGraph",
     "Position",
     "Scheduler",
@@ -60,16 +58,6 @@ class Span(NamedTuple):
     group: Group
     first: int
     last: int
-
-
-class Job(NamedTuple):
-    """What all graphs of a fit have in common."""
-
-    solver: Solver
-    problem: Problem
-    table: Table
-    surveys: bool
-    topic: str | None  # of those who want to know what is done
 
 
 class Scheduler(NamedTuple):
@@ -187,7 +175,7 @@ class PassGraph:
         self, job: Job, states: list[Any], position: Position, check: bool, scheduler: Scheduler
     ) -> None:
         self.graph = Graph(job.solver.blas_threads)
-        self.shared = self.graph.constant((job.solver, job.problem))
+        self.shared = self.graph.constant(tasks.Shared(job.solver, job.problem, job.variables))
         self.table = self.graph.constant(job.table)
         self.states = [self.graph.constant(state) for state in states]
         self.check = check
@@ -258,7 +246,7 @@ class PassGraph:
                 )
                 for rows, lane in zip(lanes, group.lanes, strict=True)
             ]
-            self.survey = add(fold, Solver.combine, [self.survey, *parts])
+            self.survey = add(tasks.combined, shared, [self.survey, *parts])
         self._advance(steps=span.last - span.first, rows=group.rows)
         if len(self.states) < len(lanes) and self.replicates:
             self.states = self.states + [self.states[0]] * (len(lanes) - len(self.states))
@@ -281,7 +269,7 @@ class PassGraph:
         parts = [add(tasks.survey, shared, rows, [share]) for share in shares]
         total = parts[0]
         for start in range(1, len(parts), FAN_IN):
-            total = add(fold, Solver.combine, [total, *parts[start : start + FAN_IN]])
+            total = add(tasks.combined, shared, [total, *parts[start : start + FAN_IN]])
         return total
 
     def _add_step(self, lanes: list[TaskRef], shares: list[tuple[int, int]]) -> None:
@@ -291,7 +279,7 @@ class PassGraph:
             for state, lane, (start, stop) in zip(cycle(self.states), lanes, shares, strict=False)
             if start < stop
         ]
-        self._update(self.graph.tree(Solver.combine, parts))
+        self._update(self.graph.tree(parts, tasks.combined, shared))
 
     def _update(self, parts: list[TaskRef]) -> None:
         self.states = [
@@ -343,6 +331,7 @@ class PassGraph:
             self.table,
             lanes,
             level,
+            self.position.number,
             self.check,
             self.topic,
         )
@@ -350,7 +339,7 @@ class PassGraph:
     def _combined(self, nodes: list[TaskRef]) -> list[TaskRef]:
         """The nodes one level up."""
         return [
-            self.graph.add(fold, Solver.combine, nodes[i : i + FAN_IN])
+            self.graph.add(tasks.combined, self.shared, nodes[i : i + FAN_IN])
             for i in range(0, len(nodes), FAN_IN)
         ]
 

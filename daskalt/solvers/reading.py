@@ -3,8 +3,8 @@
 All of it follows from the data, the parameters and the memory that the user allows.
 """
 
+import sys
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -39,15 +39,11 @@ class Reading:
     lanes: int
     buffer_rows: int
     seed: int | None
-    whole: ClassVar[Literal[False]] = False  # whether a step has all rows
+    block_rows = 1  # of variables of the rows, which are kept by full-batch methods only
 
     def step_rows(self, rows: int) -> int:
         """Return how many of all rows a step has, nearly."""
         return self.batch_size
-
-    def mixed_rows(self, rows: int) -> int:
-        """Return how many of all rows meet before they are dealt into steps."""
-        return min(self.buffer_rows, rows)
 
     def plan(self, table: Table, bounds: np.ndarray, number: int) -> PassPlan:
         """Return the plan of pass ``number`` over some blocks of a table."""
@@ -72,14 +68,10 @@ class WholeBlocks:
     """
 
     block_rows: int
-    whole: ClassVar[Literal[True]] = True
+    buffer_rows = sys.maxsize  # rows mixed: a step has them all
 
     def step_rows(self, rows: int) -> int:
         """Return how many of all rows a step has: all."""
-        return rows
-
-    def mixed_rows(self, rows: int) -> int:
-        """Return how many of all rows meet: all, in one step."""
         return rows
 
     def plan(self, table: Table, bounds: np.ndarray, number: int) -> PassPlan:

@@ -13,7 +13,7 @@ from daskalt.network import Network, Weights, pack, unpack
 from daskalt.rules import LINE_SEARCHES, LineSearch, choose
 from daskalt.rules.line_search import Point, Search
 from daskalt.solvers.altmin_map import Step, gradient_step
-from daskalt.solvers.base import Budget, Problem, Rows, Solver
+from daskalt.solvers.base import Budget, Problem, Rows, Solver, Variables
 from daskalt.statistics import Score
 
 __all__ = ["LineSearchSolver", "SearchState", "SteepestDescent", "need_smooth", "norm"]
@@ -39,7 +39,7 @@ class SearchState(NamedTuple):
     steepest: bool  # whether the direction is the steepest
     converged: bool
     budget: Budget
-    score: Score
+    score: Score = Score()
 
 
 class LineSearchSolver(Solver):
@@ -75,9 +75,7 @@ class LineSearchSolver(Solver):
         """Names of the method and of its line search."""
         return (*super().parts, type(self._line).__name__)
 
-    def start(
-        self, problem: Problem, weights: Weights, budget: Budget, storage: Any = None
-    ) -> SearchState:
+    def start(self, problem: Problem, weights: Weights, budget: Budget) -> SearchState:
         """Return the state before the first pass."""
         return SearchState(
             weights=weights,
@@ -92,16 +90,16 @@ class LineSearchSolver(Solver):
             steepest=True,
             converged=False,
             budget=budget,
-            score=Score(0.0, 0.0, 0.0),
         )
 
-    def map(self, problem: Problem, state: SearchState, rows: Rows) -> Any:
+    def map(
+        self, problem: Problem, state: SearchState, rows: Rows, variables: Variables | None = None
+    ) -> tuple[Any, None]:
         """Return the sums of loss and gradient of some rows at the trial point."""
-        return gradient_step(problem, state.trial, (False,) * len(state.trial), rows)
+        return gradient_step(problem, state.trial, (False,) * len(state.trial), rows), None
 
     def update(self, problem: Problem, state: SearchState, statistics: Any) -> SearchState:
         """Return the state with the next trial, on this line or on a new one."""
-        state = state._replace(score=statistics.score)
         if state.converged:
             return state
         value, g = _objective(problem, state.trial, statistics)

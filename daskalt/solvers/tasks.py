@@ -1,34 +1,34 @@
-"""What the tasks of a pass do: read, map, update; each a function of its arguments alone.
-
-``shared`` is the solver and its problem.
-"""
+"""What the tasks of a pass do: read, map, update; each a function of its arguments alone."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from daskalt.data.finite import check_block
 from daskalt.data.passes import Lane, read_ahead, read_lane, reader
 from daskalt.data.table import Table
+from daskalt.data.zstore import ZStore
 from daskalt.errors import DivergenceError
 from daskalt.progress import Topic, report
 from daskalt.reduction import FAN_IN, fold
-from daskalt.solvers.base import Problem, Rows, Solver
-from daskalt.statistics import Score
+from daskalt.solvers.base import Problem, Recovering, Reporting, Rows, Solver
+from daskalt.statistics import Score, combine
 
 __all__ = [
     "Coming",
+    "Shared",
     "adopt",
     "begin",
-    "guarded_update",
+    "combined",
+    "gave_up",
     "load",
+    "map_block",
     "map_blocks",
     "map_rows",
     "read",
     "run_steps",
     "score",
-    "statistics",
     "survey",
     "update",
 ]
@@ -56,46 +56,97 @@ class Coming:
         return Rows, tuple(self._rows.result())
 
 
-def begin(shared: tuple, state: Any) -> Any:
-    return shared[0].begin_pass(state)
+class Shared(NamedTuple):
+    """What all tasks of a fit are given."""
+
+    solver: Solver
+    problem: Problem
+    variables: ZStore | None  # of the rows
 
 
-def score(shared: tuple, state: Any) -> tuple[Score, dict[str, Any]]:
-    return state.score, shared[0].report(state)
+def begin(shared: Shared, state: Any) -> Any:
+    """The state at the beginning of a pass, with an empty score."""
+    state, solver = state._replace(score=Score()), shared.solver
+    return solver.renew(state) if isinstance(solver, Recovering) else state
 
 
-def survey(shared: tuple, rows: Rows | Coming, shares: list[tuple[int, int]]) -> Any:
-    solver, problem = shared
-    return fold(solver.combine, (solver.survey(problem, rows.part(*share)) for share in shares))
+def score(shared: Shared, state: Any) -> tuple[Score, dict[str, Any]]:
+    solver = shared.solver
+    return state.score, solver.report(state) if isinstance(solver, Reporting) else {}
 
 
-def adopt(shared: tuple, state: Any, total: Any) -> Any:
-    return shared[0].adopt(state, total)
+def survey(shared: Shared, rows: Rows | Coming, shares: list[tuple[int, int]]) -> Any:
+    solver: Any = shared.solver
+    parts = (solver.survey(shared.problem, rows.part(*share)) for share in shares)
+    return fold(solver.combine, parts)
+
+
+def combined(shared: Shared, parts: list) -> Any:
+    """The sum of statistics."""
+    return fold(shared.solver.combine, parts)
+
+
+def adopt(shared: Shared, state: Any, total: Any) -> Any:
+    solver: Any = shared.solver
+    return solver.adopt(shared.problem, state, total)
 
 
 def map_rows(
-    shared: tuple,
+    shared: Shared,
     state: Any,
     rows: Rows | Coming,
     start: int,
     stop: int,
     topic: Topic | None = None,
 ) -> Any:
-    return statistics(shared, state, rows.part(start, stop), topic)
-
-
-def statistics(shared: tuple, state: Any, rows: Rows, topic: Topic | None = None) -> Any:
-    solver, problem = shared
-    if solver.gave_up(state):
+    """The statistics of some rows, which have no variables of their own."""
+    if gave_up(shared.solver, state):
         return None
-    result = solver.map(problem, state, rows)
+    part = rows.part(start, stop)
+    result, _ = shared.solver.map(shared.problem, state, part)
+    report(topic, len(part.X), result)
+    return result
+
+
+def map_block(shared: Shared, state: Any, rows: Rows, number: int, topic: Topic | None) -> Any:
+    """The statistics of a block, whose variables pass ``number`` reads and writes anew."""
+    solver, problem, store = shared
+    if gave_up(solver, state):
+        return None
+    place, own = rows.place, None
+    if store is not None and number > 0:
+        own = store.read(number, place, place + len(rows.X))
+    result, moved = solver.map(problem, state, rows, own)
+    if store is not None:
+        assert moved is not None
+        store.write(number + 1, place, moved)
     report(topic, len(rows.X), result)
     return result
 
 
-def update(shared: tuple, state: Any, parts: list) -> Any:
-    solver, problem = shared
-    return guarded_update(solver, problem, state, parts)
+def gave_up(solver: Solver, state: Any) -> bool:
+    """Say whether a solver takes no further steps in this pass."""
+    return isinstance(solver, Recovering) and solver.gave_up(state)
+
+
+def update(shared: Shared, state: Any, parts: list) -> Any:
+    """The state after a step, whose weights are finite in any case."""
+    solver, problem, _ = shared
+    if gave_up(solver, state):
+        return state
+    statistics = combined(shared, parts)
+    try:
+        new = solver.update(problem, state, statistics)
+        if not all(map(_is_finite, new.weights)):
+            raise DivergenceError(
+                "The new weights are not finite: let the solver take smaller steps, and look for "
+                "extreme values in X."
+            )
+    except DivergenceError as error:
+        if isinstance(solver, Recovering):
+            return solver.refuse(problem, state, error)
+        raise
+    return new._replace(score=combine(state.score, statistics.score))
 
 
 def _is_finite(w: np.ndarray) -> bool:
@@ -104,24 +155,8 @@ def _is_finite(w: np.ndarray) -> bool:
     return bool(np.isfinite(np.dot(v, v)) or np.isfinite(v).all())
 
 
-def guarded_update(solver: Solver, problem: Problem, state: Any, parts: list) -> Any:
-    """The state after a step, whose weights are finite in any case."""
-    if solver.gave_up(state):
-        return state
-    try:
-        new = solver.update(problem, state, fold(solver.combine, parts))
-        if not all(map(_is_finite, new.weights)):
-            raise DivergenceError(
-                "The new weights are not finite: let the solver take smaller steps, and look for "
-                "extreme values in X."
-            )
-    except DivergenceError as error:
-        return solver.refuse(problem, state, error)
-    return new
-
-
 def run_steps(
-    shared: tuple,
+    shared: Shared,
     state: Any,
     rows: Rows | Coming,
     shares: list[tuple[int, int]],
@@ -135,38 +170,38 @@ def run_steps(
     return state
 
 
-def load(shared: tuple, table: Table, lane: Lane, check: bool, *gate: Any) -> Rows | Coming:
+def load(shared: Shared, table: Table, lane: Lane, check: bool, *gate: Any) -> Rows | Coming:
     """The rows of a lane: from storage they are on their way, while this thread computes."""
     if table.kept:
         return read(shared, table, lane, check)
     return Coming(lane.rows * table.row_bytes, read, shared, table, lane, check)
 
 
-def read(shared: tuple, table: Table, lane: Lane, check: bool) -> Rows:
+def read(shared: Shared, table: Table, lane: Lane, check: bool) -> Rows:
     """Read a lane and encode its targets.
 
     Unusable numbers are looked for whenever rows come from storage, and in the first pass in any
     case: stored rows can be overwritten while they are trained on.
     """
-    problem: Problem = shared[1]
-    rows = problem.rows(read_lane(table, lane, None if table.kept and not check else check_block))
+    check_rows = None if table.kept and not check else check_block
+    rows = shared.problem.rows(read_lane(table, lane, check_rows))
     return rows._replace(place=lane.place)
 
 
 def map_blocks(
-    shared: tuple,
+    shared: Shared,
     state: Any,
     table: Table,
     lanes: tuple[Lane, ...],
     level: int,
+    number: int,
     check: bool,
     topic: Topic | None,
 ) -> Any:
     """The combined statistics of some blocks, each read while the one before it is mapped."""
-    solver = shared[0]
     blocks = read_ahead(lambda lane: read(shared, table, lane, check), lanes)
-    parts = (statistics(shared, state, rows, topic) for rows in blocks)
-    return _fold_tree(solver.combine, parts, level)
+    parts = (map_block(shared, state, rows, number, topic) for rows in blocks)
+    return _fold_tree(shared.solver.combine, parts, level)
 
 
 def _fold_tree(combine: Callable, parts: Iterator[Any], level: int) -> Any:
