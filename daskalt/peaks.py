@@ -179,9 +179,7 @@ def _scoring(work: Work) -> dict[str, int]:
     return {
         "rows in memory": int(threads * rows * work.row_bytes),
         "blocks being read": held.reading_bytes(rows, threads, spare=1),
-        "arrays kept decoded": kept_bytes(
-            (*work.job.table.present.values(), *held.present.values())
-        ),
+        "arrays kept decoded": kept_bytes(work.job.table, held),
         "working memory of the threads": threads * per_thread,
         "states": _states(work, 1),
     }
