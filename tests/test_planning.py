@@ -15,7 +15,6 @@ import yaml
 import zarr
 
 from daskalt import BatchAltMin, MLPClassifier, MLPRegressor, StochasticAltMin, limits
-from daskalt.data.passes import all_blocks
 from daskalt.data.readers import StoredSource
 from daskalt.data.table import Table
 from daskalt.data.zstore import ZStore
@@ -234,7 +233,7 @@ def test_a_refusal_names_a_change_that_fits(options, columns, chunk_rows, parame
     table = unreadable(2_000_000, columns, chunk_rows)
     limit = limit_over(table, 0.5, **options)
     model = network(memory_limit=limit, **options)
-    project = model._plan_on(current_machine(), table, classes=LABELS)
+    project = model._project(current_machine(), table, classes=LABELS)
     with pytest.raises(PlanError) as refusal:
         project.check(project.plan())
     message = str(refusal.value)
@@ -247,7 +246,7 @@ def test_a_refusal_names_a_change_that_fits(options, columns, chunk_rows, parame
     if chunks:
         table = unreadable(2_000_000, columns, int(chunks[1]))
     with dask.config.set(num_workers=1 if "num_workers=1" in message else None):
-        again = network(memory_limit=limit, **options)._plan_on(
+        again = network(memory_limit=limit, **options)._project(
             current_machine(), table, classes=LABELS
         )
         again.check(again.plan())
@@ -271,12 +270,10 @@ def test_weights_over_the_limit_are_not_even_made():
 
 def test_the_parameter_shrinks_buffers_blocks_and_batches():
     table = unreadable(10_000_000, chunk_rows=64)
-    bounds = all_blocks(table)
 
-    def reading(solver, memory, size="auto"):
-        project = network(solver)._plan_on(current_machine(), table, classes=LABELS)
-        model = network(solver)
-        return model._read(table, bounds, project.problem, project.solver, 0, size, memory)
+    def reading(solver, memory, size=None):
+        project = network(solver)._project(current_machine(), table, classes=LABELS)
+        return project.read(table, size, memory)
 
     free, tight = reading("altmin", None), reading("altmin", 160 << 20)
     assert isinstance(free, Reading)
