@@ -7,22 +7,19 @@ except what is bounded anyway: the tasks of one graph, and small arrays that sta
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
-import zarr
 
 from daskalt.data.passes import CHUNK_ROWS, PassPlan
-from daskalt.data.readers import KEPT_BYTES, PIECE_BYTES, SlicedSource, Source, ZarrSource
-from daskalt.data.table import PLACE_BYTES, Table
+from daskalt.data.table import Table, kept_bytes
 from daskalt.preparing import INITIAL_ROWS, SAMPLE_BLOCKS, SAMPLE_ROWS
-from daskalt.reduction import FAN_IN
 from daskalt.rehearsal import Rehearsal
-from daskalt.solvers.base import Problem, RowVariables, Solver
-from daskalt.solvers.loop import GRAPH_TASKS
-from daskalt.solvers.pass_graph import TASKS_PER_THREAD
+from daskalt.solvers.base import Problem, RowVariables
+from daskalt.solvers.job import Job
+from daskalt.solvers.occupancy import Occupancy, count_tasks, occupancy
+from daskalt.solvers.pass_graph import Scheduler
 
 __all__ = ["BEFORE", "Machine", "Work", "client_peak", "worker_peak"]
 
@@ -59,72 +56,58 @@ class Machine:
 
 @dataclass(frozen=True)
 class Work:
-    """What is done: the steps of a pass and what they are made of."""
+    """What is done, and where."""
 
-    solver: Solver
-    problem: Problem
-    table: Table
-    plan: PassPlan
+    job: Job
+    plan: PassPlan  # of the first pass
     rehearsal: Rehearsal
     held: Table | None
     checkpoints: bool
-    staged: bool = False  # whether the rows are first copied from this process's memory
-
-    @property
-    def whole(self) -> bool:
-        """Whether a step takes all rows."""
-        return self.plan.groups[0].whole
-
-    @property
-    def lanes(self) -> int:
-        """Most tasks of a step."""
-        return max(len(group.lanes) for group in self.plan.groups)
+    machine: Machine
 
     @property
     def row_bytes(self) -> float:
         """Bytes of a row in memory: features as stored, targets encoded, weight."""
-        loss, itemsize = self.problem.network.loss, self.problem.dtype.itemsize
-        outputs = self.problem.network.widths[-1]
+        loss, itemsize = self.job.problem.network.loss, self.job.problem.dtype.itemsize
+        outputs = self.job.problem.network.widths[-1]
         y = 4 if loss.coded and outputs > 1 else outputs * itemsize
-        weighted = self.table.weight is not None or self.problem.class_factors is not None
-        return self.table.X.row_bytes + y + itemsize * weighted
+        weighted = self.job.table.weight is not None or self.job.problem.class_factors is not None
+        return self.job.table.X.row_bytes + y + itemsize * weighted
+
+    @cached_property
+    def occupancy(self) -> Occupancy:
+        """What a process that runs tasks has of a pass at once."""
+        return occupancy(self.plan, self.machine.threads, self.machine.workers)
+
+    @cached_property
+    def graph_bytes(self) -> int:
+        """Bytes of the tasks of a graph."""
+        workers = self.machine.workers
+        scheduler = Scheduler(self.machine.threads * (workers or 1), workers is not None)
+        return TASK_BYTES * count_tasks(self.job, self.plan, scheduler)
 
 
-class _Rows(NamedTuple):
-    held: int  # in memory at once, of a group and of the next
-    mapped: int  # by one task
-    read: int  # by one call
-    spare: int  # chunks that a read may touch beside those that it has whole
-    single: bool  # whether one call reads a lane
-
-
-def client_peak(work: Work, machine: Machine, base: int) -> dict[str, int]:
+def client_peak(work: Work, base: int) -> dict[str, int]:
     """Return the parts of the peak of the process that fits, in bytes."""
-    start = _start(work, machine)
+    start = _start(work)
     end = {"states": _states(work, 2), "fitted attributes": _fitted(work)}
-    if machine.workers is None:
-        phases = [start, _steps(work, machine.threads, 1.0), end, _scoring(work, machine.threads)]
+    if work.machine.workers is None:
+        phases = [start, _steps(work), end, _scoring(work)]
     else:
         phases = [start, _gathered(work), end]
     return _peak(base, LIBRARIES_BYTES, phases)
 
 
-def worker_peak(work: Work, machine: Machine) -> dict[str, int] | None:
+def worker_peak(work: Work) -> dict[str, int] | None:
     """Return the parts of the peak of the largest worker; None where there are none."""
-    if machine.workers is None:
+    if work.machine.workers is None:
         return None
-    threads = machine.threads
-    share = -(-work.lanes // machine.workers) / work.lanes
-    steps = _steps(work, threads, share)
-    lanes = 1 if work.whole else -(-work.lanes // machine.workers)
+    steps, rehearsal, lanes = _steps(work), work.rehearsal, work.occupancy.lanes
     # Every lane has a copy of the state; one is left of the pass before, one of the best.
-    copies = lanes + 2
-    steps["states"] = copies * work.rehearsal.state + lanes * work.rehearsal.fresh
-    # All roots of the tree come to every worker, and lie there beside what they were sent as.
-    steps["statistics"] += work.rehearsal.statistics * min(work.lanes, FAN_IN)
-    base = machine.worker_bytes or WORKER_BYTES
-    loaded = LIBRARIES_BYTES + (KERNEL_BYTES if machine.worker_bytes else 0)
-    return _peak(base, loaded, [steps, _scoring(work, threads)])
+    steps["states"] = (lanes + 2) * rehearsal.state + lanes * rehearsal.fresh
+    base = work.machine.worker_bytes or WORKER_BYTES
+    loaded = LIBRARIES_BYTES + (KERNEL_BYTES if work.machine.worker_bytes else 0)
+    return _peak(base, loaded, [steps, _scoring(work)])
 
 
 def _peak(base: int, libraries: int, phases: list[dict[str, int]]) -> dict[str, int]:
@@ -137,64 +120,66 @@ def _peak(base: int, libraries: int, phases: list[dict[str, int]]) -> dict[str, 
 # Phases
 
 
-def _start(work: Work, machine: Machine) -> dict[str, int]:
+def _start(work: Work) -> dict[str, int]:
     """Finding the scaling and the initial weights on a sample."""
-    table, widths = work.table, work.problem.network.widths
+    table = work.job.table
     rows = min(SAMPLE_ROWS, table.n_rows)
-    doubles = 0 if table.X.dtype == np.uint8 else 3 * 8 * rows * widths[0]
-    itemsize = work.problem.dtype.itemsize
-    # Gaussian numbers are drawn in double precision, and scaled in a copy.
-    layers = work.problem.network.sizes
-    weights = 16 * max(layers) + itemsize * sum(layers)
-    activations = INITIAL_ROWS * itemsize * (sum(widths) + 2 * max(widths))
+    doubles = 0 if table.X.dtype == np.uint8 else 3 * 8 * rows * work.job.problem.network.widths[0]
     sample = rows * table.row_bytes
-    reading = _reading_bytes(table, -(-rows // SAMPLE_BLOCKS), 1, 1)
-    if machine.workers is not None:  # it comes over the network
+    reading = table.reading_bytes(-(-rows // SAMPLE_BLOCKS), 1, spare=1)
+    if work.machine.workers is not None:  # it comes over the network
         reading = sample
     return {
-        "sample": 2 * sample + max(doubles, weights + activations),
+        "sample": 2 * sample + max(doubles, _initial(work.job.problem)),
         # Keys are sorted for a shuffled view.
         "order of the rows": 20 * table.n_rows if table.in_memory and not table.single else 0,
         "blocks being read": reading,
-        "arrays kept decoded": _kept_bytes(table),
+        "arrays kept decoded": kept_bytes(table),
     }
 
 
-def _steps(work: Work, threads: int, share: float) -> dict[str, int]:
-    """The steps of the passes, in a process that has a share of the lanes."""
-    rehearsal, table = work.rehearsal, work.table
-    rows = _rows(work, threads)
-    held = rows.held if work.whole else int(np.ceil(rows.held * share))
-    per_thread = rehearsal.map.at(rows.mapped)
+def _initial(problem: Problem) -> int:
+    """Finding the initial weights."""
+    itemsize, layers, widths = problem.dtype.itemsize, problem.network.sizes, problem.network.widths
+    # Gaussian numbers are drawn in double precision, and scaled in a copy.
+    weights = 16 * max(layers) + itemsize * sum(layers)
+    return weights + INITIAL_ROWS * itemsize * (sum(widths) + 2 * max(widths))
+
+
+def _steps(work: Work) -> dict[str, int]:
+    """The steps of the passes, in a process that runs tasks."""
+    rehearsal, table, here = work.rehearsal, work.job.table, work.occupancy
+    threads = work.machine.threads
+    per_thread = rehearsal.map.at(here.mapped)
     if rehearsal.survey is not None:
-        per_thread = max(per_thread, rehearsal.survey.at(rows.mapped))
-    tasks = min(GRAPH_TASKS, _pass_tasks(work))
+        per_thread = max(per_thread, rehearsal.survey.at(here.mapped))
+    statistics = here.statistics * rehearsal.statistics + here.surveys * rehearsal.surveyed
     return {
-        "rows in memory": int(held * work.row_bytes),
-        "order of the rows": _order_bytes(table),
-        "blocks being read": _reading_bytes(table, rows.read, threads, rows.spare, rows.single),
+        "rows in memory": int(here.held * work.row_bytes),
+        "order of the rows": table.order_bytes,
+        "blocks being read": table.reading_bytes(here.read, threads, here.spare, here.single),
         "threads that read": 0 if table.kept else threads * READER_BYTES,
-        "arrays kept decoded": _kept_bytes(table),
+        "arrays kept decoded": kept_bytes(table),
         "working memory of the threads": threads * (per_thread + BLAS_BYTES),
-        "statistics": _statistics(work, threads),
+        "statistics": statistics,
         "update": rehearsal.update,
         "states": _states(work, 1),
-        "z being read and written": _variables(work, rows.mapped, threads),
-        "graph": tasks * TASK_BYTES,
+        "z being read and written": _variables(work),
+        "graph": work.graph_bytes,
     }
 
 
-def _scoring(work: Work, threads: int) -> dict[str, int]:
+def _scoring(work: Work) -> dict[str, int]:
     """Scoring held-out rows after a pass, in the workspaces that the steps have left."""
-    if work.held is None:
+    held, rehearsal, threads = work.held, work.rehearsal, work.machine.threads
+    if held is None:
         return {}
-    rows = CHUNK_ROWS + (work.held.X.chunk_rows or 1)
-    mapped = _rows(work, threads).mapped
-    per_thread = work.rehearsal.score.at(rows) + work.rehearsal.map.at(mapped) + BLAS_BYTES
+    rows = CHUNK_ROWS + (held.X.chunk_rows or 1)
+    per_thread = rehearsal.score.at(rows) + rehearsal.map.at(work.occupancy.mapped) + BLAS_BYTES
     return {
         "rows in memory": int(threads * rows * work.row_bytes),
-        "blocks being read": _reading_bytes(work.held, rows, threads, 1),
-        "arrays kept decoded": _kept_bytes(work.table, work.held),
+        "blocks being read": held.reading_bytes(rows, threads, spare=1),
+        "arrays kept decoded": kept_bytes(work.job.table, held),
         "working memory of the threads": threads * per_thread,
         "states": _states(work, 1),
     }
@@ -202,72 +187,13 @@ def _scoring(work: Work, threads: int) -> dict[str, int]:
 
 def _gathered(work: Work) -> dict[str, int]:
     """What the client of a cluster holds: graphs, and the state that they start from."""
-    tasks = min(GRAPH_TASKS, _pass_tasks(work))
     # In the graph, packed, sent, at the scheduler, fetched, and where the fit would go back to;
     # where it last stood, and the best.
     copies = 8 if work.checkpoints else 6
-    return {"graph": 2 * tasks * TASK_BYTES, "states": copies * work.rehearsal.state}
+    return {"graph": 2 * work.graph_bytes, "states": copies * work.rehearsal.state}
 
 
 # Parts
-
-
-def _rows(work: Work, threads: int) -> _Rows:
-    groups = work.plan.groups
-    lanes = [lane for group in groups for lane in group.lanes]
-    longest = max(lane.rows for lane in lanes)
-    read = max(int(np.max(lane.stops - lane.starts)) for lane in lanes)
-    if work.table.single:
-        read = min(work.table.n_rows, PIECE_BYTES // max(1, work.table.X.row_bytes))
-    single = all(len(lane.starts) == 1 for lane in lanes)
-    if work.whole:
-        ahead = 2 if _branch(len(groups[0].lanes), threads) > 1 else 1
-        return _Rows(min(threads * ahead, len(lanes)) * longest, longest, read, 1, single)
-    sizes = [sum(lane.rows for lane in group.lanes) for group in groups]
-    held = max(sum(sizes[i : i + 2]) for i in range(len(sizes)))
-    mapped = max(-(-lane.rows // group.steps) for group in groups for lane in group.lanes)
-    return _Rows(held, mapped, read, 0, single)
-
-
-def _branch(blocks: int, threads: int) -> int:
-    """Blocks that a task of a step of all rows maps."""
-    level = 0
-    while blocks // FAN_IN ** (level + 1) >= TASKS_PER_THREAD * threads and level < 2:
-        level += 1
-    return FAN_IN**level
-
-
-def _pass_tasks(work: Work) -> int:
-    if work.whole:
-        return 2 * work.lanes
-    surveyed = 2 if work.rehearsal.survey else 1
-    total = 0
-    for group in work.plan.groups:
-        lanes = len(group.lanes)
-        steps = group.steps if lanes > 1 or surveyed > 1 else 1  # one task makes all of one lane
-        total += surveyed * (lanes + 1) * (steps + 1)
-    return total
-
-
-def _statistics(work: Work, threads: int) -> int:
-    """Results of maps that wait to be combined, and those of combining them."""
-    size, lanes = work.rehearsal.statistics, work.lanes
-    if work.whole:
-        height = int(np.ceil(np.log(max(lanes, 2)) / np.log(FAN_IN)))
-        alive = min(lanes, (FAN_IN - 1) * height + threads) + threads
-    else:
-        alive = min(lanes, FAN_IN + threads) + (lanes > 1)
-    return alive * size + work.rehearsal.surveyed * _surveys(work, threads)
-
-
-def _surveys(work: Work, threads: int) -> int:
-    """Statistics of the inputs that are in memory at once, which run where an update leaves room.
-
-    Each lane has a total until all lanes do, each thread one in the making, and a few wait to be
-    added; where a group has few of them, half have not begun while the others are summed.
-    """
-    pieces = max(group.steps * len(group.lanes) for group in work.plan.groups)
-    return max(work.lanes, min(-(-pieces // 2), work.lanes + threads + 2))
 
 
 def _states(work: Work, chain: int) -> int:
@@ -278,59 +204,13 @@ def _states(work: Work, chain: int) -> int:
 
 
 def _fitted(work: Work) -> int:
-    layers = work.problem.network.sizes
-    return 16 * (layers[0] + layers[-1]) + 2 * work.problem.dtype.itemsize * sum(layers)
+    layers = work.job.problem.network.sizes
+    return 16 * (layers[0] + layers[-1]) + 2 * work.job.problem.dtype.itemsize * sum(layers)
 
 
-def _variables(work: Work, rows: int, threads: int) -> int:
+def _variables(work: Work) -> int:
     """Chunks of z as they are on disk, beside those in use."""
-    width = max(work.problem.network.widths[1:])
-    stored = isinstance(work.solver, RowVariables)
-    return 2 * threads * rows * width * work.problem.dtype.itemsize * stored
-
-
-def _reading_bytes(table: Table, rows: int, threads: int, spare: int, single: bool = False) -> int:
-    """Blocks that are being read, and the chunks that they are decoded from, as stored too.
-
-    Where one call reads a lane, the lane's own memory is not taken before the chunks are let go.
-    """
-    total = 0
-    for source in table.present.values():
-        if source.in_memory:
-            continue
-        chunk = min(source.chunk_rows or 1, len(source))
-        at_once = min(zarr.config.get("async.concurrency"), -(-rows // chunk) + spare)
-        pool = min(32, (os.cpu_count() or 1) + 4)  # of Zarr, which all readers share
-        decoding = min(threads * at_once, pool)
-        copies = 2 if _is_compressed(source) else 1
-        block, chunks = threads * rows, copies * decoding * chunk
-        total += (max(block, chunks) if single else block + chunks) * source.row_bytes
-    return total
-
-
-def _order_bytes(table: Table) -> int:
-    """Where single rows are in the plan of a pass, or those in memory in a shuffled view."""
-    if table.single:
-        return 2 * PLACE_BYTES * table.n_rows
-    return 4 * table.n_rows if table.in_memory else 0
-
-
-def _kept_bytes(*tables: Table) -> int:
-    sources = [source for table in tables for source in table.present.values()]
-    return min(KEPT_BYTES, sum(source.nbytes for source in sources if _is_kept(source)))
-
-
-def _is_kept(source: Source) -> bool:
-    return source.kept
-
-
-def _is_compressed(source: Source) -> bool:
-    source = _whole(source)
-    return not isinstance(source, ZarrSource) or bool(source.array.compressors)
-
-
-def _whole(source: Source) -> Source:
-    """The source of which another is a range of rows."""
-    while isinstance(source, SlicedSource):
-        source = source.source
-    return source
+    rows = 2 * work.machine.threads * work.occupancy.mapped
+    width = max(work.job.problem.network.widths[1:])
+    stored = isinstance(work.job.solver, RowVariables)
+    return rows * width * work.job.problem.dtype.itemsize * stored

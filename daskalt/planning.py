@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
+from daskalt.changes import Sizes, changes
 from daskalt.data.passes import all_blocks, count_rows
-from daskalt.data.readers import Source
-from daskalt.data.staging import Promised, staged_bytes
+from daskalt.data.staging import staged_bytes
 from daskalt.data.table import Table
 from daskalt.errors import PlanError
 from daskalt.limits import (
@@ -27,7 +26,7 @@ from daskalt.plan import Plan
 from daskalt.reduction import active_client, in_this_process, parallelism
 from daskalt.rehearsal import Rehearsal, rehearse
 from daskalt.solvers.base import Budget, Growing, Problem, Solver
-from daskalt.solvers.job import planned_variables
+from daskalt.solvers.job import Job, planned_variables
 from daskalt.solvers.reading import Reading, WholeBlocks
 
 __all__ = ["Plan", "Project", "current_machine"]
@@ -50,15 +49,18 @@ def current_machine() -> Machine:
     return Machine(max(threads.values(), default=1), workers, max(sizes.values(), default=None))
 
 
-def _limit_of_workers(machine: Machine) -> Limit | None:
-    """What each worker may take, if that is known."""
+def _limits(sizes: Sizes) -> tuple[Limit, Limit | None]:
+    """What this process may take, and what each worker may, if that is known."""
+    machine, given = sizes.machine, sizes.given
+    own = given or process_limit()
     if machine.workers is None:
-        return None
+        return own, None
+    if given is not None:
+        return own, given
     if machine.worker_bytes is None:  # to be started here, where they share the memory
-        whole = process_limit()
-        return Limit(whole.bytes // machine.workers, f"a worker's share of {whole.source}")
+        return own, Limit(own.bytes // machine.workers, f"a worker's share of {own.source}")
     client = active_client()
-    return None if client is None else worker_limit(client)
+    return own, None if client is None else worker_limit(client)
 
 
 @dataclass(frozen=True)
@@ -99,15 +101,22 @@ class Project:
     checkpoints: bool = False
     shuffled: int = 0
 
+    @property
+    def sizes(self) -> Sizes:
+        """As the fit has them."""
+        return Sizes(self.table, self.machine, self.given)
+
     @cached_property
     def rehearsal(self) -> Rehearsal:
         """What the steps take."""
         weighted = self.table.weight is not None or self.problem.class_factors is not None
-        steps = 1 if self.solver.full_batch else 2
-        budget = Budget(pass_steps=steps)
-        if self.ends:
-            budget = Budget(steps * self.passes, steps, steps)
-        known = rehearse(self.solver, self.problem, self.table.X.dtype, weighted, budget)
+        known = rehearse(
+            self.solver,
+            self.problem,
+            self.table.X.dtype,
+            weighted,
+            self._budget(1 if self.solver.full_batch else 2),
+        )
         if not isinstance(self.solver, Growing):
             return known
         grown = self.solver.memory_bytes(self.problem, self.passes)
@@ -122,59 +131,65 @@ class Project:
             If a few copies of the weights are too large for the limit already.
         """
         self.refuse_weights()
-        rehearsal = self.rehearsal
+        _ = self.rehearsal  # which may leave memory behind
         trim()
-        return self._plan(rehearsal, resident(), None, self.given, self.table, self.machine)
+        return self._plan(self.sizes, resident())
 
     def check(self, plan: Plan) -> None:
         """Raise PlanError if a process of the plan is over its limit, with a change that fits."""
         if not plan.fits:
-            raise PlanError(f"{self._excess(plan)} {self._change(plan)}")
+            raise PlanError(f"{_excess(plan)} {self._change(plan)}")
 
-    def _plan(
-        self,
-        rehearsal: Rehearsal,
-        base: int,
-        batch_size: int | None,
-        given: Limit | None,
-        table: Table,
-        machine: Machine,
-    ) -> Plan:
-        reading = self.read(table, batch_size, None if given is None else given.bytes)
+    def _reading(self, sizes: Sizes) -> Reading | WholeBlocks:
+        memory = None if sizes.given is None else sizes.given.bytes
+        return self.read(sizes.table, sizes.batch_size, memory)
+
+    def _budget(self, steps: int) -> Budget:
+        """How long the fit is, if a pass has so many steps."""
+        return Budget(steps * self.passes, steps, steps) if self.ends else Budget(pass_steps=steps)
+
+    def _work(self, sizes: Sizes) -> Work:
+        table, reading = sizes.table, self._reading(sizes)
         bounds = self.bounds if table is self.table else all_blocks(table)
-        steps = reading.plan(table, bounds, 0)
-        solver, problem, rows = self.solver, self.problem, count_rows(self.bounds)
-        work = Work(
-            solver=solver,
-            problem=problem,
-            table=table,
-            plan=steps,
-            rehearsal=rehearsal,
+        plan = reading.plan(table, bounds, 0)
+        return Work(
+            job=Job(
+                solver=self.solver,
+                problem=self.problem,
+                table=table,
+                bounds=bounds,
+                reading=reading,
+                passes=range(self.passes),
+                budget=self._budget(plan.steps),
+            ),
+            plan=plan,
+            rehearsal=self.rehearsal,
             held=self.held,
             checkpoints=self.checkpoints,
+            machine=sizes.machine,
         )
-        parts = client_peak(work, machine, base)
-        worker_parts = worker_peak(work, machine)
-        block_rows = reading.block_rows
-        variables = planned_variables(solver, problem, rows, block_rows, "z")
+
+    def _plan(self, sizes: Sizes, base: int) -> Plan:
+        """The plan with some sizes, in a process that has ``base`` bytes before the fit."""
+        work = self._work(sizes)
+        parts, worker_parts = client_peak(work, base), worker_peak(work)
+        own, of_worker = _limits(sizes)
+        table, reading, rows = sizes.table, work.job.reading, count_rows(self.bounds)
+        variables = planned_variables(self.solver, self.problem, rows, reading.block_rows, "z")
         kept = 0 if variables is None else variables.row_bytes
         again = table.pass_bytes(again=True) + kept
-        copies = self._copied_bytes()
-        own = given or process_limit()
-        of_worker = _limit_of_workers(machine)
-        if machine.workers is not None and given is not None:
-            of_worker = given
+        network, copies = self.problem.network, self._copied_bytes()
         return Plan(
             rows=rows,
-            features=problem.network.widths[0],
-            outputs=problem.network.widths[-1],
-            blocks=sum(len(group.lanes) for group in steps.groups),
-            steps=steps.steps,
-            batch_size=rows if isinstance(reading, WholeBlocks) else reading.batch_size,
+            features=network.widths[0],
+            outputs=network.widths[-1],
+            blocks=sum(len(group.lanes) for group in work.plan.groups),
+            steps=work.plan.steps,
+            batch_size=reading.step_rows(rows),
             passes=self.passes,
             bytes_read=rows * (table.pass_bytes(again=False) + (self.passes - 1) * again),
             bytes_written=copies + rows * kept * self.passes,
-            flops=float(solver.flops(problem.network) * rows * self.passes),
+            flops=float(self.solver.flops(network) * rows * self.passes),
             z_bytes=0 if variables is None else variables.nbytes,
             scratch_bytes=copies + self.shuffled,
             client_bytes=sum(parts.values()),
@@ -209,33 +224,13 @@ class Project:
                 "hidden_layer_sizes, or give it more memory."
             )
 
-    # Changes
-
-    def _excess(self, plan: Plan) -> str:
-        """What is too large, in words."""
-        over_worker = plan.worker_bytes is not None and plan.client_bytes <= plan.memory_limit
-        parts = (plan.worker_parts or {}) if over_worker else plan.parts
-        peak, limit = plan.client_bytes, plan.memory_limit
-        source, who = plan.limit_source, "this process"
-        if over_worker:
-            assert plan.worker_bytes is not None
-            assert plan.worker_limit is not None
-            peak, limit = plan.worker_bytes, plan.worker_limit
-            source, who = str(plan.worker_limit_source), "a worker"
-        largest = max((part for part in parts if part != BEFORE), key=lambda part: parts[part])
-        return (
-            f"This fit would take {describe_bytes(peak)} of memory in {who}, which has "
-            f"{describe_bytes(parts[BEFORE])} before it; the largest part of the rest is "
-            f"{largest}, {describe_bytes(parts[largest])}. The limit is {describe_bytes(limit)} "
-            f"({source})."
-        )
-
     def _change(self, plan: Plan) -> str:
         """The first change that fits, in words."""
-        base, rehearsal = plan.parts[BEFORE], self.rehearsal
-        smallest = plan
-        for words, batch_size, given, table, machine in self._changes(plan):
-            other = self._plan(rehearsal, base, batch_size, given, table, machine)
+        base, smallest = plan.parts[BEFORE], plan
+        batch_size = None if self.solver.full_batch else plan.batch_size
+        limit = min(plan.memory_limit, plan.worker_limit or plan.memory_limit)
+        for words, sizes in changes(self.sizes, batch_size, limit):
+            other = self._plan(sizes, base)
             if other.fits:
                 return f"{words} would take {describe_bytes(other.peak_bytes)}."
             smallest = min(smallest, other, key=lambda p: p.peak_bytes)
@@ -250,36 +245,25 @@ class Project:
             f"makes smaller: {cure} {describe_bytes(enough)} or more."
         )
 
-    def _changes(self, plan: Plan) -> Iterator[tuple]:
-        """Words, batch size, limit, table and machine of what might fit, the mildest first."""
-        given, table, machine = self.given, self.table, self.machine
-        limits = [given]
-        if given is None:
-            found = min(plan.memory_limit, plan.worker_limit or plan.memory_limit)
-            limits.append(Limit(found, "the parameter memory_limit"))
-            yield f"memory_limit={found}", None, limits[1], table, machine
-        few = replace(machine, threads=1)
-        narrow = list(_narrower(table))
-        fewer = "threads_per_worker=1" if machine.workers else "dask.config.set(num_workers=1)"
-        batches = [] if self.solver.full_batch else _smaller(plan.batch_size)
-        for batch_size in batches:
-            yield f"batch_size={batch_size}", batch_size, given, table, machine
-        if machine.threads > 1:
-            yield fewer, None, given, table, few
-        for rows, other in narrow:
-            yield f"X in chunks of {rows} rows", None, given, other, machine
-        limit = limits[-1]
-        words = "" if given is not None or limit is None else f"memory_limit={limit.bytes}, "
-        sizes: list[int | None] = [*batches] or [None]
-        for size in sizes:
-            batch = "" if size is None else f"batch_size={size}, "
-            if machine.threads > 1:
-                yield f"{words}{batch}{fewer}", size, limit, table, few
-            for rows, other in narrow[-1:]:
-                chunks = f"X in chunks of {rows} rows"
-                yield f"{words}{batch}{chunks}", size, limit, other, machine
-                if machine.threads > 1:
-                    yield f"{words}{batch}{fewer}, {chunks}", size, limit, other, few
+
+def _excess(plan: Plan) -> str:
+    """What is too large, in words."""
+    over_worker = plan.worker_bytes is not None and plan.client_bytes <= plan.memory_limit
+    parts = (plan.worker_parts or {}) if over_worker else plan.parts
+    peak, limit = plan.client_bytes, plan.memory_limit
+    source, who = plan.limit_source, "this process"
+    if over_worker:
+        assert plan.worker_bytes is not None
+        assert plan.worker_limit is not None
+        peak, limit = plan.worker_bytes, plan.worker_limit
+        source, who = str(plan.worker_limit_source), "a worker"
+    largest = max((part for part in parts if part != BEFORE), key=lambda part: parts[part])
+    return (
+        f"This fit would take {describe_bytes(peak)} of memory in {who}, which has "
+        f"{describe_bytes(parts[BEFORE])} before it; the largest part of the rest is "
+        f"{largest}, {describe_bytes(parts[largest])}. The limit is {describe_bytes(limit)} "
+        f"({source})."
+    )
 
 
 def _itself(plan: Plan) -> int:
@@ -288,23 +272,3 @@ def _itself(plan: Plan) -> int:
     if plan.worker_parts is not None and plan.peak_bytes == plan.worker_bytes:
         parts = plan.worker_parts
     return parts[BEFORE] + parts.get("libraries", 0)
-
-
-def _smaller(size: int) -> list[int]:
-    """Some smaller sizes of a step, down to few rows."""
-    return [size // part for part in (2, 4, 8, 16, 64, 256) if size // part >= 8]
-
-
-def _narrower(table: Table) -> Iterator[tuple[int, Table]]:
-    """The same table in smaller chunks."""
-    if table.in_memory:
-        return
-    for part in (4, 16, 64):
-        rows = (table.X.chunk_rows or 1) // part
-        if rows < 16:
-            return
-        yield rows, Table(*(_promised(each, rows) for each in (table.X, table.y, table.weight)))
-
-
-def _promised(source: Source | None, rows: int) -> Any:
-    return None if source is None else Promised(source.name, source.shape, source.dtype, rows)

@@ -66,6 +66,10 @@ class Graph:
         self._tasks: dict[str, Any] = {}
         self._name = uuid.uuid4().hex[:12]
 
+    def __len__(self) -> int:
+        """Return the number of tasks, values among them."""
+        return len(self._tasks)
+
     def add(self, function: Callable, *arguments: Any) -> TaskRef:
         """Add a call and return a reference to its result.
 

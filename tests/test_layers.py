@@ -17,15 +17,13 @@ ORDER = """
     kernels.backward kernels.rowwise kernels.systems kernels.newton kernels.sweep kernels.joint
     kernels.admm kernels.hessian kernels
     statistics reduction
-    data.retries data.chunks data.guard data.traces data.recent data.rows data.readers data.columns
-    data.gaps data.checks data.ahead data.graphs data.table data.finite data.watch data.store
-    data.locks data.buckets data.staging data.arranging data.labelled data.identity data.containers
-    data.choosing
-    data.memory data.sources data.files data.casts data.lines data.frames data.medians data.spool
-    data.recipe
-    data.roles data.faults data.tally data.census data.encoding data.encoded data.array_files
-    data.ingest data.opening data.passes data.zstore data.scaling data.targets data.survey
-    data.fingerprint data
+    data.retries data.chunks data.guard data.traces data.recent data.rows data.decoded data.readers
+    data.columns data.gaps data.checks data.ahead data.graphs data.table data.finite data.watch
+    data.store data.locks data.buckets data.staging data.arranging data.labelled data.identity
+    data.containers data.choosing data.memory data.sources data.files data.casts data.lines
+    data.frames data.medians data.spool data.recipe data.roles data.faults data.tally data.census
+    data.encoding data.encoded data.array_files data.ingest data.opening data.passes data.zstore
+    data.scaling data.targets data.survey data.fingerprint data
     network weights progress checkpoint
     rules.base rules.sgd rules.adaptive rules.schedules rules.line_search rules
     solvers.base solvers.reading solvers.job
@@ -33,8 +31,8 @@ ORDER = """
     solvers.full_batch solvers.batch_map solvers.batch solvers.admm
     solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
     solvers.equivalents
-    solvers.tasks solvers.pass_graph solvers.loop solvers.drivers solvers
-    scoring ruin preparing keeping monitor listeners plan fitting rehearsal peaks planning
+    solvers.tasks solvers.pass_graph solvers.loop solvers.occupancy solvers.drivers solvers
+    scoring ruin preparing keeping monitor listeners plan fitting rehearsal peaks changes planning
     export predicting fitted assembly prepared perceptron estimators
     histograms assessment displays
     folders model runs.examples runs.document runs.sections runs.origins runs.heads runs.rows

@@ -15,7 +15,7 @@ import yaml
 import zarr
 
 from daskalt import BatchAltMin, MLPClassifier, MLPRegressor, StochasticAltMin, limits
-from daskalt.data.readers import Source
+from daskalt.data.readers import StoredSource
 from daskalt.data.table import Table
 from daskalt.data.zstore import ZStore
 from daskalt.errors import InputError, PlanError
@@ -40,7 +40,7 @@ def place(tmp_path_factory):
     return str(group.store_path).removeprefix("file://")
 
 
-class Rows(Source):
+class Rows(StoredSource):
     """Rows of any number that nobody may read."""
 
     def __init__(self, name, rows, columns=(), dtype=np.float32, chunk_rows=4096):

@@ -8,7 +8,8 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from daskalt.data.readers import KEPT_BYTES, SlicedSource, Source, ZarrSource, decoded
+from daskalt.data.decoded import KEPT_BYTES, decoded
+from daskalt.data.readers import SlicedSource, Source, ZarrSource
 from daskalt.data.rows import native
 
 __all__ = ["ColumnsSource", "beside", "lazy_beside"]
@@ -42,6 +43,9 @@ class ColumnsSource(Source):
     @property
     def kept(self) -> bool:
         return self.nbytes <= KEPT_BYTES and not self.in_memory
+
+    def decoding_bytes(self, rows: int, threads: int, spare: int = 0) -> int:
+        return max(part.reading_bytes(rows, threads, spare) for part in self.sources)
 
     @property
     def _token(self) -> str:

@@ -51,6 +51,11 @@ class Lane:
         """Rows that the lane holds in memory."""
         return int(np.sum(self.stops - self.starts))
 
+    @property
+    def longest(self) -> int:
+        """Rows of its longest block, the most that one call reads."""
+        return int(np.max(self.stops - self.starts))
+
     def shares(self, steps: int) -> list[tuple[int, int]]:
         """Bounds of the rows of each of the group's steps."""
         edges = np.linspace(0, self.rows, steps + 1).astype(int).tolist()
@@ -64,6 +69,16 @@ class Group:
     lanes: tuple[Lane, ...]
     steps: int
     whole: bool = False  # one step of more blocks than fit in memory: read where they are used
+
+    @property
+    def rows(self) -> int:
+        """Rows of all lanes."""
+        return sum(lane.rows for lane in self.lanes)
+
+    @property
+    def share(self) -> int:
+        """Most rows that a lane gives to a step."""
+        return max(-(-lane.rows // self.steps) for lane in self.lanes)
 
 
 @dataclass(frozen=True)

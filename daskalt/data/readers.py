@@ -1,6 +1,6 @@
 """Rows of one array that lies in a Zarr store, or in several pieces."""
 
-import threading
+import os
 import uuid
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -23,6 +23,7 @@ from daskalt.data.chunks import (
     named,
     refuse_code,
 )
+from daskalt.data.decoded import KEPT_BYTES, decoded
 from daskalt.data.guard import ChunkGone, Gaps, GuardedStore
 from daskalt.data.recent import Recent
 from daskalt.data.retries import patiently
@@ -30,10 +31,26 @@ from daskalt.data.rows import MemorySource, Source, contiguous, native
 from daskalt.data.traces import Trace, take_trace
 from daskalt.errors import DaskaltError, InputError, StorageError
 
-__all__ = ["MemorySource", "SlicedSource", "Source", "StackedSource", "ZarrSource", "decoded"]
+__all__ = ["MemorySource", "SlicedSource", "Source", "StackedSource", "StoredSource", "ZarrSource"]
 
 
-class ZarrSource(Source):
+class StoredSource(Source):
+    """Rows that lie in a Zarr array, or will."""
+
+    @property
+    def compressed(self) -> bool:
+        """Whether a chunk as stored lies in memory beside the one that it is decoded to."""
+        return True
+
+    def decoding_bytes(self, rows: int, threads: int, spare: int = 0) -> int:
+        chunk = min(self.chunk_rows or 1, len(self))
+        at_once = min(zarr.config.get("async.concurrency"), -(-rows // chunk) + spare)
+        pool = min(32, (os.cpu_count() or 1) + 4)  # of Zarr, which all readers share
+        copies = 2 if self.compressed else 1
+        return copies * min(threads * at_once, pool) * chunk * self.row_bytes
+
+
+class ZarrSource(StoredSource):
     """Rows of a Zarr array, opened once in each process; pickles as an address.
 
     Parameters
@@ -97,6 +114,10 @@ class ZarrSource(Source):
         if self._kept is not None:
             return self._kept
         return _OPEN_ARRAYS.get(self._token, self._open)
+
+    @property
+    def compressed(self) -> bool:
+        return bool(self.array.compressors)
 
     @property
     def lasting(self) -> bool:
@@ -235,53 +256,8 @@ def _names(array: zarr.Array) -> list[str] | None:
     return [str(name) for name in names] if isinstance(names, list) else None
 
 
-class _Decoded:
-    """Few rows of a Zarr array, decoded chunk by chunk as they are asked for."""
-
-    def __init__(self, source: Any) -> None:
-        self.source = source
-        self.size = source.nbytes
-        self.rows = np.empty(source.shape, source.dtype)
-        self.chunk = source.chunk_rows or max(1, len(source))
-        self.piece = max(1, PIECE_BYTES // max(1, self.chunk * source.row_bytes))
-        self.there = np.zeros(-(-len(source) // self.chunk), bool)
-        self.lock = threading.Lock()
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        first, last = start // self.chunk, -(-stop // self.chunk)
-        if not self.there[first:last].all():
-            with self.lock:
-                self._decode(first, last)
-        return contiguous(self.rows[start:stop], self.source.dtype)
-
-    def read_rows(self, rows: np.ndarray) -> np.ndarray:
-        if len(rows):
-            self.read(int(rows.min()), int(rows.max()) + 1)
-        return contiguous(self.rows[rows], self.source.dtype)
-
-    def _decode(self, first: int, last: int) -> None:
-        """Decode those of some chunks that are not there, a piece at a time."""
-        missing = np.flatnonzero(~self.there[first:last]) + first
-        if not len(missing):  # another thread was first
-            return
-        for run in np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1):
-            for piece in np.array_split(run, -(-len(run) // self.piece)):
-                a, b = piece[0] * self.chunk, min((piece[-1] + 1) * self.chunk, len(self.rows))
-                self.rows[a:b] = self.source.decode(int(a), int(b))
-                self.there[piece] = True
-
-
 # Opening reads metadata, which is slow on object stores.
 _OPEN_ARRAYS = Recent(512, lambda array: 1)
-# An array that fits in what a pass mixes in memory anyway is decoded once, not in every pass.
-KEPT_BYTES = 64 << 20
-PIECE_BYTES = 16 << 20  # of it that is decoded at once
-_KEPT = Recent(KEPT_BYTES, lambda decoded: decoded.size)
-
-
-def decoded(source: Any) -> _Decoded:
-    """The rows of a source as this process keeps them."""
-    return _KEPT.get(source._token, lambda: _Decoded(source))
 
 
 def _address(store: Any) -> Any:
@@ -320,6 +296,9 @@ class SlicedSource(Source):
     @property
     def kept(self) -> bool:
         return self.source.kept or self._few
+
+    def decoding_bytes(self, rows: int, threads: int, spare: int = 0) -> int:
+        return self.source.decoding_bytes(rows, threads, spare)
 
     @property
     def _few(self) -> bool:
@@ -371,6 +350,9 @@ class StackedSource(Source):
     @property
     def kept(self) -> bool:
         return all(source.in_memory or source.kept for source in self.sources)
+
+    def decoding_bytes(self, rows: int, threads: int, spare: int = 0) -> int:
+        return max(part.reading_bytes(rows, threads, spare) for part in self.sources)
 
     def read_rows(self, rows: np.ndarray) -> np.ndarray:
         rows = rows.astype(np.int64)

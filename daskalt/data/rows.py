@@ -65,6 +65,31 @@ class Source(ABC):
         """Whether rows once read from storage stay in the memory of the process."""
         return False
 
+    def decoding_bytes(self, rows: int, threads: int, spare: int = 0) -> int:
+        """Return the bytes of what rows are decoded from while they are read, beside themselves.
+
+        Parameters
+        ----------
+        rows : int
+            Of one call.
+        threads : int
+            Calls at once.
+        spare : int
+            Chunks that a call may touch beside those that its rows fill.
+        """
+        return 0
+
+    def reading_bytes(self, rows: int, threads: int, spare: int = 0, single: bool = False) -> int:
+        """Return the bytes of rows that are being read, and of what they are decoded from.
+
+        Where a ``single`` call reads all that a task holds, the memory for that is not taken
+        before the chunks are let go.
+        """
+        if self.in_memory:
+            return 0
+        block, chunks = threads * rows * self.row_bytes, self.decoding_bytes(rows, threads, spare)
+        return max(block, chunks) if single else block + chunks
+
     @property
     def row_bytes(self) -> int:
         """Bytes of one row (16 a value for text of varying width, the size of its handle)."""

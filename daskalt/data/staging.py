@@ -11,7 +11,8 @@ import numpy as np
 from daskalt.bars import Count, counted
 from daskalt.data.ahead import ahead, mapped_ahead
 from daskalt.data.buckets import Buckets
-from daskalt.data.readers import KEPT_BYTES, Source, ZarrSource
+from daskalt.data.decoded import KEPT_BYTES
+from daskalt.data.readers import Source, StoredSource, ZarrSource
 from daskalt.data.store import (
     NewGroup,
     PatientArray,
@@ -85,7 +86,7 @@ def stage(
     return sources
 
 
-class Promised(Source):
+class Promised(StoredSource):
     """Rows that are still to be computed or copied, as they will lie in Zarr."""
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype, chunk_rows: int) -> None:

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from daskalt.data.decoded import KEPT_BYTES, PIECE_BYTES
 from daskalt.data.readers import SlicedSource, Source
 from daskalt.errors import InputError
 from daskalt.wording import plural
 
-__all__ = ["PLACE_BYTES", "Block", "Table", "good_rows"]
+__all__ = ["Block", "Table", "good_rows", "kept_bytes"]
 
 MEBIBYTE = 1 << 20
 PLACE_BYTES = 32  # of a row that is dealt by itself, in the plan of a pass
@@ -100,6 +101,20 @@ class Table:
         return self.n_rows * self.row_bytes
 
     @property
+    def order_bytes(self) -> int:
+        """Bytes of where single rows are in the plan of a pass, or those in memory in a view."""
+        if self.single:
+            return 2 * PLACE_BYTES * self.n_rows
+        return 4 * self.n_rows if self.in_memory else 0
+
+    def reading_bytes(self, rows: int, threads: int, spare: int = 0, single: bool = False) -> int:
+        """Return the bytes of blocks that are being read; see `Source.reading_bytes`."""
+        if self.single:  # decoded a piece at a time
+            rows = min(self.n_rows, PIECE_BYTES // max(1, self.X.row_bytes))
+        sources = self.present.values()
+        return sum(source.reading_bytes(rows, threads, spare, single) for source in sources)
+
+    @property
     def kept(self) -> bool:
         """Whether all rows are in the memory of the process, or stay there once they are read."""
         return all(source.in_memory or source.kept for source in self.present.values())
@@ -149,6 +164,12 @@ class Table:
     def _each(self, read: Callable[[Source], Any]) -> list[Any]:
         members = (self.X, self.y, self.weight)
         return [None if source is None else read(source) for source in members]
+
+
+def kept_bytes(*tables: Table) -> int:
+    """Return the bytes of what a process keeps decoded of some tables."""
+    sources = [source for table in tables for source in table.present.values()]
+    return min(KEPT_BYTES, sum(source.nbytes for source in sources if source.kept))
 
 
 def check_rows(arrays: dict) -> None:

@@ -16,9 +16,12 @@ __all__ = [
     "End",
     "PassGraph",
     "Position",
+    "Scheduler",
     "Span",
+    "height_of",
     "run_graph",
     "spans_of",
+    "task_level",
     "tasks_of",
 ]
 
@@ -55,6 +58,13 @@ class Span(NamedTuple):
     group: Group
     first: int
     last: int
+
+
+class Scheduler(NamedTuple):
+    """Where graphs run."""
+
+    threads: int  # that run tasks, of all processes
+    cluster: bool
 
 
 class End(NamedTuple):
@@ -106,7 +116,7 @@ class _Chunk(NamedTuple):
 def chunks_of(start: int, stop: int, blocks: int) -> list[_Chunk]:
     """Blocks ``start`` to ``stop`` of a step of all rows, as the largest branches they make up."""
     chunks = []
-    top = _height(blocks)
+    top = height_of(blocks)
     while start < stop:
         level = 0
         while level < top and start % (size := FAN_IN ** (level + 1)) == 0:
@@ -119,10 +129,21 @@ def chunks_of(start: int, stop: int, blocks: int) -> list[_Chunk]:
     return chunks
 
 
-def _height(blocks: int) -> int:
-    """The level of the tree that has at most FAN_IN nodes."""
+def height_of(blocks: int) -> int:
+    """Return the level of the tree that has at most FAN_IN nodes."""
     level = 0
     while blocks > FAN_IN ** (level + 1):
+        level += 1
+    return level
+
+
+def task_level(blocks: int, threads: int) -> int:
+    """Return how many blocks a task maps, as a level of the tree: what leaves each thread enough.
+
+    More at once save messages, and the next is read while one is mapped.
+    """
+    level = 0
+    while blocks // FAN_IN ** (level + 1) >= TASKS_PER_THREAD * threads and level < 2:
         level += 1
     return level
 
@@ -136,7 +157,7 @@ def run_graph(
     check: bool,
 ) -> tuple[End, Handle | None]:
     """Run a graph of some of a pass; return where it ended, and the score if the pass is done."""
-    graph = PassGraph(job, states, position, check)
+    graph = PassGraph(job, states, position, check, Scheduler(parallelism(), on_cluster()))
     for span in spans:
         graph.add_span(span)
     return graph.run(plan.steps)
@@ -150,7 +171,9 @@ class PassGraph:
     each way and leave the other workers idle; the arithmetic, and so the bits, are the same.
     """
 
-    def __init__(self, job: Job, states: list[Any], position: Position, check: bool) -> None:
+    def __init__(
+        self, job: Job, states: list[Any], position: Position, check: bool, scheduler: Scheduler
+    ) -> None:
         self.graph = Graph(job.solver.blas_threads)
         self.shared = self.graph.constant(tasks.Shared(job.solver, job.problem, job.variables))
         self.table = self.graph.constant(job.table)
@@ -158,7 +181,7 @@ class PassGraph:
         self.check = check
         self.topic = None if job.topic is None else Topic(job.topic, position.number)
         self.surveys = job.surveys and position.number == 0
-        self.replicates = on_cluster()
+        self.threads, self.replicates = scheduler
         self.position = position
         self.survey = self._constant(position.survey)
         self.branches = [Branch(level, self._constant(v)) for level, v in position.branches]
@@ -170,6 +193,10 @@ class PassGraph:
 
     def _constant(self, value: Any) -> Any:
         return None if value is None else self.graph.constant(value)
+
+    def __len__(self) -> int:
+        """Return the number of tasks, values among them."""
+        return len(self.graph)
 
     def add_span(self, span: Span) -> None:
         """Add some of a group's steps; its rows are read while the group before it is in use."""
@@ -220,7 +247,7 @@ class PassGraph:
                 for rows, lane in zip(lanes, group.lanes, strict=True)
             ]
             self.survey = add(tasks.combined, shared, [self.survey, *parts])
-        self._advance(steps=span.last - span.first, rows=sum(lane.rows for lane in group.lanes))
+        self._advance(steps=span.last - span.first, rows=group.rows)
         if len(self.states) < len(lanes) and self.replicates:
             self.states = self.states + [self.states[0]] * (len(lanes) - len(self.states))
         shares = [lane.shares(group.steps) for lane in group.lanes]
@@ -274,13 +301,13 @@ class PassGraph:
         if span.last < len(lanes):
             self.position = self.position._replace(blocks=span.last)
             return
-        self._update(self._roots(_height(len(lanes))))
+        self._update(self._roots(height_of(len(lanes))))
         self.position = self.position._replace(blocks=0)
         self._advance(steps=1)
 
     def _add_chunk(self, lanes: tuple[Lane, ...], chunk: _Chunk) -> None:
         """Add a branch of the tree, and combine it with its elder siblings if it is the last."""
-        level = min(_task_level(len(lanes)), chunk.level)
+        level = min(task_level(len(lanes), self.threads), chunk.level)
         size = FAN_IN**level
         leaves = [
             self._branch(lanes[i : min(i + size, chunk.stop)], level)
@@ -290,7 +317,7 @@ class PassGraph:
             leaves = self._combined(leaves)
             level += 1
         self.branches.append(Branch(level, leaves[0]))
-        while level < _height(len(lanes)) and [b.level for b in self.branches[-FAN_IN:]] == (
+        while level < height_of(len(lanes)) and [b.level for b in self.branches[-FAN_IN:]] == (
             [level] * FAN_IN
         ):
             self._merge(FAN_IN)
@@ -330,11 +357,3 @@ class PassGraph:
         roots = [branch.value for branch in self.branches]
         self.branches = []
         return roots
-
-
-def _task_level(blocks: int) -> int:
-    """How many blocks a task maps, as a level of the tree: what leaves each thread enough tasks."""
-    threads, level = parallelism(), 0
-    while blocks // FAN_IN ** (level + 1) >= TASKS_PER_THREAD * threads and level < 2:
-        level += 1
-    return level

@@ -41,6 +41,10 @@ class Reading:
     seed: int | None
     block_rows = 1  # of variables of the rows, which are kept by full-batch methods only
 
+    def step_rows(self, rows: int) -> int:
+        """Return how many of all rows a step has, nearly."""
+        return self.batch_size
+
     def plan(self, table: Table, bounds: np.ndarray, number: int) -> PassPlan:
         """Return the plan of pass ``number`` over some blocks of a table."""
         return plan_pass(
@@ -65,6 +69,10 @@ class WholeBlocks:
 
     block_rows: int
     buffer_rows = sys.maxsize  # rows mixed: a step has them all
+
+    def step_rows(self, rows: int) -> int:
+        """Return how many of all rows a step has: all."""
+        return rows
 
     def plan(self, table: Table, bounds: np.ndarray, number: int) -> PassPlan:
         """Return the plan of a pass over some blocks of a table."""
