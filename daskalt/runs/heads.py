@@ -49,7 +49,7 @@ def first_targets(data: DataConfig) -> list[np.ndarray] | None:
     batch = frames.first_rows(columns) if kind == "csv" else next(frames.batches(names), None)
     if batch is None:
         raise ConfigError(f"{files[0]} holds no rows below its header. Check the input.")
-    found = [_values(name, batch, kind, codes=len(names) == 1) for name in names]
+    found = [_values(name, batch, kind, codes=isinstance(data.target, str)) for name in names]
     whole = ~np.any([_missing(values) for values in found], axis=0)
     return [values[whole] for values in found]
 
