@@ -19,6 +19,7 @@ ORDER = """
     statistics reduction
     data.retries data.chunks data.guard data.traces data.recent data.rows data.readers data.columns
     data.gaps data.checks data.ahead data.graphs data.table data.finite data.watch data.store
+    folders data.groups data.scratch
     data.locks data.buckets data.staging data.arranging data.labelled data.identity data.containers
     data.choosing
     data.memory data.sources data.files data.casts data.lines data.frames data.medians data.spool
@@ -26,7 +27,7 @@ ORDER = """
     data.roles data.faults data.tally data.census data.encoding data.encoded data.array_files
     data.ingest data.opening data.passes data.zstore data.scaling data.targets data.survey
     data.fingerprint data
-    network weights progress checkpoint
+    network weights progress records sealed checkpoint
     rules.base rules.sgd rules.adaptive rules.schedules rules.line_search rules
     solvers.base solvers.caution solvers.descent solvers.altmin_map solvers.altmin
     solvers.full_batch solvers.batch_map solvers.batch solvers.admm
@@ -36,7 +37,7 @@ ORDER = """
     scoring ruin preparing keeping monitor listeners plan fitting rehearsal peaks planning
     export predicting fitted prepared perceptron estimators
     histograms assessment displays
-    folders model runs.examples runs.document runs.sections runs.origins runs.heads runs.rows
+    model runs.examples runs.document runs.sections runs.origins runs.heads runs.rows
     runs.inputs runs.output runs.account runs.choice runs.parts runs.config runs.clusters
     runs.folder runs.journal runs.report runs.advice runs.charts runs.page runs.running
     runs.options runs.commands runs.cli runs

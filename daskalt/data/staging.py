@@ -11,15 +11,10 @@ import numpy as np
 from daskalt.bars import Count, counted
 from daskalt.data.ahead import ahead, mapped_ahead
 from daskalt.data.buckets import Buckets
+from daskalt.data.groups import NewGroup, PatientArray, new_group
 from daskalt.data.readers import KEPT_BYTES, Source, ZarrSource
-from daskalt.data.store import (
-    NewGroup,
-    PatientArray,
-    TemporaryStore,
-    check_space,
-    new_group,
-    storage_errors,
-)
+from daskalt.data.scratch import TemporaryStore
+from daskalt.data.store import check_space, storage_errors
 from daskalt.data.table import Block, Table, good_rows
 from daskalt.data.watch import Watch
 from daskalt.errors import InputError

@@ -23,15 +23,10 @@ import zarr
 from fsspec.implementations.local import LocalFileSystem
 
 from daskalt.data.chunks import broken_chunks, check_seal, chunks_of_rows, missing_chunks, named
+from daskalt.data.groups import NewGroup, PatientArray
 from daskalt.data.retries import patiently
-from daskalt.data.store import (
-    NewGroup,
-    PatientArray,
-    filesystem_of,
-    remove,
-    storage_errors,
-    temporary_place,
-)
+from daskalt.data.scratch import temporary_place
+from daskalt.data.store import filesystem_of, remove, storage_errors
 from daskalt.errors import DaskaltError, InputError, StorageError
 
 __all__ = ["ZStore"]

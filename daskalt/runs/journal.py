@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from daskalt.data.store import storage_errors
 from daskalt.errors import DaskaltError
-from daskalt.folders import write_whole
+from daskalt.folders import whole_file, write_whole
 from daskalt.listeners import Listener, Underway, describe_pass
 from daskalt.model import save
 from daskalt.runs.folder import CONFIG, REPORT
@@ -233,11 +233,9 @@ class _Metrics:
         self.close()
         self._columns = list(dict.fromkeys(name for row in self._rows for name in row))
         with storage_errors(self._path):
-            work = self._path.with_name(f".{self._path.name}.partial")
-            with work.open("w", newline="", encoding="utf-8") as file:
+            with whole_file(self._path, "w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, self._columns)
                 if self._columns:
                     writer.writeheader()
                 writer.writerows(self._rows)
-            work.replace(self._path)
             self._file = self._path.open("a", newline="", encoding="utf-8")
