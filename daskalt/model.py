@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from daskalt.classifier import MLPClassifier
 from daskalt.data.scaling import Scaling
 from daskalt.data.store import storage_errors
 from daskalt.data.targets import (
@@ -21,13 +22,13 @@ from daskalt.data.targets import (
     Targets,
 )
 from daskalt.errors import InputError, StorageError
-from daskalt.estimators import MLPClassifier, MLPRegressor
 from daskalt.fitted import Fitted
 from daskalt.folders import check_replaceable, whole_folder
 from daskalt.losses import get_loss
 from daskalt.network import Network
 from daskalt.parameters import check_arguments, instance
 from daskalt.records import decode, encode
+from daskalt.regressor import MLPRegressor
 from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES
 from daskalt.sealed import read_arrays, seal, unseal, write_arrays
 from daskalt.solvers import SOLVERS

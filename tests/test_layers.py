@@ -35,7 +35,7 @@ ORDER = """
     solvers.equivalents
     solvers.tasks solvers.pass_graph solvers.loop solvers
     scoring ruin preparing keeping monitor listeners plan fitting rehearsal peaks planning
-    export predicting fitted prepared perceptron estimators
+    export predicting fitted prepared perceptron classifier regressor
     histograms assessment displays
     model runs.examples runs.document runs.sections runs.origins runs.heads runs.rows
     runs.inputs runs.output runs.account runs.choice runs.parts runs.config runs.clusters
