@@ -40,7 +40,6 @@ __all__ = ["ESTIMATORS", "load", "save"]
 FORMAT = 3
 _FOLDER = instance("the path of a folder", str, Path)
 MODEL, WEIGHTS = "model.json", "weights.npz"
-INDENT = 1  # a model may be read by people
 _CONTENT = ("parameters", "attributes", "fitted")
 
 # Only what is named here is ever constructed from a file.
@@ -97,7 +96,7 @@ def save(estimator: Any, folder: str | Path) -> None:
     with whole_folder(folder) as work, storage_errors(folder):
         with (work / WEIGHTS).open("wb") as file:
             document["weights"] = write_arrays(file, arrays)
-        (work / MODEL).write_bytes(seal(document, INDENT))
+        (work / MODEL).write_bytes(seal(document, readable=True))
 
 
 def load(folder: str | Path) -> Any:
@@ -129,7 +128,7 @@ def load(folder: str | Path) -> Any:
     with _damage_named(folder):
         content = (place / MODEL).read_bytes()
         _check_format(folder, json.loads(content))
-        document = unseal(content, INDENT)
+        document = unseal(content)
         with (
             (place / WEIGHTS).open("rb") as file,
             read_arrays(file, document["weights"]) as arrays,

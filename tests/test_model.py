@@ -14,7 +14,6 @@ import daskalt
 from daskalt import LBFGS, GradientDescent, MLPClassifier, MLPRegressor, StochasticAltMin
 from daskalt.data.opening import open_table
 from daskalt.errors import InputError, StorageError
-from daskalt.model import INDENT
 from daskalt.preparing import all_blocks
 from daskalt.rules import Adam, StepDecay, StrongWolfe
 from daskalt.scoring import score_table
@@ -201,7 +200,7 @@ def edit(folder, change):
     document = json.loads((folder / "model.json").read_text())["record"]
     change(document)
     document["weights"] = hashlib.blake2b((folder / "weights.npz").read_bytes()).hexdigest()
-    (folder / "model.json").write_bytes(seal(document, INDENT))
+    (folder / "model.json").write_bytes(seal(document))
 
 
 def test_every_flipped_bit_of_a_model_is_found(tmp_path):
