@@ -1,4 +1,4 @@
-"""A fit put down so that it can go on: its state, its history and what tells it from others.
+"""Checkpoints: the state of a fit on disk, its history, and what tells it from other fits.
 
 A checkpoint is a pair of files, arrays as npz and a JSON record that names them and holds their
 digest; the record is written last and in one step, so a checkpoint is there whole or not at all.
@@ -29,19 +29,19 @@ from daskalt.wording import plural
 __all__ = ["END", "Checkpoint", "Checkpoints"]
 
 FORMAT = 5
-END = "steps"  # of the whole fit: the one fact that a fit may go on with another of
+END = "steps"  # of the whole fit: the one fact that may be another when it is resumed
 _DAMAGE = (ValueError, KeyError, TypeError, FileNotFoundError)  # what reading a broken file raises
 _STATES = ("state", "position", "best", "chosen")
 _RECORD = re.compile(r"checkpoint-(\d{8})\.json$")
 
 
 class Checkpoint(NamedTuple):
-    """A fit put down between two steps.
+    """A fit between two steps.
 
     Attributes
     ----------
     identity : dict
-        What a fit must have in common with the one that it goes on from.
+        What a fit must have in common with the one that it resumes.
     state : Any
         The solver's state: nested named tuples of numbers, arrays and None.
     history : list of dict
@@ -111,7 +111,7 @@ class Checkpoints:
         )
 
     def save(self, checkpoint: Checkpoint, *, alone: bool = False) -> None:
-        """Put a checkpoint down: the arrays, then in one step the record that names them.
+        """Write a checkpoint: the arrays, then in one step the record that names them.
 
         Parameters
         ----------
@@ -189,7 +189,7 @@ class Checkpoints:
             if reasons:
                 warnings.warn(
                     f"The newest checkpoint in {self.location} is damaged ({'; '.join(reasons)}). "
-                    f"The fit goes on from one before it, after {checkpoint.place}.",
+                    f"The fit resumes from one before it, after {checkpoint.place}.",
                     CheckpointWarning,
                     stacklevel=2,
                 )
@@ -206,7 +206,7 @@ class Checkpoints:
         if record.get("format") != FORMAT:
             raise InputError(
                 f"The checkpoint in {self.location} is of format {record.get('format')}, and this "
-                f"version of daskalt goes on from format {FORMAT} only. Pass resume=False "
+                f"version of daskalt resumes from format {FORMAT} only. Pass resume=False "
                 "(--overwrite) to start anew in its place, or name another folder."
             )
         saved = record["identity"]

@@ -106,8 +106,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     scratch : str or None, default=None
         Folder or URL for staged data; every worker must reach it. None is a temporary folder.
     checkpoint : str, Path, Checkpoints or None, default=None
-        Folder or URL where the fit is put down after every pass and every five minutes, so that
-        ``fit(..., resume=True)`` goes on from there to the same bits. A
+        Folder or URL for a checkpoint after every pass and every five minutes, from which
+        ``fit(..., resume=True)`` resumes to the same bits. A
         :class:`daskalt.Checkpoints` says how often, and how many are kept.
     memory_limit : str, int or None, default=None
         Most memory of a process, as in "2GB" or 500_000_000. Rows mixed in memory, blocks and

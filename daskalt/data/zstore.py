@@ -148,7 +148,7 @@ class ZStore:
         return part
 
     def _looks_lost(self, part: np.ndarray, start: int) -> bool:
-        """Whether a chunk begins with the fill value, as it may if training came apart, too."""
+        """Whether a chunk begins with the fill value, as it may if training diverged, too."""
         firsts = np.arange(-(start % self.chunk_rows), len(part), self.chunk_rows).clip(min=0)
         return bool(np.isnan(part[firsts, 0]).any())
 

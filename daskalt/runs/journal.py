@@ -61,9 +61,9 @@ class Journal(Listener):
     report : dict
         What there is to report before the fit.
     config : str
-        The configuration, for a run that turns out to go on.
+        The configuration, for a run that turns out to be one that can be trained.
     resumed : bool
-        Whether the run goes on from what is in the folder.
+        Whether the run resumes what is in the folder.
     """
 
     def __init__(self, folder: Path, report: dict[str, Any], config: str, *, resumed: bool) -> None:
@@ -89,13 +89,13 @@ class Journal(Listener):
         self._glance(history)
 
     def take_over(self) -> None:
-        """Have what is in the folder be of this run, which can go on from there."""
+        """Have what is in the folder be of this run, which can be resumed from there."""
         if not self.begun:
             write_whole(self.folder / CONFIG, self._config)
         self.begun = True
 
     def passed(self, fit: Underway) -> None:
-        """Put a pass down."""
+        """Record a pass."""
         assert self._metrics is not None
         history = fit.monitor.history
         self.log(describe_pass(history[-1], fit.passes))
@@ -160,7 +160,7 @@ class Journal(Listener):
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Take down the warnings inside, and how it ended if that was not foreseen."""
+        """Record the warnings inside, and how it ended if that was not foreseen."""
         show = warnings.showwarning
 
         def take(message: Any, category: Any, *place: Any, **more: Any) -> None:
