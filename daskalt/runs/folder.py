@@ -1,4 +1,4 @@
-"""The life of a run folder: new, gone on with, put aside for another, complete."""
+"""The life of a run folder: new, resumed, put aside for another, complete."""
 
 import json
 import shutil
@@ -80,7 +80,7 @@ class RunFolder:
         """Raise InputError if the run may not have the folder.
 
         That is so if there is another run in it, unless that is to be replaced or, not being
-        complete, gone on with; if there is something else in it; or if the data lies there.
+        complete, resumed; if there is something else in it; or if the data lies there.
         """
         check_replaceable(self.place, MARKS)
         check_replaceable(self.before, MARKS)
@@ -169,7 +169,7 @@ class RunFolder:
         self.before.rename(self.place)
 
     def _give_up(self) -> None:
-        """Keep what can be gone on with, or what took passes; else have all as it was."""
+        """Keep what can be resumed, or what took passes; else have all as it was."""
         if self.resumable:
             return
         if self.before.exists():
