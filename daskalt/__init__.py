@@ -6,10 +6,12 @@ __version__ = "0.1.0"  # parts of the package write it into the files that they 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the names below, for editors and type checkers
+    from daskalt.activations import Activation
     from daskalt.assessment import confusion_matrix, residual_histogram
     from daskalt.checkpoint import Checkpoints
     from daskalt.displays import LossCurveDisplay, ResidualDisplay
     from daskalt.estimators import MLPClassifier, MLPRegressor
+    from daskalt.losses import Loss
     from daskalt.model import load, save
     from daskalt.plan import Plan
     from daskalt.solvers import (
@@ -26,10 +28,12 @@ if TYPE_CHECKING:  # the names below, for editors and type checkers
 __all__ = [
     "ADMM",
     "LBFGS",
+    "Activation",
     "BatchAltMin",
     "Checkpoints",
     "ConjugateGradient",
     "GradientDescent",
+    "Loss",
     "LossCurveDisplay",
     "MLPClassifier",
     "MLPRegressor",
@@ -45,7 +49,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Activation": "activations",
     "Checkpoints": "checkpoint",
+    "Loss": "losses",
     "LossCurveDisplay": "displays",
     "MLPClassifier": "estimators",
     "MLPRegressor": "estimators",

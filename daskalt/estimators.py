@@ -8,6 +8,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from daskalt.activations import Activation
 from daskalt.data.choosing import takes_names
 from daskalt.data.memory import as_classes
 from daskalt.data.opening import is_stored
@@ -24,7 +25,7 @@ from daskalt.data.targets import (
     mean_and_scale,
 )
 from daskalt.errors import InputError
-from daskalt.losses import get_loss
+from daskalt.losses import LOSSES, Loss, get_loss
 from daskalt.perceptron import BaseMLP
 from daskalt.prepared import Goal
 
@@ -32,8 +33,12 @@ __all__ = ["MLPClassifier", "MLPRegressor"]
 
 
 def _has_probabilities(classifier: "MLPClassifier") -> bool:
-    if classifier.loss == "hinge":
-        raise AttributeError("There are no probabilities with loss='hinge': use 'cross_entropy'.")
+    given = classifier.loss
+    meant = [given] if isinstance(given, Loss) else [x for x in LOSSES.values() if x.name == given]
+    if not all(loss.probabilistic for loss in meant):
+        raise AttributeError(
+            f"There are no probabilities with loss={given!r}: use 'cross_entropy'."
+        )
     return True
 
 
@@ -48,8 +53,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     ----------
     hidden_layer_sizes : sequence of int, default=(100,)
         Units of each hidden layer; () for softmax or logistic regression.
-    activation : {"identity", "relu", "tanh", "logistic", "softplus"}, default="relu"
-        Activation of the hidden layers.
+    activation : str or Activation, default="relu"
+        Activation of the hidden layers: "identity", "relu", "tanh", "logistic", "softplus", or one
+        of your own as a :class:`daskalt.Activation`.
     solver : str or Solver, default="altmin"
         Training method by name, or with its own parameters as an object, such as
         ``StochasticAltMin(damping=3)``. The names are "altmin", "batch-altmin" and "admm"; "sgd",
@@ -98,9 +104,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         `max_fun` and `max_iter` counts.
     class_weight : dict, "balanced" or None, default=None
         Factor on the weight of each class's rows.
-    loss : {"auto", "cross_entropy", "squared", "hinge"}, default="auto"
+    loss : {"auto", "cross_entropy", "squared", "hinge"} or Loss, default="auto"
         Loss of the outputs; "auto" is the cross-entropy. The hinge loss, for each class against
-        the rest, has no probabilities.
+        the rest, has no probabilities. A :class:`daskalt.Loss` of your own brings its link.
     output_activation : str, default="auto"
         Link of the output layer: "softmax" or "logistic", or for the squared loss any activation.
     scale : {"auto", "standard", "none"}, default="auto"
@@ -183,7 +189,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def __init__(
         self,
         hidden_layer_sizes: Any = (100,),
-        activation: str = "relu",
+        activation: str | Activation = "relu",
         *,
         solver: Any = "altmin",
         alpha: float = 1e-4,
@@ -207,7 +213,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         epsilon: float | None = None,
         max_fun: int | None = None,
         class_weight: Any = None,
-        loss: str = "auto",
+        loss: str | Loss = "auto",
         output_activation: str = "auto",
         scale: str = "auto",
         scratch: str | None = None,
@@ -275,16 +281,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _learn_targets(self, table: Table, classes: Any = None) -> Goal:
         assert table.y is not None
-        name = "cross_entropy" if self.loss == "auto" else self.loss
-        link = self.output_activation
         if len(table.y.shape) == 2 and table.y.shape[1] > 1:
             if self.class_weight is not None:
                 raise InputError(
                     "class_weight cannot be used with a multilabel y: give sample_weight instead."
                 )
             self.classes_ = np.arange(table.y.shape[1])
-            matched = "margin" if name == "hinge" else "logistic"
-            loss = get_loss(name, matched if link == "auto" else link)
+            loss = self._chosen_loss(units=True)
+            if loss.coded:
+                raise InputError(
+                    f"The loss {loss.name!r} on {loss.link.name!r} takes one class a row, and y "
+                    "holds several labels: use one on 'logistic'."
+                )
             indicators = MultilabelTargets(table.y.shape[1])
             if table.y.in_memory:  # stored ones are met block by block
                 indicators.check(table.y.read(0, table.n_rows))
@@ -299,12 +307,21 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 f"{classes.tolist()}."
             )
         self.classes_ = classes
-        binary = len(classes) == 2 and link != "softmax"
-        matched = "logistic" if binary else "softmax"
-        matched = {"squared": "logistic", "hinge": "margin"}.get(name, matched)
-        loss = get_loss(name, matched if link == "auto" else link)
+        loss = self._chosen_loss(units=len(classes) == 2)
+        binary = len(classes) == 2 and not loss.coded
         targets = BinaryTargets(classes) if binary else ClassTargets(classes, not loss.coded)
         return Goal(targets, loss, class_factors(self.class_weight, classes, counts), clustering)
+
+    def _chosen_loss(self, units: bool) -> Loss:
+        """The loss of units that each say yes or no, or of classes that exclude each other."""
+        if isinstance(self.loss, Loss):
+            return self.loss
+        name = "cross_entropy" if self.loss == "auto" else self.loss
+        link = self.output_activation
+        if link == "auto":
+            own = {"squared": "logistic", "hinge": "margin"}
+            link = own.get(name, "logistic" if units else "softmax")
+        return get_loss(name, link)
 
     def _expect_targets(self, table: Table, classes: np.ndarray | None) -> Goal:
         assert table.y is not None
@@ -421,10 +438,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     learning_rate, learning_rate_init, power_t, momentum, nesterovs_momentum, beta_1, beta_2, \
     epsilon, max_fun
         As in :class:`MLPClassifier`.
-    loss : {"auto", "squared", "squared_error", "absolute", "cross_entropy"}, default="auto"
+    loss : {"auto", "squared", "squared_error", "absolute", "cross_entropy"} or Loss, default="auto"
         "auto" is "squared", half the squared error, or by scikit-learn's name "squared_error". All
         are summed over the outputs; the cross-entropy is for targets from 0 to 1 and
-        output_activation="logistic".
+        output_activation="logistic". A :class:`daskalt.Loss` of your own is of standardised
+        targets where its link is the identity.
     output_activation : str, default="auto"
         Link of the output layer; "auto" is the identity. With any other, targets are not scaled.
 
@@ -453,7 +471,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     def __init__(
         self,
         hidden_layer_sizes: Any = (100,),
-        activation: str = "relu",
+        activation: str | Activation = "relu",
         *,
         solver: Any = "altmin",
         alpha: float = 1e-4,
@@ -476,7 +494,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         beta_2: float | None = None,
         epsilon: float | None = None,
         max_fun: int | None = None,
-        loss: str = "auto",
+        loss: str | Loss = "auto",
         output_activation: str = "auto",
         scale: str = "auto",
         scratch: str | None = None,
@@ -536,29 +554,36 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             )
         numbers = survey_numbers(table)
         mean, scale = mean_and_scale(numbers, table.X.dtype)
-        name, link = self._loss_and_link
-        shares = name == "cross_entropy"
-        if link == "identity":
+        loss = self._chosen_loss()
+        if loss.link.linear:
             scale = np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1e-300), scale, 1.0)
         else:  # the link's range is in the targets' own units
             mean, scale = np.zeros_like(mean), np.ones_like(scale)
-        loss = get_loss(name, link)
-        if shares:
+        if loss.shares:
             check_shares(numbers.low, numbers.high)
-        targets = RealTargets(mean, scale, len(table.y.shape) == 1, shares)
+        targets = RealTargets(mean, scale, len(table.y.shape) == 1, loss.shares)
         return Goal(targets, loss, None, numbers.clustering())
 
-    @property
-    def _loss_and_link(self) -> tuple[str, str]:
-        name = "squared" if self.loss in ("auto", "squared_error") else self.loss
-        return name, "identity" if self.output_activation == "auto" else self.output_activation
+    def _chosen_loss(self) -> Loss:
+        if isinstance(self.loss, Loss):
+            loss = self.loss
+        else:
+            name = "squared" if self.loss in ("auto", "squared_error") else self.loss
+            link = self.output_activation
+            loss = get_loss(name, "identity" if link == "auto" else link)
+        if loss.coded:
+            raise InputError(
+                f"The loss {loss.name!r} on {loss.link.name!r} is for classes: give another loss "
+                "or output_activation, or use MLPClassifier."
+            )
+        return loss
 
     def _expect_targets(self, table: Table, classes: np.ndarray | None) -> Goal:
         assert table.y is not None
         width = int(np.prod(table.y.shape[1:], dtype=int))
         one_dimensional = len(table.y.shape) == 1
         targets = RealTargets(np.zeros(width), np.ones(width), one_dimensional)
-        return Goal(targets, get_loss(*self._loss_and_link))
+        return Goal(targets, self._chosen_loss())
 
     @takes_names
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:

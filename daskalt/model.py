@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from daskalt.activations import ACTIVATIONS, Activation
 from daskalt.data.scaling import Scaling
 from daskalt.data.store import storage_errors
 from daskalt.data.targets import (
@@ -25,7 +26,7 @@ from daskalt.errors import InputError, StorageError
 from daskalt.estimators import MLPClassifier, MLPRegressor
 from daskalt.fitted import Fitted
 from daskalt.folders import check_replaceable, whole_folder
-from daskalt.losses import get_loss
+from daskalt.losses import LOSSES, Loss
 from daskalt.network import Network
 from daskalt.parameters import check_arguments, instance
 from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES
@@ -35,7 +36,7 @@ from daskalt.versions import versions
 
 __all__ = ["ESTIMATORS", "load", "save"]
 
-FORMAT = 2
+FORMAT = 3
 _FOLDER = instance("the path of a folder", str, Path)
 MODEL, WEIGHTS = "model.json", "weights.npz"
 
@@ -169,9 +170,8 @@ def _facts(fitted: Fitted) -> dict[str, Any]:
     given = inspect.signature(kind).parameters  # attributes of the same names
     return {
         "widths": network.widths,
-        "activation": network.activation,
-        "loss": network.loss.name,
-        "link": network.loss.link_name,
+        "activation": network.phi,
+        "loss": network.loss,
         "shift": problem.scaling.shift,
         "factor": problem.scaling.factor,
         "targets": kind.__name__,
@@ -185,9 +185,7 @@ def _facts(fitted: Fitted) -> dict[str, Any]:
 
 
 def _revived(facts: dict[str, Any], estimator: Any) -> Fitted:
-    network = Network(
-        tuple(facts["widths"]), facts["activation"], get_loss(facts["loss"], facts["link"])
-    )
+    network = Network(tuple(facts["widths"]), facts["activation"], facts["loss"])
     shapes = [(b, a + 1) for a, b in zip(network.widths[:-1], network.widths[1:], strict=True)]
     if [w.shape for w in facts["weights"]] != shapes:
         raise ValueError(f"weights are not of shapes {shapes}")
@@ -243,11 +241,26 @@ def _encode(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
     if type(value) is _SOLVERS.get(type(value).__name__):
         pair = [type(value).__name__, value.get_params(deep=False)]
         return {"<solver>": _encode(pair, where, arrays)}
+    if isinstance(value, Activation | Loss):
+        return _encode_function(value, where)
     if isinstance(value, np.random.RandomState):
         return {"<random state>": _encode(value.get_state(legacy=False), where, arrays)}
     raise InputError(
         f"{where} is of type {type(value).__name__}, which a saved model cannot hold. "
         "Give a number, text, list, dict or array."
+    )
+
+
+def _encode_function(function: Activation | Loss, where: str) -> dict[str, list[str]]:
+    """A built-in activation or loss by name, with what tells it from others of that name."""
+    if isinstance(function, Activation):
+        if ACTIVATIONS.get(function.name) == function:
+            return {"<activation>": [function.name, function.digest]}
+    elif LOSSES.get((function.name, function.link.name)) == function:
+        return {"<loss>": [function.name, function.link.name, function.digest]}
+    raise InputError(
+        f"{where} is {function.name!r}, which is not built in, and a saved model holds no code. "
+        "Pickle the estimator instead; what reads it must be able to import that."
     )
 
 
@@ -274,6 +287,25 @@ def _solver(pair: list) -> Any:
     return _SOLVERS[name](**parameters)
 
 
+def _activation(facts: list[str]) -> Activation:
+    name, digest = facts
+    return _unchanged(ACTIVATIONS[name], digest)
+
+
+def _loss(facts: list[str]) -> Loss:
+    name, link, digest = facts
+    return _unchanged(LOSSES[name, link], digest)
+
+
+def _unchanged(function: Any, digest: str) -> Any:
+    if function.digest != digest:
+        raise StorageError(
+            f"The model has another {function.name!r} than this version of daskalt, which would "
+            "predict something else. Load it where it was written, or fit again."
+        )
+    return function
+
+
 def _random_state(state: dict) -> np.random.RandomState:
     random = np.random.RandomState()
     random.set_state(state)
@@ -286,5 +318,7 @@ _REVIVE: dict[str, Any] = {
     "<dict>": dict,
     "<objects>": _objects,
     "<solver>": _solver,
+    "<activation>": _activation,
+    "<loss>": _loss,
     "<random state>": _random_state,
 }

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import clone
 
+from daskalt.activations import ACTIVATIONS, Activation, get_activation
 from daskalt.checkpoint import Checkpoints
 from daskalt.data.arranging import Arrangement
 from daskalt.data.choosing import takes_names, without_names
@@ -21,11 +22,12 @@ from daskalt.errors import InputError, about
 from daskalt.fitted import FittedMLP
 from daskalt.limits import parse_limit
 from daskalt.losses import Loss
-from daskalt.network import SPREAD, Network, Weights
+from daskalt.network import Network, Weights
 from daskalt.parameters import (
     check_layers,
     check_parameters,
     choice,
+    either,
     instance,
     integer,
     real,
@@ -77,7 +79,7 @@ class PreparedMLP(FittedMLP):
         check_layers(self.hidden_layer_sizes)
         check_parameters(
             self,
-            activation=choice(*SPREAD),
+            activation=either(choice(*ACTIVATIONS), instance("an Activation", Activation)),
             alpha=real(at_least=0),
             batch_size=integer(at_least=1, or_word="auto"),
             max_iter=integer(at_least=1, or_none=True),
@@ -96,7 +98,7 @@ class PreparedMLP(FittedMLP):
             beta_2=real(at_least=0, below=1, or_none=True),
             epsilon=real(above=0, or_none=True),
             max_fun=integer(at_least=1, or_none=True),
-            loss=choice("auto", *self._losses),
+            loss=either(choice("auto", *self._losses), instance("a Loss", Loss)),
             scale=choice("auto", "standard", "none"),
             random_state=seed(),
             verbose=instance("True, False or an integer", bool, int, np.bool_, np.integer),
@@ -108,6 +110,14 @@ class PreparedMLP(FittedMLP):
         )
         parse_limit(self.memory_limit)
         self._solver.check()
+        for own in (self.activation, self.loss):
+            if not isinstance(own, str):
+                own.check()
+        if isinstance(self.loss, Loss) and self.output_activation != "auto":
+            raise InputError(
+                f"output_activation={self.output_activation!r} cannot be given beside a loss "
+                f"object, which brings its own, {self.loss.link.name!r}: leave it out."
+            )
         if isinstance(self.checkpoint, Checkpoints):
             self.checkpoint.check()
         elif self.checkpoint == "":
@@ -380,7 +390,7 @@ class PreparedMLP(FittedMLP):
         hidden = tuple(int(h) for h in np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)))
         widths = (table.X.shape[1], *hidden, goal.targets.width)
         return Problem(
-            network=Network(widths, self.activation, goal.loss),
+            network=Network(widths, get_activation(self.activation), goal.loss),
             scaling=scaling,
             targets=goal.targets,
             penalty=penalty,

@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 
 from daskalt.data.zstore import ZStore
-from daskalt.errors import DivergenceError
+from daskalt.errors import DivergenceError, InputError
 from daskalt.kernels.admm import fit_pre_activations
 from daskalt.kernels.gram import cross
 from daskalt.kernels.newton import output_newton
@@ -118,6 +118,15 @@ class ADMM(FullBatch):
             divergence=real(above=1),
             store=instance("a path, a URL or None", str, Path, NoneType),
         )
+
+    def validate(self, problem: Problem) -> None:
+        """Raise InputError if the hidden activation has neither an inverse nor a closed form."""
+        network = problem.network
+        if network.n_layers > 1 and network.phi.inverse is None and network.phi.fit is None:
+            raise InputError(
+                f"ADMM needs the inverse of the activation, and {network.phi.name!r} has none: "
+                "give it one, or use BatchAltMin()."
+            )
 
     def layout(self, problem: Problem) -> dict[str, int]:
         """Return the name and width of every array: z, a and λ."""
