@@ -176,8 +176,9 @@ def test_a_checkpoint_is_of_its_activation_and_loss(tmp_path):
     again = classifier(activation=ASINH, loss=Focal(), **given).fit(X, CODES, resume=True)
     np.testing.assert_array_equal(again.coefs_[0], model.coefs_[0])
     for other, words in (
-        ({"activation": steeper(ASINH), "loss": Focal()}, "activation"),
-        ({"activation": ASINH, "loss": Focal(power=3)}, "loss"),
+        ({"activation": steeper(ASINH), "loss": Focal()}, "with activation_digest"),
+        ({"activation": ASINH, "loss": Focal(power=3)}, "with loss_digest"),
+        ({"activation": ASINH, "loss": "auto"}, "with loss 'focal on softmax', not 'cross_entropy"),
     ):
         with pytest.raises(InputError, match=words):
             classifier(**other, **given).fit(X, CODES, resume=True)
