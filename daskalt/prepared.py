@@ -58,6 +58,7 @@ NAMELESS = {
     'eval_set=(rows["X"], rows["y"]), or rename them as those of the fit were called.',
     "y": 'Name it second, as in eval_set=(rows, "label").',
 }
+LINKED = ("'auto' beside a loss object, which brings its own", choice("auto")[1])
 
 
 class Goal(NamedTuple):
@@ -102,7 +103,7 @@ class PreparedMLP(FittedMLP):
             scale=choice("auto", "standard", "none"),
             random_state=seed(),
             verbose=instance("True, False or an integer", bool, int, np.bool_, np.integer),
-            output_activation=instance("text", str),
+            output_activation=LINKED if isinstance(self.loss, Loss) else instance("text", str),
             scratch=instance("a path, a URL or None", str, Path, NoneType),
             checkpoint=instance(
                 "a path, a URL, a daskalt.Checkpoints or None", str, Path, Checkpoints, NoneType
@@ -110,14 +111,8 @@ class PreparedMLP(FittedMLP):
         )
         parse_limit(self.memory_limit)
         self._solver.check()
-        for own in (self.activation, self.loss):
-            if not isinstance(own, str):
-                own.check()
-        if isinstance(self.loss, Loss) and self.output_activation != "auto":
-            raise InputError(
-                f"output_activation={self.output_activation!r} cannot be given beside a loss "
-                f"object, which brings its own, {self.loss.link.name!r}: leave it out."
-            )
+        for own in (each for each in (self.activation, self.loss) if not isinstance(each, str)):
+            own.check()
         if isinstance(self.checkpoint, Checkpoints):
             self.checkpoint.check()
         elif self.checkpoint == "":
@@ -369,9 +364,8 @@ class PreparedMLP(FittedMLP):
         self, table: Table, bounds: np.ndarray, goal: Goal, sample: Block, seed: int
     ) -> tuple[Problem, Weights]:
         """The problem that the table poses, and the weights to start from."""
-        weight = None if sample.weight is None else sample.weight.ravel()
-        if weight is not None and not weight.any():
-            weight = None
+        of_rows = sample.weight
+        weight = of_rows.ravel() if of_rows is not None and of_rows.any() else None
         scaling = choose_scaling(sample.X, weight, self.scale)
         penalty = float(self.alpha) * table.n_rows / count_rows(bounds) / total_weight(table)
         problem = self._problem(table, goal, scaling, penalty)

@@ -138,7 +138,7 @@ def test_objects_are_parameters_like_others():
         ({"activation": np.tanh}, "or an Activation; got <ufunc"),
         ({"activation": replace(ASINH, value=np.sinh)}, "activation 'asinh' cannot be used: apply"),
         ({"loss": Focal}, "or a Loss; got <class"),
-        ({"loss": Focal(), "output_activation": "softmax"}, "cannot be given beside a loss object"),
+        ({"loss": Focal(), "output_activation": "softmax"}, "must be 'auto' beside a loss object"),
         (
             {"activation": ASINH, "solver": ADMM()},
             "inverse of the activation, and 'asinh' has none",
