@@ -6,10 +6,12 @@ __version__ = "0.1.0"  # parts of the package write it into the files that they 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the names below, for editors and type checkers
+    from daskalt.activations import Activation
     from daskalt.assessment import confusion_matrix, residual_histogram
     from daskalt.checkpoint import Checkpoints
     from daskalt.classifier import MLPClassifier
     from daskalt.displays import LossCurveDisplay, ResidualDisplay
+    from daskalt.losses import Loss
     from daskalt.model import load, save
     from daskalt.plan import Plan
     from daskalt.regressor import MLPRegressor
@@ -27,10 +29,12 @@ if TYPE_CHECKING:  # the names below, for editors and type checkers
 __all__ = [
     "ADMM",
     "LBFGS",
+    "Activation",
     "BatchAltMin",
     "Checkpoints",
     "ConjugateGradient",
     "GradientDescent",
+    "Loss",
     "LossCurveDisplay",
     "MLPClassifier",
     "MLPRegressor",
@@ -46,7 +50,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Activation": "activations",
     "Checkpoints": "checkpoint",
+    "Loss": "losses",
     "LossCurveDisplay": "displays",
     "MLPClassifier": "classifier",
     "MLPRegressor": "regressor",

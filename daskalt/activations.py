@@ -1,41 +1,64 @@
-"""Activation functions φ with their derivatives, in place for blocks and out of place for formulas.
+"""Activation functions φ, with all that methods need of them.
 
-Every φ' here is a function of the activation value a = φ(z) alone. The forward pass can therefore
+Every φ' has to be a function of the activation value a = φ(z) alone. The forward pass can therefore
 overwrite z by a, and the backward pass needs nothing else.
-
-exp, log and tanh are NumPy's, which are SIMD; everything else is one compiled pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
-from daskalt.jit import compiled
+from daskalt.activation_passes import (
+    fit_identity,
+    fit_relu,
+    identity,
+    logistic_apply,
+    logistic_backpropagate,
+    logistic_derivative,
+    logistic_inverse,
+    logistic_second,
+    nothing,
+    relu,
+    relu_apply,
+    relu_backpropagate,
+    softplus,
+    softplus_apply,
+    softplus_backpropagate,
+    softplus_inverse,
+    step,
+    tanh_apply,
+    tanh_backpropagate,
+    tanh_derivative,
+    tanh_inverse,
+    tanh_second,
+)
+from daskalt.errors import InputError
+from daskalt.links import Link, digest_of
 
-__all__ = ["ACTIVATIONS", "Activation"]
+__all__ = ["ACTIVATIONS", "Activation", "get_activation"]
 
 Array = np.ndarray
 
-# Several NumPy passes over a piece of this many entries stay in the processor's cache.
-_PIECE = 32_768
+# Where activations are told apart and their functions compared; kinks at round numbers are missed.
+_POINTS = np.array([-4.13, -2.71, -1.43, -0.87, -0.31, 0.23, 0.69, 1.19, 2.37, 3.91])
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Activation:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Activation(Link):
     """An activation function φ and what the methods need of it.
+
+    Of functions at the top of a module it can be sent to other processes.
 
     Attributes
     ----------
     name : str
-        The key in `ACTIVATIONS`.
-    gain : float
-        Initial weights are drawn from N(0, gain² / fan_in). It is E[φ'(ζ)²]^(-1/2) for a standard
-        normal ζ, so that residuals keep their size on the way back through a layer: √2 for relu,
-        as in He et al. (2015).
+        The key in `ACTIVATIONS`, or what messages call one of the user's own.
     apply : callable
         ``apply(z)`` overwrites the 2-d block z, which may be a strided view, by φ(z).
     backpropagate : callable
@@ -43,207 +66,144 @@ class Activation:
         beyond those of r, such as the trailing ones, are ignored.
     value, derivative, second_derivative : callable
         φ(z), φ'(z) and φ''(z) for an array of any shape, out of place and stable for large |z|.
+    inverse : callable or None
+        ``inverse(a)``, the z with φ(z) = a, or far out on its side where there is none.
+    fit : callable or None
+        ``fit(a, m, gamma, beta)``, the z that minimises γ (a - φ(z))² + β (z - m)², where there is
+        a closed form.
+    spread : float
+        Standard deviation that the initial pre-activations have over the data: wide enough for
+        units to differ, narrow enough not to saturate them or fix what they respond to.
+    centred : bool
+        Whether initial biases centre z. Where φ(0) is far from zero it adds up over layers.
+    kinks : tuple of float
+        Where φ' jumps.
     """
 
-    name: str
-    gain: float
     apply: Callable[[Array], None]
     backpropagate: Callable[[Array, Array], None]
-    value: Callable[[Array], Array]
     derivative: Callable[[Array], Array]
     second_derivative: Callable[[Array], Array]
+    inverse: Callable[[Array], Array] | None = None
+    fit: Callable[[Array, Array, float, float], Array] | None = None
+    spread: float = 1.0
+    centred: bool = False
+    kinks: tuple[float, ...] = ()
 
-    @property
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # Compiled functions would be sent as code.
+        ours = ACTIVATIONS.get(self.name) is self
+        return (get_activation, (self.name,)) if ours else super().__reduce_ex__(protocol)
+
+    def __deepcopy__(self, memo: Any) -> Activation:
+        return self
+
+    @cached_property
     def bends(self) -> bool:
         """Whether φ'' is not zero almost everywhere."""
-        return self.name not in ("identity", "relu")
+        return bool(self.second_derivative(_POINTS).any())
 
-    def __repr__(self) -> str:
-        return f"ACTIVATIONS[{self.name!r}]"
+    @property
+    def digest(self) -> str:
+        """What tells it from others: its name, and φ, φ' and φ'' at some points."""
+        formulas = (self.value, self.derivative, self.second_derivative)
+        return digest_of(self.name, *(formula(_POINTS) for formula in formulas))
 
-    def __reduce__(self) -> tuple:
-        return _by_name, (self.name,)
-
-
-def _by_name(name: str) -> Activation:
-    return ACTIVATIONS[name]
-
-
-def _pieces(*blocks: Array) -> Iterator[tuple[Array, ...]]:
-    """Yield matching groups of rows, small enough for several passes to run in cache."""
-    rows = max(1, _PIECE // max(1, blocks[0].shape[1]))
-    for start in range(0, len(blocks[0]), rows):
-        yield tuple(block[start : start + rows] for block in blocks)
-
-
-def _nothing(*blocks: Array) -> None:
-    pass
-
-
-# The identity
-
-
-def _identity(z: Array) -> Array:
-    return np.array(z)
-
-
-# The rectifier. Comparisons are written so that a NaN passes through.
-
-
-@compiled
-def _relu_apply(z):
-    zero = z.dtype.type(0)
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            v = z[i, j]
-            z[i, j] = zero if v < zero else v
+    def check(self) -> None:
+        """Raise InputError where its functions contradict each other."""
+        z = np.array([p for p in _POINTS if all(abs(p - kink) > 0.01 for kink in self.kinks)])
+        value, slope = self.value(z), self.derivative(z)
+        a, r = z[None].copy(), np.ones((1, len(z)))
+        self.apply(a)
+        self.backpropagate(r, a)
+        pairs = {
+            "apply(z) must overwrite z by value(z)": (a[0], value),
+            "derivative must be the slope of value": (slope, _slope(self.value, z)),
+            "second_derivative must be the slope of derivative": (
+                self.second_derivative(z),
+                _slope(self.derivative, z),
+            ),
+            "backpropagate(r, a) must multiply r by derivative(z), as a function of a = value(z)": (
+                r[0],
+                slope,
+            ),
+        }
+        if self.inverse is not None:
+            pairs["value(inverse(a)) must be a"] = self.value(self.inverse(value)), value
+        for rule, (found, expected) in pairs.items():
+            if not np.allclose(found, expected, rtol=1e-4, atol=1e-5):
+                worst = int(np.argmax(np.abs(found - expected)))
+                raise InputError(
+                    f"The activation {self.name!r} cannot be used: {rule}. At z = {z[worst]:g} one "
+                    f"gives {found[worst]:g} and the other {expected[worst]:g}. Correct its "
+                    "functions, or name its kinks."
+                )
 
 
-@compiled
-def _relu_backpropagate(r, a):
-    zero = r.dtype.type(0)
-    for i in range(r.shape[0]):
-        for j in range(r.shape[1]):
-            x = r[i, j]
-            v = a[i, j]
-            r[i, j] = x if v > zero else zero
+def get_activation(given: str | Activation) -> Activation:
+    """Return the activation of a name, or the one that is given."""
+    return ACTIVATIONS[given] if isinstance(given, str) else given
 
 
-def _relu(z: Array) -> Array:
-    return np.maximum(z, 0)
-
-
-def _step(z: Array) -> Array:
-    z = np.asarray(z)
-    return (z > 0).astype(z.dtype)
-
-
-# The hyperbolic tangent
-
-
-def _tanh_apply(z: Array) -> None:
-    np.tanh(z, out=z)
-
-
-@compiled
-def _tanh_backpropagate(r, a):
-    for i in range(r.shape[0]):
-        for j in range(r.shape[1]):
-            x = r[i, j]
-            v = a[i, j]
-            r[i, j] = x - x * v * v
-
-
-def _tanh_derivative(z: Array) -> Array:
-    a = np.tanh(z)
-    return (1 - a) * (1 + a)
-
-
-def _tanh_second(z: Array) -> Array:
-    return -2 * np.tanh(z) * _tanh_derivative(z)
-
-
-# The logistic function
-
-
-def _logistic_apply(z: Array) -> None:
-    # (1 + tanh(z/2)) / 2: fewer passes than by exp, and nothing overflows.
-    np.multiply(z, 0.5, out=z)
-    np.tanh(z, out=z)
-    _logistic_from_tanh(z)
-
-
-@compiled
-def _logistic_from_tanh(z):
-    half = z.dtype.type(0.5)
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            v = z[i, j]
-            z[i, j] = half * v + half
-
-
-@compiled
-def _logistic_backpropagate(r, a):
-    for i in range(r.shape[0]):
-        for j in range(r.shape[1]):
-            x = r[i, j]
-            v = a[i, j]
-            r[i, j] = x * (v - v * v)
-
-
-def _logistic_derivative(z: Array) -> Array:
-    return expit(z) * expit(np.negative(z))
-
-
-def _logistic_second(z: Array) -> Array:
-    return -_logistic_derivative(z) * np.tanh(np.divide(z, 2))
-
-
-# The softplus function log(1 + exp(z)) = max(z, 0) + log(1 + exp(-|z|)), whose slope 1 - exp(-a)
-# is the logistic function
-
-
-def _softplus_apply(z: Array) -> None:
-    for (piece,) in _pieces(z):
-        tail = np.abs(piece)
-        np.negative(tail, out=tail)
-        np.exp(tail, out=tail)
-        np.log1p(tail, out=tail)
-        np.maximum(piece, 0, out=piece)
-        np.add(piece, tail, out=piece)
-
-
-def _softplus_backpropagate(r: Array, a: Array) -> None:
-    for r_piece, a_piece in _pieces(r, a[:, : r.shape[1]]):
-        slope = np.negative(a_piece)
-        np.expm1(slope, out=slope)
-        np.negative(slope, out=slope)
-        np.multiply(r_piece, slope, out=r_piece)
-
-
-def _softplus(z: Array) -> Array:
-    return np.logaddexp(0, z)
+def _slope(function: Callable[[Array], Array], z: Array) -> Array:
+    return (function(z + 1e-5) - function(z - 1e-5)) / 2e-5
 
 
 ACTIVATIONS: dict[str, Activation] = {
     activation.name: activation
     for activation in (
-        Activation("identity", 1.0, _nothing, _nothing, _identity, np.ones_like, np.zeros_like),
         Activation(
-            "relu",
-            float(np.sqrt(2)),
-            _relu_apply,
-            _relu_backpropagate,
-            _relu,
-            _step,
-            np.zeros_like,
+            name="identity",
+            apply=nothing,
+            backpropagate=nothing,
+            value=identity,
+            derivative=np.ones_like,
+            second_derivative=np.zeros_like,
+            inverse=identity,
+            fit=fit_identity,
+            linear=True,
         ),
         Activation(
-            "tanh",
-            1.4674,
-            _tanh_apply,
-            _tanh_backpropagate,
-            np.tanh,
-            _tanh_derivative,
-            _tanh_second,
+            name="relu",
+            apply=relu_apply,
+            backpropagate=relu_backpropagate,
+            value=relu,
+            derivative=step,
+            second_derivative=np.zeros_like,
+            fit=fit_relu,
+            spread=0.5,
+            kinks=(0.0,),
         ),
         Activation(
-            "logistic",
-            4.7226,
-            _logistic_apply,
-            _logistic_backpropagate,
-            expit,
-            _logistic_derivative,
-            _logistic_second,
+            name="tanh",
+            apply=tanh_apply,
+            backpropagate=tanh_backpropagate,
+            value=np.tanh,
+            derivative=tanh_derivative,
+            second_derivative=tanh_second,
+            inverse=tanh_inverse,
+            spread=0.7,
         ),
         Activation(
-            "softplus",
-            1.8462,
-            _softplus_apply,
-            _softplus_backpropagate,
-            _softplus,
-            expit,
-            _logistic_derivative,
+            name="logistic",
+            apply=logistic_apply,
+            backpropagate=logistic_backpropagate,
+            value=expit,
+            derivative=logistic_derivative,
+            second_derivative=logistic_second,
+            inverse=logistic_inverse,
+            centred=True,
+            probabilities=True,
+        ),
+        Activation(
+            name="softplus",
+            apply=softplus_apply,
+            backpropagate=softplus_backpropagate,
+            value=softplus,
+            derivative=expit,
+            second_derivative=logistic_derivative,
+            inverse=softplus_inverse,
+            centred=True,
         ),
     )
 }

@@ -8,6 +8,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from daskalt.activations import Activation
 from daskalt.assembly import Goal
 from daskalt.data.choosing import takes_names
 from daskalt.data.memory import as_classes
@@ -22,15 +23,19 @@ from daskalt.data.targets import (
     class_factors,
 )
 from daskalt.errors import InputError
-from daskalt.losses import get_loss
+from daskalt.losses import LOSSES, Loss, get_loss
 from daskalt.perceptron import BaseMLP
 
 __all__ = ["MLPClassifier"]
 
 
 def _has_probabilities(classifier: "MLPClassifier") -> bool:
-    if classifier.loss == "hinge":
-        raise AttributeError("There are no probabilities with loss='hinge': use 'cross_entropy'.")
+    given = classifier.loss
+    meant = [given] if isinstance(given, Loss) else [x for x in LOSSES.values() if x.name == given]
+    if not all(loss.probabilistic for loss in meant):
+        raise AttributeError(
+            f"There are no probabilities with loss={given!r}: use 'cross_entropy'."
+        )
     return True
 
 
@@ -45,8 +50,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     ----------
     hidden_layer_sizes : sequence of int, default=(100,)
         Units of each hidden layer; () for softmax or logistic regression.
-    activation : {"identity", "relu", "tanh", "logistic", "softplus"}, default="relu"
-        Activation of the hidden layers.
+    activation : str or Activation, default="relu"
+        Activation of the hidden layers: "identity", "relu", "tanh", "logistic", "softplus", or one
+        of your own as a :class:`daskalt.Activation`.
     solver : str or Solver, default="altmin"
         Training method by name, or with its own parameters as an object, such as
         ``StochasticAltMin(damping=3)``. The names are "altmin", "batch-altmin" and "admm"; "sgd",
@@ -95,9 +101,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         `max_fun` and `max_iter` counts.
     class_weight : dict, "balanced" or None, default=None
         Factor on the weight of each class's rows.
-    loss : {"auto", "cross_entropy", "squared", "hinge"}, default="auto"
+    loss : {"auto", "cross_entropy", "squared", "hinge"} or Loss, default="auto"
         Loss of the outputs; "auto" is the cross-entropy. The hinge loss, for each class against
-        the rest, has no probabilities.
+        the rest, has no probabilities. A :class:`daskalt.Loss` of your own brings its link.
     output_activation : str, default="auto"
         Link of the output layer: "softmax" or "logistic", or for the squared loss any activation.
     scale : {"auto", "standard", "none"}, default="auto"
@@ -180,7 +186,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def __init__(
         self,
         hidden_layer_sizes: Any = (100,),
-        activation: str = "relu",
+        activation: str | Activation = "relu",
         *,
         solver: Any = "altmin",
         alpha: float = 1e-4,
@@ -204,7 +210,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         epsilon: float | None = None,
         max_fun: int | None = None,
         class_weight: Any = None,
-        loss: str = "auto",
+        loss: str | Loss = "auto",
         output_activation: str = "auto",
         scale: str = "auto",
         scratch: str | None = None,
@@ -272,16 +278,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _learn_targets(self, table: Table, classes: Any = None) -> Goal:
         assert table.y is not None
-        name = "cross_entropy" if self.loss == "auto" else self.loss
-        link = self.output_activation
         if len(table.y.shape) == 2 and table.y.shape[1] > 1:
             if self.class_weight is not None:
                 raise InputError(
                     "class_weight cannot be used with a multilabel y: give sample_weight instead."
                 )
             self.classes_ = np.arange(table.y.shape[1])
-            matched = "margin" if name == "hinge" else "logistic"
-            loss = get_loss(name, matched if link == "auto" else link)
+            loss = self._chosen_loss(units=True)
+            if loss.coded:
+                raise InputError(
+                    f"The loss {loss.name!r} on {loss.link.name!r} takes one class a row, and y "
+                    "holds several labels: use one on 'logistic'."
+                )
             indicators = MultilabelTargets(table.y.shape[1])
             if table.y.in_memory:  # stored ones are met block by block
                 indicators.check(table.y.read(0, table.n_rows))
@@ -296,12 +304,21 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 f"{classes.tolist()}."
             )
         self.classes_ = classes
-        binary = len(classes) == 2 and link != "softmax"
-        matched = "logistic" if binary else "softmax"
-        matched = {"squared": "logistic", "hinge": "margin"}.get(name, matched)
-        loss = get_loss(name, matched if link == "auto" else link)
+        loss = self._chosen_loss(units=len(classes) == 2)
+        binary = len(classes) == 2 and not loss.coded
         targets = BinaryTargets(classes) if binary else ClassTargets(classes, not loss.coded)
         return Goal(targets, loss, class_factors(self.class_weight, classes, counts), clustering)
+
+    def _chosen_loss(self, units: bool) -> Loss:
+        """The loss of units that each say yes or no, or of classes that exclude each other."""
+        if isinstance(self.loss, Loss):
+            return self.loss
+        name = "cross_entropy" if self.loss == "auto" else self.loss
+        link = self.output_activation
+        if link == "auto":
+            own = {"squared": "logistic", "hinge": "margin"}
+            link = own.get(name, "logistic" if units else "softmax")
+        return get_loss(name, link)
 
     def _expect_targets(self, table: Table, classes: np.ndarray | None) -> Goal:
         assert table.y is not None

@@ -6,24 +6,30 @@ import numpy as np
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import LabelBinarizer
 
+from daskalt.activations import ACTIVATIONS
 from daskalt.data.targets import MultilabelTargets
 from daskalt.errors import InputError
+from daskalt.links import SOFTMAX
 
 __all__ = ["to_sklearn"]
+
+# Activations that scikit-learn has, too, by the same names.
+SHARED = {ACTIVATIONS[name] for name in ("identity", "relu", "tanh", "logistic")}
 
 
 def to_sklearn(estimator: Any) -> MLPClassifier | MLPRegressor:
     """Return a scikit-learn estimator with the same weights and the same predictions."""
     link = estimator.out_activation_
     classifier = hasattr(estimator, "classes_")
-    activation = estimator._fitted.problem.network.activation  # the parameter may be another now
-    if activation == "softplus" or (link != "identity" and not classifier):
-        name = activation if activation == "softplus" else link
+    network = estimator._fitted.problem.network  # the parameters may be others now
+    links = {*SHARED, SOFTMAX} if classifier else {ACTIVATIONS["identity"]}
+    if network.phi not in SHARED or network.loss.link not in links:
+        name = link if network.phi in SHARED else network.phi.name
         raise InputError(f"scikit-learn's networks have no activation {name!r} in this place.")
     kind = MLPClassifier if classifier else MLPRegressor
     model = kind(
         hidden_layer_sizes=tuple(len(b) for b in estimator.intercepts_[:-1]),
-        activation=activation,
+        activation=network.phi.name,
         alpha=estimator.alpha,
         early_stopping=False,
     )

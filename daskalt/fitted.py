@@ -88,7 +88,7 @@ class FittedMLP(BaseEstimator):
         self.intercepts_ = [np.ascontiguousarray(w[:, -1], dtype=problem.dtype) for w in weights]
         self.n_layers_ = len(weights) + 1
         self.n_outputs_ = problem.targets.width
-        self.out_activation_ = problem.network.loss.link_name
+        self.out_activation_ = problem.network.loss.link.name
         self.history_ = history
         self.loss_curve_ = [record["loss"] for record in history]
         self.loss_ = self.loss_curve_[-1]
@@ -170,7 +170,7 @@ class FittedMLP(BaseEstimator):
         return Predictor(
             tuple(self.coefs_),
             tuple(self.intercepts_),
-            problem.network.activation,
+            problem.network.phi,
             problem.network.loss,
             problem.targets,
         )

@@ -5,15 +5,17 @@ A compiled pass gives the residual r = -w ∂ℓ/∂z of a block and the sum of 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.special import expit, log_softmax, softmax
+from scipy.special import log_softmax, softmax
 
 from daskalt.activations import ACTIVATIONS, Activation
 from daskalt.errors import InputError
+from daskalt.links import MARGIN, SOFTMAX, Link, digest_of
 from daskalt.loss_passes import (
     absolute,
     count_codes,
@@ -54,18 +56,30 @@ def get_loss(name: str, link: str) -> Loss:
         ) from None
 
 
+# Where losses are told apart and their functions compared.
+_POINTS = np.array([[0.31, -0.57, 1.13], [-2.3, 0.77, 0.19], [1.7, 2.9, -0.43], [-0.11, -1.9, 3.1]])
+
+
 @dataclass(frozen=True)
-class Loss:
+class Loss(ABC):
     """A loss ℓ(link(z), y) of the last pre-activation z (rows, K).
+
+    Of a new one value, gradient and hessian are all that there has to be.
 
     Attributes
     ----------
-    name, link_name : str
-        The arguments of `get_loss` that give this loss.
+    name : str
+        What messages call it.
+    link : Link
+        The function from z to the outputs. One half decides between two classes.
     coded : bool
         Whether targets are integer codes (rows,) rather than numbers (rows, K).
     classifies : bool
         Whether the outputs name classes, so that `correct` counts rows.
+    probabilistic : bool
+        Whether the outputs, cut off at 0 and 1, can be taken for probabilities.
+    shares : bool
+        Whether targets have to be from 0 to 1.
     smooth : bool
         Whether there is a gradient everywhere.
     convex : bool
@@ -73,15 +87,33 @@ class Loss:
     """
 
     name: str
-    link_name: str
+    link: Link
     coded: ClassVar[bool] = False
     classifies: ClassVar[bool] = False
+    probabilistic: ClassVar[bool] = True
+    shares: ClassVar[bool] = False
     smooth: ClassVar[bool] = True
     convex: ClassVar[bool] = False
-    _residual: ClassVar[Callable[..., float]]
 
-    def __reduce__(self) -> tuple:
-        return get_loss, (self.name, self.link_name)
+    def __deepcopy__(self, memo: object) -> Loss:
+        return self
+
+    @abstractmethod
+    def value(self, z: Array, y: Array) -> Array:
+        """Return ℓ of each row, (rows,) in float64."""
+
+    @abstractmethod
+    def gradient(self, z: Array, y: Array) -> Array:
+        """Return ∂ℓ/∂z, (rows, K), of the type of z."""
+
+    @abstractmethod
+    def hessian(self, z: Array, y: Array) -> tuple[Array, Array | None]:
+        """Return (d, u), where diag(d) - u uᵀ is a positive semidefinite model of ∂²ℓ/∂z².
+
+        It is the Hessian for the cross-entropies and the Gauss-Newton matrix J Jᵀ of the link for
+        the squared loss. On a softmax J Jᵀ is not of this form; its bound diag(p) - p pᵀ is given.
+        u is None where the model is diagonal. Both are (rows, K).
+        """
 
     def residual(
         self, z: Array, y: Array, weight: Array | None = None, *, out: Array | None = None
@@ -99,30 +131,12 @@ class Loss:
         out : ndarray, (rows, K), optional
             Receives r. It may be z itself; otherwise z is left as it was.
         """
-        out = np.empty_like(z) if out is None else out
-        return out, float(self._residual(z, y, weight, out))
-
-    def value(self, z: Array, y: Array) -> Array:
-        """Return ℓ of each row, (rows,) in float64."""
-        raise NotImplementedError
-
-    def gradient(self, z: Array, y: Array) -> Array:
-        """Return ∂ℓ/∂z, (rows, K)."""
-        residual, _ = self.residual(z, y)
-        return np.negative(residual, out=residual)
-
-    def hessian(self, z: Array, y: Array) -> tuple[Array, Array | None]:
-        """Return (d, u), where diag(d) - u uᵀ is a positive semidefinite model of ∂²ℓ/∂z².
-
-        It is the Hessian for the cross-entropies and the Gauss-Newton matrix J Jᵀ of the link for
-        the squared loss. On a softmax J Jᵀ is not of this form; its bound diag(p) - p pᵀ is given.
-        u is None where the model is diagonal. Both are (rows, K).
-        """
-        raise NotImplementedError
-
-    def link(self, z: Array) -> Array:
-        """Return the outputs link(z): probabilities or means."""
-        raise NotImplementedError
+        values, gradient = self.value(z, y), self.gradient(z, y)
+        out = np.negative(gradient, out=np.empty_like(z) if out is None else out)
+        if weight is None:
+            return out, float(np.sum(values, dtype=np.float64))
+        out *= weight[:, None]
+        return out, float(np.sum(weight * values, dtype=np.float64))
 
     def correct(self, z: Array, y: Array, weight: Array | None = None) -> float:
         """Return the weighted number of rows predicted right, 0.0 if the loss knows no classes.
@@ -132,17 +146,53 @@ class Loss:
         """
         return 0.0
 
+    @property
+    def digest(self) -> str:
+        """What tells it from others: names, and losses, gradients and outputs at some points."""
+        z, y = _POINTS, self._targets()
+        numbers = self.value(z, y), self.gradient(z, y), self.link(z)
+        return digest_of(self.name, self.link.name, *numbers)
 
-class _OnSoftmax(Loss):
+    def check(self) -> None:
+        """Raise InputError where its functions contradict each other."""
+        z, y = _POINTS, self._targets()
+        steps = 1e-5 * np.eye(z.shape[1])
+        slopes = [(self.value(z + e, y) - self.value(z - e, y)) / 2e-5 for e in steps]
+        found = self.gradient(z, y)
+        if not np.allclose(found, np.transpose(slopes), rtol=1e-4, atol=1e-5):
+            raise InputError(
+                f"The loss {self.name!r} cannot be used: its gradient is not the slope of its "
+                f"value, which is {np.transpose(slopes)[0]} at z = {z[0]}, where the gradient is "
+                f"{found[0]}. Correct one of them."
+            )
+
+    def _targets(self) -> Array:
+        return np.array([0, 1, 2, 0]) if self.coded else (_POINTS > 0.25).astype(float)
+
+
+class _Compiled(Loss):
+    """A loss that has one pass for residual and sum."""
+
+    _residual: ClassVar[Callable[..., float]]
+
+    def residual(
+        self, z: Array, y: Array, weight: Array | None = None, *, out: Array | None = None
+    ) -> tuple[Array, float]:
+        out = np.empty_like(z) if out is None else out
+        return out, float(self._residual(z, y, weight, out))
+
+    def gradient(self, z: Array, y: Array) -> Array:
+        residual, _ = self.residual(z, y)
+        return np.negative(residual, out=residual)
+
+
+class _OnSoftmax(_Compiled):
     coded = True
     classifies = True
 
     def hessian(self, z: Array, y: Array) -> tuple[Array, Array | None]:
         p = self.link(z)
         return p, p
-
-    def link(self, z: Array) -> Array:
-        return softmax(z, axis=1)
 
     def correct(self, z: Array, y: Array, weight: Array | None = None) -> float:
         return float(count_codes(z, y, weight))
@@ -169,11 +219,13 @@ class _SoftmaxSquared(_OnSoftmax):
         return 0.5 * np.sum(error**2, axis=1)
 
 
-class _LogisticCrossEntropy(Loss):
+class _LogisticCrossEntropy(_Compiled):
     """-Σ_k y_k log p_k + (1 - y_k) log(1 - p_k) with p = logistic(z)."""
 
+    link: Activation
     convex = True
     classifies = True
+    shares = True
     _residual = staticmethod(logistic_cross_entropy)
 
     def value(self, z: Array, y: Array) -> Array:
@@ -181,46 +233,38 @@ class _LogisticCrossEntropy(Loss):
         return np.sum(np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z))), axis=1)
 
     def hessian(self, z: Array, y: Array) -> tuple[Array, Array | None]:
-        return ACTIVATIONS["logistic"].derivative(z), None
-
-    def link(self, z: Array) -> Array:
-        return expit(z)
+        return self.link.derivative(z), None
 
     def correct(self, z: Array, y: Array, weight: Array | None = None) -> float:
         return float(count_units(z, y, weight))
 
 
-class _Squared(Loss):
+class _Squared(_Compiled):
     """½ ‖link(z) - y‖² for a link that acts on each unit."""
 
-    @property
-    def _activation(self) -> Activation:
-        return ACTIVATIONS[self.link_name]
+    link: Activation
 
     def residual(
         self, z: Array, y: Array, weight: Array | None = None, *, out: Array | None = None
     ) -> tuple[Array, float]:
         a = z.copy()
-        self._activation.apply(a)
+        self.link.apply(a)
         out = np.empty_like(z) if out is None else out
         loss = float(difference(a, y, weight, out))
-        self._activation.backpropagate(out, a)
+        self.link.backpropagate(out, a)
         return out, loss
 
     def value(self, z: Array, y: Array) -> Array:
         return 0.5 * np.sum((self.link(z.astype(np.float64)) - y) ** 2, axis=1)
 
     def hessian(self, z: Array, y: Array) -> tuple[Array, Array | None]:
-        return self._activation.derivative(z) ** 2, None
-
-    def link(self, z: Array) -> Array:
-        return self._activation.value(z)
+        return self.link.derivative(z) ** 2, None
 
 
 class _SquaredIdentity(_Squared):
     convex = True
     _residual = staticmethod(difference)
-    residual = Loss.residual  # one pass: there is no link to apply
+    residual = _Compiled.residual  # one pass: there is no link to apply
 
 
 class _SquaredLogistic(_Squared):
@@ -230,12 +274,13 @@ class _SquaredLogistic(_Squared):
         return float(count_units(z, y, weight))
 
 
-class _Hinge(Loss):
+class _Hinge(_Compiled):
     """Σ_k max(0, 1 - (2 y_k - 1) z_k): a margin of one on the right side, for each unit.
 
     Its outputs are (1 + z) / 2, which is one half on the boundary like a probability, but none.
     """
 
+    probabilistic = False
     smooth = False
     convex = True
     _residual = staticmethod(hinge)
@@ -247,11 +292,8 @@ class _Hinge(Loss):
     def hessian(self, z: Array, y: Array) -> tuple[Array, Array | None]:
         return np.zeros_like(z), None
 
-    def link(self, z: Array) -> Array:
-        return (1 + z) / 2
 
-
-class _Absolute(Loss):
+class _Absolute(_Compiled):
     """Σ_k |z_k - y_k|, whose minimum is a median."""
 
     smooth = False
@@ -264,22 +306,17 @@ class _Absolute(Loss):
     def hessian(self, z: Array, y: Array) -> tuple[Array, Array | None]:
         return np.zeros_like(z), None
 
-    def link(self, z: Array) -> Array:
-        return np.array(z)
-
 
 LOSSES: dict[tuple[str, str], Loss] = {
-    (loss.name, loss.link_name): loss
+    (loss.name, loss.link.name): loss
     for loss in (
-        _SoftmaxCrossEntropy("cross_entropy", "softmax"),
-        _LogisticCrossEntropy("cross_entropy", "logistic"),
-        _SquaredIdentity("squared", "identity"),
-        _SquaredLogistic("squared", "logistic"),
-        _Squared("squared", "tanh"),
-        _Squared("squared", "relu"),
-        _Squared("squared", "softplus"),
-        _SoftmaxSquared("squared", "softmax"),
-        _Hinge("hinge", "margin"),
-        _Absolute("absolute", "identity"),
+        _SoftmaxCrossEntropy("cross_entropy", SOFTMAX),
+        _LogisticCrossEntropy("cross_entropy", ACTIVATIONS["logistic"]),
+        _SquaredIdentity("squared", ACTIVATIONS["identity"]),
+        _SquaredLogistic("squared", ACTIVATIONS["logistic"]),
+        *(_Squared("squared", ACTIVATIONS[name]) for name in ("tanh", "relu", "softplus")),
+        _SoftmaxSquared("squared", SOFTMAX),
+        _Hinge("hinge", MARGIN),
+        _Absolute("absolute", ACTIVATIONS["identity"]),
     )
 }

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from daskalt.activations import ACTIVATIONS, Activation
 from daskalt.classifier import MLPClassifier
 from daskalt.data.scaling import Scaling
 from daskalt.data.store import storage_errors
@@ -24,7 +25,7 @@ from daskalt.data.targets import (
 from daskalt.errors import InputError, StorageError
 from daskalt.fitted import Fitted
 from daskalt.folders import check_replaceable, whole_folder
-from daskalt.losses import get_loss
+from daskalt.losses import LOSSES, Loss
 from daskalt.network import Network
 from daskalt.parameters import check_arguments, instance
 from daskalt.records import decode, encode
@@ -81,9 +82,11 @@ def save(estimator: Any, folder: str | Path) -> None:
     check_is_fitted(estimator, "coefs_")
     check_replaceable(folder, (MODEL, WEIGHTS))
     arrays: dict[str, np.ndarray] = {}
+    types = _PARTS | {"BuiltIn": BuiltIn}
+    # Where the checkpoints of a fit lie is no part of what it led to.
+    given = estimator.get_params(deep=False) | {"checkpoint": None}
     parts = {
-        # Where the checkpoints of a fit lie is no part of what it led to.
-        "parameters": estimator.get_params(deep=False) | {"checkpoint": None},
+        "parameters": {key: _named(value, f"parameters.{key}") for key, value in given.items()},
         "attributes": _attributes(estimator),
         "fitted": _facts(estimator._fitted),
     }
@@ -91,7 +94,10 @@ def save(estimator: Any, folder: str | Path) -> None:
         "format": FORMAT,
         "versions": versions(),
         "class": name,
-        **{part: encode(value, part, arrays, _PARTS) for part, value in parts.items()},
+        **{
+            part: encode(value, part, arrays, _PARTS | {"BuiltIn": BuiltIn})
+            for part, value in parts.items()
+        },
     }
     with whole_folder(folder) as work, storage_errors(folder):
         with (work / WEIGHTS).open("wb") as file:
@@ -133,7 +139,8 @@ def load(folder: str | Path) -> Any:
             (place / WEIGHTS).open("rb") as file,
             read_arrays(file, document["weights"]) as arrays,
         ):
-            parts = {part: decode(document[part], arrays, _PARTS) for part in _CONTENT}
+            types = _PARTS | {"BuiltIn": _built_in}
+            parts = {part: decode(document[part], arrays, types) for part in _CONTENT}
         estimator = ESTIMATORS[document["class"]](**parts["parameters"])
         for name, value in parts["attributes"].items():
             if not _is_attribute(name):
@@ -172,9 +179,8 @@ def _facts(fitted: Fitted) -> dict[str, Any]:
     given = inspect.signature(kind).parameters  # attributes of the same names
     return {
         "widths": network.widths,
-        "activation": network.activation,
-        "loss": network.loss.name,
-        "link": network.loss.link_name,
+        "activation": _named(network.phi, "activation"),
+        "loss": _named(network.loss, "loss"),
         "shift": problem.scaling.shift,
         "factor": problem.scaling.factor,
         "targets": kind.__name__,
@@ -188,9 +194,7 @@ def _facts(fitted: Fitted) -> dict[str, Any]:
 
 
 def _revived(facts: dict[str, Any], estimator: Any) -> Fitted:
-    network = Network(
-        tuple(facts["widths"]), facts["activation"], get_loss(facts["loss"], facts["link"])
-    )
+    network = Network(tuple(facts["widths"]), facts["activation"], facts["loss"])
     shapes = [(b, a + 1) for a, b in zip(network.widths[:-1], network.widths[1:], strict=True)]
     if [w.shape for w in facts["weights"]] != shapes:
         raise ValueError(f"weights are not of shapes {shapes}")
@@ -205,6 +209,42 @@ def _revived(facts: dict[str, Any], estimator: Any) -> Fitted:
     solver = estimator._solver
     state = solver.start(problem, facts["weights"], Budget(None, None))
     return Fitted(problem, state, facts["passes"], solver.parts)
+
+
+class BuiltIn(NamedTuple):
+    """An activation, or a loss on its link, by name, and what tells it from others of that name."""
+
+    names: tuple[str, ...]
+    digest: str
+
+
+def _named(value: Any, where: str) -> Any:
+    """A value of which the functions are those of this package, by name."""
+    if isinstance(value, Activation):
+        names: tuple[str, ...] = (value.name,)
+        known: Any = ACTIVATIONS.get(value.name)
+    elif isinstance(value, Loss):
+        names = value.name, value.link.name
+        known = LOSSES.get(names)
+    else:
+        return value
+    if known == value:
+        return BuiltIn(names, value.digest)
+    raise InputError(
+        f"{where} is {value.name!r}, which is not built in, and a saved model holds no code. "
+        "Pickle the estimator instead; what reads it must be able to import that."
+    )
+
+
+def _built_in(names: tuple[str, ...], digest: str) -> Any:
+    """The function that `_named` named."""
+    function: Any = ACTIVATIONS[names[0]] if len(names) == 1 else LOSSES[names[0], names[1]]
+    if function.digest != digest:
+        raise StorageError(
+            f"The model has another {function.name!r} than this version of daskalt, which would "
+            "predict something else. Load it where it was written, or fit again."
+        )
+    return function
 
 
 @contextmanager

@@ -5,19 +5,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from daskalt.activations import ACTIVATIONS, Activation
+from daskalt.activations import Activation
 from daskalt.losses import Loss
 
 __all__ = ["Network", "Weights", "pack", "unpack"]
 
 Weights = tuple[np.ndarray, ...]
 
-# Standard deviation that the initial pre-activations have over the data. Wide enough for units to
-# differ, narrow enough not to saturate them or fix what they respond to.
-SPREAD = {"identity": 1.0, "relu": 0.5, "tanh": 0.7, "logistic": 1.0, "softplus": 1.0}
-OUTPUT_SPREAD = 0.3
-# These have a mean far from zero at z = 0: without biases that centre z, it adds up over layers.
-CENTRED = {"logistic", "softplus"}
+OUTPUT_SPREAD = 0.3  # standard deviation that the initial outputs have over the data
 
 
 @dataclass(frozen=True)
@@ -28,20 +23,15 @@ class Network:
     ----------
     widths : tuple of int
         Units of each layer, features first, outputs last.
-    activation : str
-        Name in :data:`daskalt.activations.ACTIVATIONS`, the same for every hidden layer.
+    phi : Activation
+        Activation of the hidden layers.
     loss : Loss
         Loss composed with the link of the output layer.
     """
 
     widths: tuple[int, ...]
-    activation: str
+    phi: Activation
     loss: Loss
-
-    @property
-    def phi(self) -> Activation:
-        """Activation of the hidden layers."""
-        return ACTIVATIONS[self.activation]
 
     @property
     def n_layers(self) -> int:
@@ -107,10 +97,10 @@ class Network:
             spread = float(np.mean(np.sqrt(share @ np.square(z, out=z))))
             # One row, or constant inputs, have no spread to set; nor have those that overflow.
             if 1e-6 < spread < np.inf:
-                factor = (OUTPUT_SPREAD if last else SPREAD[self.activation]) / spread
+                factor = (OUTPUT_SPREAD if last else self.phi.spread) / spread
                 w *= w.dtype.type(factor)
                 mean *= factor
-            if self.activation in CENTRED and not last and np.isfinite(mean).all():
+            if self.phi.centred and not last and np.isfinite(mean).all():
                 w[:, -1] -= mean.astype(w.dtype)
             weights.append(w)
             if not last:

@@ -15,6 +15,7 @@ __all__ = [
     "check_of_layers",
     "check_parameters",
     "choice",
+    "either",
     "instance",
     "integer",
     "names",
@@ -136,6 +137,12 @@ def choice(*options: Any) -> Constraint:
     """One of some values."""
     words = "one of " + ", ".join(repr(option) for option in options)
     return (words, lambda value: any(value is o or _same(value, o) for o in options))
+
+
+def either(one: Constraint, other: Constraint) -> Constraint:
+    """A value that one or the other constraint allows."""
+    (words, allows), (more_words, allows_more) = one, other
+    return (f"{words}, or {more_words}", lambda value: allows(value) or allows_more(value))
 
 
 def names(*kinds: type) -> Constraint:

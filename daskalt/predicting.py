@@ -12,7 +12,7 @@ import numpy as np
 from dask.delayed import delayed
 from dask.system import CPU_COUNT
 
-from daskalt.activations import ACTIVATIONS
+from daskalt.activations import Activation
 from daskalt.data.checks import check_array, refuse_masked, refuse_sparse
 from daskalt.data.containers import Columns
 from daskalt.data.finite import check_finite
@@ -51,7 +51,7 @@ class Predictor:
 
     coefs: tuple[np.ndarray, ...]
     intercepts: tuple[np.ndarray, ...]
-    activation: str
+    phi: Activation
     loss: Loss
     targets: Targets
     shares: bool = True
@@ -86,11 +86,10 @@ class Predictor:
         return results
 
     def _outputs_of(self, a: np.ndarray) -> np.ndarray:
-        phi = ACTIVATIONS[self.activation]
         for coef, intercept in zip(self.coefs[:-1], self.intercepts[:-1], strict=True):
             a = a @ coef
             a += intercept
-            phi.apply(a)
+            self.phi.apply(a)
         z = a @ self.coefs[-1]
         z += self.intercepts[-1]
         return z
@@ -102,19 +101,19 @@ class Predictor:
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return class probabilities, one column a class."""
         p = self.outputs(X)
-        if self.loss.link_name not in ("softmax", "logistic"):
+        if not self.loss.link.probabilities:
             p = np.clip(p, 0, 1)  # a squared loss may reach beyond the targets
         if isinstance(self.targets, MultilabelTargets):
             return p
         if p.shape[1] == 1:
             return np.concatenate([1 - p, p], axis=1)
-        if self.loss.link_name != "softmax":  # units that know nothing of each other
+        if not self.loss.link.normalised:  # units that know nothing of each other
             p /= np.maximum(p.sum(axis=1, keepdims=True), np.finfo(p.dtype).tiny)
         return p
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """Return what decides on a label: of two by its sign, of several the largest."""
-        if self.loss.link_name in ("softmax", "logistic", "margin"):
+        if self.loss.link.halves_at_zero:
             z = self._filled(X, np.asarray)
         else:  # a squared loss on targets of 0 and 1
             z = self.outputs(X) - self.coefs[0].dtype.type(0.5)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+from daskalt.activations import ACTIVATIONS, Activation, get_activation
 from daskalt.assembly import Assembly, Goal
 from daskalt.checkpoint import Checkpoints
 from daskalt.data.choosing import takes_names
@@ -17,11 +18,12 @@ from daskalt.errors import InputError
 from daskalt.fitted import FittedMLP
 from daskalt.limits import parse_limit
 from daskalt.losses import Loss
-from daskalt.network import SPREAD, Network
+from daskalt.network import Network
 from daskalt.parameters import (
     check_layers,
     check_parameters,
     choice,
+    either,
     instance,
     integer,
     real,
@@ -37,6 +39,8 @@ __all__ = ["PreparedMLP"]
 
 __all__ = ["Goal", "PreparedMLP"]
 
+LINKED = ("'auto' beside a loss object, which brings its own", choice("auto")[1])
+
 
 class PreparedMLP(FittedMLP):
     """The half of an estimator that there is before a fit."""
@@ -48,7 +52,7 @@ class PreparedMLP(FittedMLP):
         check_layers(self.hidden_layer_sizes)
         check_parameters(
             self,
-            activation=choice(*SPREAD),
+            activation=either(choice(*ACTIVATIONS), instance("an Activation", Activation)),
             alpha=real(at_least=0),
             batch_size=integer(at_least=1, or_word="auto"),
             max_iter=integer(at_least=1, or_none=True),
@@ -67,11 +71,11 @@ class PreparedMLP(FittedMLP):
             beta_2=real(at_least=0, below=1, or_none=True),
             epsilon=real(above=0, or_none=True),
             max_fun=integer(at_least=1, or_none=True),
-            loss=choice("auto", *self._losses),
+            loss=either(choice("auto", *self._losses), instance("a Loss", Loss)),
             scale=choice("auto", "standard", "none"),
             random_state=seed(),
             verbose=instance("True, False or an integer", bool, int, np.bool_, np.integer),
-            output_activation=instance("text", str),
+            output_activation=LINKED if isinstance(self.loss, Loss) else instance("text", str),
             scratch=instance("a path, a URL or None", str, Path, NoneType),
             checkpoint=instance(
                 "a path, a URL, a daskalt.Checkpoints or None", str, Path, Checkpoints, NoneType
@@ -79,6 +83,8 @@ class PreparedMLP(FittedMLP):
         )
         parse_limit(self.memory_limit)
         self._solver.check()
+        for own in (each for each in (self.activation, self.loss) if not isinstance(each, str)):
+            own.check()
         if isinstance(self.checkpoint, Checkpoints):
             self.checkpoint.check()
         elif self.checkpoint == "":
@@ -174,7 +180,8 @@ class PreparedMLP(FittedMLP):
     def _network(self, n_features: int, n_outputs: int, loss: Loss) -> Network:
         """The network between features and outputs."""
         hidden = tuple(int(h) for h in np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)))
-        return Network((n_features, *hidden, n_outputs), self.activation, loss)
+        phi = get_activation(self.activation)
+        return Network((n_features, *hidden, n_outputs), phi, loss)
 
     def _labels(self, table: Table) -> np.ndarray | None:
         """What has to be held out in equal shares, of all rows."""

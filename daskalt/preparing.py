@@ -1,11 +1,13 @@
 """What a fit settles before its first step: which rows, read how, sampled and held out."""
 
 import warnings
+from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
 from daskalt.data.finite import check_block
 from daskalt.data.passes import Lane, all_blocks, count_rows, read_lane
@@ -26,6 +28,7 @@ __all__ = [
     "Held",
     "compile_step",
     "hold_out",
+    "identity_of",
     "sample_rows",
     "thin_out",
     "warn_if_sorted",
@@ -104,6 +107,16 @@ def _hold_out_blocks(
     return trained[np.argsort(trained[:, 0])], held_out[np.argsort(held_out[:, 0])]
 
 
+def identity_of(value: Any) -> Hashable:
+    """Return what tells a solver, by its class and all its parameters, from every other."""
+    if isinstance(value, BaseEstimator):
+        given = value.get_params(deep=False)
+        return type(value), *((name, identity_of(given[name])) for name in sorted(given))
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    return repr(value)
+
+
 def compile_step(solver: Solver, problem: Problem, state: Any, table: Table) -> None:
     """Compile the kernels of a step by taking one, here, on a few rows, and drop the result.
 
@@ -111,7 +124,13 @@ def compile_step(solver: Solver, problem: Problem, state: Any, table: Table) -> 
     at the same time, they could read what another is still writing.
     """
     network = problem.network
-    kinds = (repr(solver), network.activation, network.loss, problem.dtype, table.X.dtype)
+    kinds = (
+        identity_of(solver),
+        network.phi.digest,
+        network.loss.digest,
+        problem.dtype,
+        table.X.dtype,
+    )
     if kinds in _compiled:
         return
     _compiled.add(kinds)

@@ -7,15 +7,16 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
+from daskalt.activations import Activation
+from daskalt.assembly import Goal
 from daskalt.data.choosing import takes_names
 from daskalt.data.opening import is_stored
 from daskalt.data.survey import survey_numbers
 from daskalt.data.table import Table
 from daskalt.data.targets import RealTargets, check_shares, mean_and_scale
 from daskalt.errors import InputError
-from daskalt.losses import get_loss
+from daskalt.losses import Loss, get_loss
 from daskalt.perceptron import BaseMLP
-from daskalt.prepared import Goal
 
 __all__ = ["MLPRegressor"]
 
@@ -38,10 +39,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     learning_rate, learning_rate_init, power_t, momentum, nesterovs_momentum, beta_1, beta_2, \
     epsilon, max_fun
         As in :class:`MLPClassifier`.
-    loss : {"auto", "squared", "squared_error", "absolute", "cross_entropy"}, default="auto"
+    loss : {"auto", "squared", "squared_error", "absolute", "cross_entropy"} or Loss, default="auto"
         "auto" is "squared", half the squared error, or by scikit-learn's name "squared_error". All
         are summed over the outputs; the cross-entropy is for targets from 0 to 1 and
-        output_activation="logistic".
+        output_activation="logistic". A :class:`daskalt.Loss` of your own is of standardised
+        targets where its link is the identity.
     output_activation : str, default="auto"
         Link of the output layer; "auto" is the identity. With any other, targets are not scaled.
 
@@ -70,7 +72,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     def __init__(
         self,
         hidden_layer_sizes: Any = (100,),
-        activation: str = "relu",
+        activation: str | Activation = "relu",
         *,
         solver: Any = "altmin",
         alpha: float = 1e-4,
@@ -93,7 +95,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         beta_2: float | None = None,
         epsilon: float | None = None,
         max_fun: int | None = None,
-        loss: str = "auto",
+        loss: str | Loss = "auto",
         output_activation: str = "auto",
         scale: str = "auto",
         scratch: str | None = None,
@@ -153,29 +155,36 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             )
         numbers = survey_numbers(table)
         mean, scale = mean_and_scale(numbers, table.X.dtype)
-        name, link = self._loss_and_link
-        shares = name == "cross_entropy"
-        if link == "identity":
+        loss = self._chosen_loss()
+        if loss.link.linear:
             scale = np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1e-300), scale, 1.0)
         else:  # the link's range is in the targets' own units
             mean, scale = np.zeros_like(mean), np.ones_like(scale)
-        loss = get_loss(name, link)
-        if shares:
+        if loss.shares:
             check_shares(numbers.low, numbers.high)
-        targets = RealTargets(mean, scale, len(table.y.shape) == 1, shares)
+        targets = RealTargets(mean, scale, len(table.y.shape) == 1, loss.shares)
         return Goal(targets, loss, None, numbers.clustering())
 
-    @property
-    def _loss_and_link(self) -> tuple[str, str]:
-        name = "squared" if self.loss in ("auto", "squared_error") else self.loss
-        return name, "identity" if self.output_activation == "auto" else self.output_activation
+    def _chosen_loss(self) -> Loss:
+        if isinstance(self.loss, Loss):
+            loss = self.loss
+        else:
+            name = "squared" if self.loss in ("auto", "squared_error") else self.loss
+            link = self.output_activation
+            loss = get_loss(name, "identity" if link == "auto" else link)
+        if loss.coded:
+            raise InputError(
+                f"The loss {loss.name!r} on {loss.link.name!r} is for classes: give another loss "
+                "or output_activation, or use MLPClassifier."
+            )
+        return loss
 
     def _expect_targets(self, table: Table, classes: np.ndarray | None) -> Goal:
         assert table.y is not None
         width = int(np.prod(table.y.shape[1:], dtype=int))
         one_dimensional = len(table.y.shape) == 1
         targets = RealTargets(np.zeros(width), np.ones(width), one_dimensional)
-        return Goal(targets, get_loss(*self._loss_and_link))
+        return Goal(targets, self._chosen_loss())
 
     @takes_names
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:

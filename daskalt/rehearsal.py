@@ -23,6 +23,7 @@ from daskalt.data.targets import ClassTargets, MultilabelTargets, RealTargets, T
 from daskalt.errors import DivergenceError
 from daskalt.kernels.threads import blas_threads
 from daskalt.kernels.workspace import release, thread_workspace
+from daskalt.preparing import identity_of
 from daskalt.scoring import score_rows
 from daskalt.solvers.base import Budget, Problem, Rows, RowVariables, Solver, Surveying
 
@@ -98,11 +99,10 @@ def rehearse(
     """
     network = problem.network
     kinds = (
-        repr(solver),
+        identity_of(solver),
         network.widths,
-        network.activation,
-        network.loss.name,
-        network.loss.link_name,
+        network.phi.digest,
+        network.loss.digest,
         type(problem.targets).__name__,
         np.dtype(problem.dtype).name,
         np.dtype(dtype).name,

@@ -2,7 +2,7 @@
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import dask
 import numpy as np
@@ -43,6 +43,25 @@ def store(tmp_path):
     return write
 
 
+@contextmanager
+def local_cluster(workers, *, processes=False, default=True):
+    """A cluster on this machine, while the block lasts; its client, the default one or not."""
+    from distributed import Client, LocalCluster
+
+    # See daskalt.runs.clusters.local_workers about the profiler.
+    with (
+        dask.config.set({"distributed.worker.profile.enabled": False}),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=processes,
+            dashboard_address="127.0.0.1:0",  # None is a port that others may hold
+        ) as local,
+        Client(local, set_as_default=default) as client,
+    ):
+        yield client
+
+
 @pytest.fixture
 def no_windows():
     """Have figures drawn in memory, and closed when the test ends."""
@@ -59,22 +78,11 @@ def cluster():
 
     It is closed when the test ends.
     """
-    from distributed import Client, LocalCluster
-
-    # See daskalt.runs.clusters.local_workers about the profiler.
-    with dask.config.set({"distributed.worker.profile.enabled": False}), ExitStack() as stack:
+    with ExitStack() as stack:
 
         def start(workers, *, processes=False):
             stack.close()
-            local = stack.enter_context(
-                LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=1,
-                    processes=processes,
-                    dashboard_address="127.0.0.1:0",  # None is a port that others may hold
-                )
-            )
-            return stack.enter_context(Client(local))
+            return stack.enter_context(local_cluster(workers, processes=processes))
 
         yield start
 

@@ -1,9 +1,12 @@
+import copy
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from daskalt.activations import ACTIVATIONS
+from daskalt.errors import InputError
 from tests import naive
 
 NAMES = sorted(ACTIVATIONS)
@@ -94,11 +97,69 @@ def test_nan_stays_visible(activation, dtype):
     assert np.isfinite(z[0, 1])
 
 
-def test_gain_keeps_the_size_of_residuals(activation):
-    # An even number of nodes: none of them is at relu's kink.
-    nodes, weights = np.polynomial.hermite_e.hermegauss(100)
-    mean_square = weights @ activation.derivative(nodes) ** 2 / np.sqrt(2 * np.pi)
-    np.testing.assert_allclose(activation.gain**2 * mean_square, 1, rtol=1e-4)
+def test_inverses_give_back_z_and_stay_finite_beyond_the_range(activation, dtype):
+    if activation.inverse is None:
+        assert activation.name == "relu"
+        return
+    z = block(dtype)
+    back = activation.inverse(activation.value(z))
+    assert back.dtype == dtype
+    np.testing.assert_allclose(back, z, rtol=1e-3 if dtype == np.float32 else 1e-10)
+    assert np.isfinite(activation.inverse(np.array([-9, -1, 0, 1, 9], dtype))).all()
+
+
+def test_only_what_is_straight_between_its_kinks_does_not_bend(activation):
+    assert activation.bends == (activation.name not in ("identity", "relu"))
+    beside = 1e-9 * np.array([-1, 1])
+    jumps = [k for k in (-1.0, 0.0, 1.0) if np.ptp(activation.derivative(k + beside)) > 1e-3]
+    assert list(activation.kinks) == jumps
+    activation.check()
+
+
+def swish(z):
+    return z * ACTIVATIONS["logistic"].value(z)
+
+
+def swish_derivative(z):
+    share = ACTIVATIONS["logistic"].value(z)
+    return share * (1 + z * (1 - share))
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"value": swish}, r"apply\(z\) must overwrite"),
+        ({"derivative": swish_derivative}, "derivative must be the slope of value"),
+        ({"second_derivative": np.ones_like}, "second_derivative must be the slope"),
+        ({"backpropagate": lambda r, a: None}, ".*as a function of a"),
+        ({"inverse": np.array}, r"value\(inverse\(a\)\) must be a"),
+    ],
+)
+def test_functions_that_contradict_each_other_are_refused(changes, rule):
+    with pytest.raises(InputError, match=rf"activation 'tanh' cannot be used: {rule}"):
+        replace(ACTIVATIONS["tanh"], **changes).check()
+
+
+def test_a_digest_is_of_name_and_formulas():
+    tanh = ACTIVATIONS["tanh"]
+    others = [
+        replace(tanh, name="other"),
+        replace(tanh, value=swish),
+        replace(tanh, derivative=swish_derivative),
+        replace(tanh, second_derivative=np.ones_like),
+        *(ACTIVATIONS[name] for name in NAMES),
+    ]
+    assert len({each.digest for each in others}) == len(others)
+    rounded = replace(tanh, value=lambda z: np.tanh(z) * (1 + 1e-12))
+    assert rounded.digest == tanh.digest
+
+
+def test_one_of_the_users_own_pickles_by_its_functions():
+    own = replace(ACTIVATIONS["tanh"], value=swish)
+    again = pickle.loads(pickle.dumps(own))
+    assert again == own
+    assert again.value is swish
+    assert copy.deepcopy(own) is own
 
 
 def test_any_shape_and_pickle(activation):

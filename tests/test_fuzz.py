@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sklearn.exceptions import DataConversionWarning
 
 from daskalt import MLPClassifier, MLPRegressor
+from daskalt.activations import ACTIVATIONS
 from daskalt.errors import (
     DaskaltError,
     DivergenceWarning,
@@ -24,7 +25,6 @@ from daskalt.errors import (
     RefusalWarning,
     UnshuffledWarning,
 )
-from daskalt.network import SPREAD
 from daskalt.solvers import SOLVERS
 
 DTYPES = ("uint8", "int64", "float32", "float64", "bool", "float16")
@@ -172,7 +172,7 @@ common = {
 }
 parameters = {
     "hidden_layer_sizes": st.sampled_from(((), (), (1,), (7, 3))),
-    "activation": st.sampled_from(tuple(SPREAD)),
+    "activation": st.sampled_from(tuple(ACTIVATIONS)),
     "solver": st.sampled_from(tuple(SOLVERS)),
     "alpha": st.sampled_from((0.0, 1e-4, 1.0, 1e6)),
     "batch_size": st.sampled_from(("auto", 1, 3, 1000)),

@@ -11,9 +11,8 @@ ROOT = Path(daskalt.__file__).parent
 
 # Each module may import those above it. A new module goes where it can be read.
 ORDER = """
-    errors versions signals shelter wording parameters records sealed limits bars
-    jit
-    activations loss_passes losses
+    errors versions signals shelter wording parameters records sealed limits bars jit
+    links activation_passes activations loss_passes losses
     kernels.threads kernels.workspace kernels.scale kernels.step kernels.gram kernels.forward
     kernels.backward kernels.rowwise kernels.systems kernels.newton kernels.sweep kernels.joint
     kernels.admm kernels.hessian kernels

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from daskalt.errors import DivergenceError
+from daskalt.errors import DivergenceError, InputError
 from daskalt.kernels.admm import fit_pre_activations
 from daskalt.kernels.gram import cross
 from daskalt.kernels.newton import output_newton
@@ -110,6 +110,15 @@ class ADMM(FullBatch):
             divergence=real(above=1),
             store=instance("a path, a URL or None", str, Path, NoneType),
         )
+
+    def validate(self, problem: Problem) -> None:
+        """Raise InputError if the hidden activation has neither an inverse nor a closed form."""
+        network = problem.network
+        if network.n_layers > 1 and network.phi.inverse is None and network.phi.fit is None:
+            raise InputError(
+                f"ADMM needs the inverse of the activation, and {network.phi.name!r} has none: "
+                "give it one, or use BatchAltMin()."
+            )
 
     def variables(self, problem: Problem) -> dict[str, int]:
         """Return the name and width of every array: z, a and λ."""

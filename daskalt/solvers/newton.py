@@ -57,7 +57,7 @@ class Newton(LineSearchSolver):
             raise InputError(
                 "Newton needs a convex problem, hidden_layer_sizes=() and a loss that is convex, "
                 f"such as the cross-entropy; got hidden layers {network.widths[1:-1]} and "
-                f"{network.loss.name} on {network.loss.link_name}. Use LBFGS() for others."
+                f"{network.loss.name} on {network.loss.link.name}. Use LBFGS() for others."
             )
         size = (network.widths[0] + 1) * network.widths[1]
         if size > LARGEST_HESSIAN:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from daskalt.activations import ACTIVATIONS
 from daskalt.losses import get_loss
 from daskalt.network import Network
 from daskalt.solvers import StochasticAltMin
@@ -21,4 +22,7 @@ CROSS_ENTROPY = get_loss("cross_entropy", "softmax")
     ],
 )
 def test_passes_follow_from_rows_and_weights(rows, widths, passes):
-    assert StochasticAltMin().passes(rows, Network(widths, "relu", CROSS_ENTROPY)) == passes
+    assert (
+        StochasticAltMin().passes(rows, Network(widths, ACTIVATIONS["relu"], CROSS_ENTROPY))
+        == passes
+    )
