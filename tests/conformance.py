@@ -57,7 +57,7 @@ class Case:
         """An estimator that stops for no other reason than its number of passes."""
         given = {"batch_size": 60, "max_iter": PASSES, "tol": 0, "random_state": 0} | options
         return self.estimator(
-            self.hidden, self.activation, solver=copy.copy(self.solver), loss=self.loss, **given
+            self.hidden, self.activation, solver=self.solver, loss=self.loss, **given
         )
 
     def rows(self, n=ROWS, dtype="float32"):
@@ -133,7 +133,7 @@ class Stage:
 
 def stage(case, model, X, y):
     """The solver of a case at its start, on some rows and the weights of a fitted model."""
-    solver, problem = get_solver(copy.copy(case.solver)), model._fitted.problem
+    solver, problem = get_solver(case.solver), model._fitted.problem
     start = solver.start(problem, model.solver_state_.weights, Budget(8, 4, 4))
     return Stage(solver, problem, problem.rows(Block(X, y)), start)
 
