@@ -21,7 +21,9 @@ from daskalt.reduction import fetch
 from daskalt.signals import Terminated
 from daskalt.solvers import get_solver, loop, tasks
 from daskalt.solvers.pass_graph import PassGraph
+from tests import equality
 from tests.conftest import write_group
+from tests.equality import history_of, weights_of
 
 ROWS, FEATURES = 600, 12
 VARIANTS = {"local steps": StochasticAltMin(local_steps=2, tasks=3)}
@@ -73,19 +75,9 @@ def cut_at(number):
         yield
 
 
-def history_of(model):
-    return [
-        {k: v for k, v in record.items() if "seconds" not in k and "bytes" not in k}
-        for record in model.history_
-    ]
-
-
 def assert_same(model, whole):
-    for a, b in zip(
-        model.coefs_ + model.intercepts_, whole.coefs_ + whole.intercepts_, strict=True
-    ):
-        np.testing.assert_array_equal(a, b)
-    assert history_of(model) == history_of(whole)
+    equality.assert_same(weights_of(model), weights_of(whole))
+    equality.assert_same(history_of(model), history_of(whole))
 
 
 @pytest.mark.usefixtures("small_graphs")

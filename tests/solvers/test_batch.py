@@ -24,6 +24,7 @@ from daskalt.solvers import tasks
 from daskalt.solvers.base import Budget
 from daskalt.solvers.batch_map import ZStep, batch_step
 from tests import naive
+from tests.equality import assert_same, history_of, weights_of
 from tests.solvers.problems import make_problem
 
 CONVEX = [pair for pair, loss in sorted(LOSSES.items()) if loss.convex and loss.smooth]
@@ -41,16 +42,6 @@ def network(**options):
     return MLPClassifier(
         (16,), solver=BatchAltMin(**options), max_iter=passes, random_state=0, tol=0
     )
-
-
-def assert_same_weights(a, b):
-    for x, y in zip(a.coefs_ + a.intercepts_, b.coefs_ + b.intercepts_, strict=True):
-        np.testing.assert_array_equal(x, y)
-
-
-def history_of(model):
-    timed = ("seconds", "total_seconds")
-    return [{k: v for k, v in entry.items() if k not in timed} for entry in model.history_]
 
 
 # ------------------------------------------------------------------------------ z-step
@@ -259,8 +250,8 @@ def test_z_of_a_resumed_fit_have_the_bits_of_an_uninterrupted_one(
         model("z.zarr").fit(X, y)
     monkeypatch.undo()
     resumed = model("z.zarr").fit(X, y, resume=True)
-    assert_same_weights(resumed, whole)
-    assert history_of(resumed) == history_of(whole)
+    assert_same(weights_of(resumed), weights_of(whole))
+    assert_same(history_of(resumed), history_of(whole))
     for a, b in zip(resumed.solver_state_.z, whole.solver_state_.z, strict=True):
         np.testing.assert_array_equal(a.compute(), b.compute())
 
@@ -288,7 +279,7 @@ def test_a_fit_whose_seed_was_left_to_chance_is_resumed_with_that_seed(
     model.fit(*digits, resume=True)
     drawn = record_in(tmp_path / "z.zarr")["identity"]["random_state"]
     monkeypatch.setattr("daskalt.perceptron.check_random_state", lambda _: Drawn(drawn))
-    assert_same_weights(model, network().fit(*digits))
+    assert_same(weights_of(model), weights_of(network().fit(*digits)))
 
 
 def record_in(folder):
@@ -325,7 +316,7 @@ def test_resume_starts_where_there_is_nothing_yet_and_repeats_nothing_at_the_end
     place = tmp_path / "z.zarr"
     first = network(store=place).fit(X, y, resume=True)
     again = network(store=place).fit(X, y, resume=True)
-    assert_same_weights(first, again)
+    assert_same(weights_of(first), weights_of(again))
     assert again.n_iter_ == 6
 
 
