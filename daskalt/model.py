@@ -94,10 +94,7 @@ def save(estimator: Any, folder: str | Path) -> None:
         "format": FORMAT,
         "versions": versions(),
         "class": name,
-        **{
-            part: encode(value, part, arrays, _PARTS | {"BuiltIn": BuiltIn})
-            for part, value in parts.items()
-        },
+        **{part: encode(value, part, arrays, types) for part, value in parts.items()},
     }
     with whole_folder(folder) as work, storage_errors(folder):
         with (work / WEIGHTS).open("wb") as file:

@@ -5,7 +5,6 @@ A test class that inherits `Conformance` and has a ``case`` runs them all on it.
 
 import copy
 import pickle
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -20,6 +19,7 @@ from daskalt.data.table import Block
 from daskalt.solvers import get_solver
 from daskalt.solvers.base import Budget
 from tests.conftest import local_cluster, write_group
+from tests.equality import arrays, assert_close, assert_same, assert_same_fit, weights_of
 
 ROWS, FEATURES, PASSES = 540, 6, 3  # full-batch blocks of 256, 256 and 28 rows
 BLOCK = 128  # rows of a step by itself: its halves, and theirs, are whole without every fourth
@@ -57,7 +57,7 @@ class Case:
         """An estimator that stops for no other reason than its number of passes."""
         given = {"batch_size": 60, "max_iter": PASSES, "tol": 0, "random_state": 0} | options
         return self.estimator(
-            self.hidden, self.activation, solver=copy.copy(self.solver), loss=self.loss, **given
+            self.hidden, self.activation, solver=self.solver, loss=self.loss, **given
         )
 
     def rows(self, n=ROWS, dtype="float32"):
@@ -77,21 +77,8 @@ def map_rows(solver, problem, state, rows, variables):
 
     All that the checks know of how a solver is called.
     """
-    kept = _Kept(variables)
-    return solver.map(problem, solver.attach(state, kept), rows), kept.written
-
-
-class _Kept:
-    """The variables of some rows: as of a disk, what is read and what is written are copies."""
-
-    def __init__(self, variables):
-        self.variables, self.written = variables, None
-
-    def read(self, generation, start, stop):
-        return copy.deepcopy(self.variables)
-
-    def write(self, generation, start, parts):
-        self.written = copy.deepcopy(list(parts))
+    statistics, after = solver.map(problem, state, rows, variables)
+    return statistics, copy.deepcopy(after)  # which may lie in the thread's workspace
 
 
 @dataclass
@@ -133,59 +120,9 @@ class Stage:
 
 def stage(case, model, X, y):
     """The solver of a case at its start, on some rows and the weights of a fitted model."""
-    solver, problem = get_solver(copy.copy(case.solver)), model._fitted.problem
+    solver, problem = get_solver(case.solver), model._fitted.problem
     start = solver.start(problem, model.solver_state_.weights, Budget(8, 4, 4))
     return Stage(solver, problem, problem.rows(Block(X, y)), start)
-
-
-# ------------------------------------------------------------------------------ equality
-
-
-def leaves(value: Any) -> Iterator[Any]:
-    """All arrays, numbers and texts in nested tuples and lists."""
-    if isinstance(value, tuple | list):
-        for member in value:
-            yield from leaves(member)
-    elif isinstance(value, np.ndarray | np.generic | int | float | str):
-        yield value
-
-
-def arrays(value):
-    """All arrays of floating-point numbers among them."""
-    return [a for a in leaves(value) if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
-
-
-def assert_same(a, b):
-    """Two nested values have the same bits."""
-    a, b = list(leaves(a)), list(leaves(b))
-    assert len(a) == len(b) > 0
-    for x, y in zip(a, b, strict=True):
-        np.testing.assert_array_equal(x, y, strict=True)
-
-
-def assert_close(a, b, tolerance):
-    """Two lists of weights are equal but for rounding."""
-    for x, y in zip(a, b, strict=True):
-        np.testing.assert_allclose(x, y, rtol=0, atol=tolerance * (1 + np.abs(y).max()))
-
-
-def weights_of(model):
-    return [*model.coefs_, *model.intercepts_]
-
-
-def history_of(model):
-    """What the passes led to, apart from what they cost."""
-    return [
-        [(k, v) for k, v in sorted(record.items()) if "seconds" not in k and "bytes" not in k]
-        for record in model.history_
-    ]
-
-
-def assert_same_fit(model, other):
-    """Two fits went the same way and ended in the same weights and in the same state."""
-    assert_same(weights_of(model), weights_of(other))
-    assert_same(history_of(model), history_of(other))
-    assert_same(model.solver_state_, other.solver_state_)
 
 
 # -------------------------------------------------------------------------------- checks
@@ -364,7 +301,7 @@ class Conformance:
         model = subject.model(shuffle=False).fit(path)
         assert all(np.isfinite(w).all() for w in weights_of(model))
         assert np.isfinite(model.loss_curve_).all()
-        assert "refused" not in model.history_[-1]
+        assert not any("refused" in record for record in model.history_)
 
     # ------------------------------------------------------------------------------ resume
 

@@ -104,15 +104,6 @@ def test_it_works_at_the_end_of_a_pipeline(data):
     assert pipeline.set_params(mlpclassifier__alpha=1.0)[-1].alpha == 1.0
 
 
-def test_a_pickle_predicts_scores_and_goes_on(data):
-    X, y = data
-    model = classifier().fit(X, y)
-    copied = pickle.loads(pickle.dumps(model))
-    np.testing.assert_array_equal(copied.predict_proba(X), model.predict_proba(X))
-    assert copied.score(da.from_array(X), da.from_array(y)) == model.score(X, y)
-    assert_same_model(copied.partial_fit(X, y), model.partial_fit(X, y))
-
-
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 def test_a_pickle_from_before_a_parameter_has_its_default(kind, data, tmp_path):
     X, y = data
@@ -380,15 +371,6 @@ def test_rows_of_no_weight_are_absent(kind, data):
     without = kind(**options).fit(X[:300], y[:300])
     np.testing.assert_allclose(a.predict(X[:300]), without.predict(X[:300]), rtol=1e-2, atol=1e-2)
     np.testing.assert_allclose(a.loss_curve_, without.loss_curve_, rtol=1e-3)
-
-
-@pytest.mark.parametrize("kind", [classifier, regressor])
-def test_a_step_of_rows_without_weight_does_no_harm(kind, data):
-    X, y = data
-    weight = np.r_[np.zeros(180), np.ones(180)]
-    model = kind(shuffle=False, batch_size=20).fit(X, y, sample_weight=weight)
-    assert np.isfinite(model.predict_proba(X) if kind is classifier else model.predict(X)).all()
-    assert np.isfinite(model.loss_curve_).all()
 
 
 def test_equal_weights_are_none(data):

@@ -1,8 +1,5 @@
 """Gradient descent and line-search methods: naive loops, known optima, the same bits."""
 
-import warnings
-
-import dask
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -10,6 +7,7 @@ from scipy.special import expit
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, make_classification, make_regression
 from sklearn.linear_model import LogisticRegression, QuantileRegressor, Ridge, SGDClassifier
+from sklearn.metrics import log_loss
 
 from daskalt import (
     LBFGS,
@@ -24,7 +22,7 @@ from daskalt.activations import ACTIVATIONS
 from daskalt.errors import DivergenceWarning, InputError
 from daskalt.losses import LOSSES
 from daskalt.network import pack, unpack
-from daskalt.rules import RULES, SGD, Adam, InverseTimeDecay, StepDecay
+from daskalt.rules import SGD, Adam, InverseTimeDecay, StepDecay
 from daskalt.solvers import SOLVERS
 from daskalt.solvers.base import Budget
 from daskalt.statistics import combine
@@ -174,9 +172,9 @@ def test_newton_takes_few_passes_and_says_that_it_has_converged():
 def test_the_hinge_loss_reaches_the_optimum_of_sgd_classifier():
     X, y = make_classification(400, 5, n_informative=4, n_redundant=0, random_state=2)
     alpha = 4.0
-    rule = SGD(0.5, momentum=0.0)
-    solver = GradientDescent(rule, schedule=InverseTimeDecay(0.2), full_batch=True)
-    model = patient(MLPClassifier, solver=solver, loss="hinge", alpha=alpha, max_iter=4000)
+    rule = SGD(0.2, momentum=0.0)
+    solver = GradientDescent(rule, schedule=InverseTimeDecay(0.02), full_batch=True)
+    model = patient(MLPClassifier, solver=solver, loss="hinge", alpha=alpha, max_iter=800)
     model.fit(X, y)
     theirs = SGDClassifier(
         "hinge", alpha=alpha / 400, max_iter=20_000, tol=None, average=True, random_state=0
@@ -199,11 +197,11 @@ def test_the_absolute_loss_reaches_the_median_regression():
     solver = GradientDescent(
         SGD(1.0, momentum=0.0), schedule=InverseTimeDecay(0.2), full_batch=True
     )
-    model = patient(MLPRegressor, solver=solver, loss="absolute", alpha=0.0, max_iter=4000)
+    model = patient(MLPRegressor, solver=solver, loss="absolute", alpha=0.0, max_iter=500)
     model.fit(X, y)
     theirs = QuantileRegressor(quantile=0.5, alpha=0.0).fit(X, y)
     ours, best = (np.mean(np.abs(y - m.predict(X))) for m in (model, theirs))
-    assert ours <= best * (1 + 2e-3)
+    assert ours <= best * (1 + 1e-4)
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "cg"])
@@ -230,18 +228,6 @@ def test_networks_reach_what_scipy_reaches(solver, activation):
     assert state.value <= polished.fun * (1 + 1e-7)
     free = minimize(objective, pack(case.weights), method="BFGS", options={"gtol": 1e-7})
     assert state.value <= free.fun * 1.05  # the loss has several minima
-
-
-@pytest.mark.parametrize("name", SEARCHING)
-def test_the_value_never_rises_from_line_to_line(name):
-    case = make_problem(hidden=(5,), n=30)
-    method, values = SEARCHING[name], []
-    state = method.start(case.problem, case.weights, Budget(None, None))
-    for _ in range(60):
-        state = method.update(case.problem, state, map_rows(method, case.problem, state, case.rows))
-        values.append(state.value)
-    assert max(np.diff(values)) <= 1e-12
-    assert values[-1] < 0.8 * values[0]
 
 
 def test_conjugate_gradients_solve_a_quadratic_in_as_many_lines_as_unknowns():
@@ -282,25 +268,10 @@ def assert_same_weights(a, b):
         np.testing.assert_array_equal(x, y)
 
 
-@pytest.mark.parametrize("solver", ["adam", "lbfgs", "cg"])
-def test_schedulers_and_workers_change_no_bit(digits, store, cluster, solver):
-    path = store(*digits, chunk_rows=50)
-    method = GradientDescent("adam", tasks=2) if solver == "adam" else solver
-    model = MLPClassifier((8,), solver=method, max_iter=4, random_state=0, tol=0)
-    with dask.config.set(scheduler="sync"):
-        expected = clone(model).fit(path)
-    with dask.config.set(scheduler="threads", num_workers=3):
-        assert_same_weights(clone(model).fit(path), expected)
-    cluster(2)
-    assert_same_weights(clone(model).fit(path), expected)
-
-
-@pytest.mark.parametrize("solver", ["lbfgs", "gd", "adam"])
-def test_chunks_that_keep_the_batches_change_no_bit(digits, store, solver):
-    """Chunks divide the blocks of a full batch, and the mini-batches of rows in order."""
+def test_chunks_that_divide_the_batches_of_rows_in_order_change_no_bit(digits, store):
     model = MLPClassifier(
         (8,),
-        solver=GradientDescent("adam", tasks=1) if solver == "adam" else solver,
+        solver=GradientDescent("adam", tasks=1),
         batch_size=128,
         shuffle=False,
         max_iter=3,
@@ -312,16 +283,7 @@ def test_chunks_that_keep_the_batches_change_no_bit(digits, store, solver):
     assert_same_weights(fits[0], fits[2])
 
 
-def test_dividing_a_batch_among_tasks_changes_rounding_alone(digits):
-    X, y = digits
-    one, four = (
-        MLPClassifier((8,), solver=GradientDescent(tasks=n), max_iter=2, random_state=0, tol=0)
-        .fit(X.astype(np.float64), y)
-        .coefs_
-        for n in (1, 4)
-    )
-    # Rows are dealt to the tasks in another order, so batches differ; a full batch does not.
-    assert all(a.shape == b.shape for a, b in zip(one, four, strict=True))
+def test_dividing_a_batch_among_tasks_changes_rounding_alone():
     case = make_problem(n=24)
     solver = GradientDescent("adam")
     state = solver.start(case.problem, case.weights, Budget(None, None))
@@ -339,19 +301,10 @@ def test_dividing_a_batch_among_tasks_changes_rounding_alone(digits):
 # ---------------------------------------------------------------------------------- users
 
 
-@pytest.mark.parametrize("name", [n for n in SOLVERS if n not in ("newton", "admm")])
-def test_every_name_trains(digits, name):
-    X, y = digits
-    model = MLPClassifier((32,), solver=name, random_state=0, max_iter=120, tol=0).fit(X, y)
-    assert model.loss_ < 0.3 * model.loss_curve_[0]
-    assert model.score(X, y) > 0.85
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_partial_fit_and_row_weights(digits, rule):
+def test_partial_fit_makes_a_pass_a_call(digits):
     X, y = digits
     weight = np.where(np.arange(500) % 4 == 0, 0.0, 1.0)
-    model = MLPClassifier((16,), solver=rule, random_state=0)
+    model = MLPClassifier((16,), solver="adam", random_state=0)
     for _ in range(3):
         model.partial_fit(X, y, classes=np.arange(10), sample_weight=weight)
     assert len(model.history_) == 3
@@ -476,8 +429,7 @@ def test_probabilities_of_a_logistic_fit():
 
 
 def test_warm_start_goes_on(digits):
+    X, y = digits
     model = MLPClassifier((16,), solver="lbfgs", warm_start=True, max_iter=10, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        first = model.fit(*digits).loss_
-        assert model.fit(*digits).loss_curve_[0] == pytest.approx(first, rel=0.5)
+    reached = log_loss(y, model.fit(X, y).predict_proba(X))
+    assert model.fit(X, y).loss_curve_[0] == pytest.approx(reached, rel=1e-4)

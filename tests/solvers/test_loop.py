@@ -22,11 +22,6 @@ from daskalt.solvers.reading import Reading, WholeBlocks
 from tests.solvers.problems import job_of, make_problem
 
 ROWS = 240
-VARIANTS = {
-    "gradient": {},
-    "local steps": {"local_steps": 2},
-    "literal": {"z_step": "newton", "ridge_centre": "zero"},
-}
 READING = Reading(batch_size=40, lanes=3, buffer_rows=120, seed=5)
 
 
@@ -46,13 +41,12 @@ def blocks_of(table, rows=10):
     return np.array(table.block_bounds(rows))
 
 
-def trained(case, table, options=None, *, reading=READING, passes=range(2), state=None):
+def trained(case, table, *, reading=READING, passes=range(2), **options):
     """The state and the scores after some passes."""
-    solver = StochasticAltMin(**(options or {}))
+    solver = StochasticAltMin(**options)
     steps = reading.plan(table, blocks_of(table), 0).steps
     budget = Budget(2 * steps, steps)
-    if state is None:
-        state = solver.start(case.problem, case.weights, budget)
+    state = solver.start(case.problem, case.weights, budget)
     scores = []
     job = job_of(solver, case, table, reading, passes, budget)
     for result in run(job, state, Position(passes.start)):
@@ -69,35 +63,13 @@ def assert_same(a, b):
     assert scores_a == scores_b
 
 
-@pytest.fixture(params=VARIANTS)
-def options(request):
-    return VARIANTS[request.param]
-
-
 # ----------------------------------------------------------------------------- same bits
-
-
-def test_threads_of_any_number_give_the_bits_of_a_plain_loop(case, table, options):
-    with dask.config.set(scheduler="sync"):
-        expected = trained(case, table, options)
-    for workers in (1, 2, 4):
-        with dask.config.set(scheduler="threads", num_workers=workers):
-            assert_same(trained(case, table, options), expected)
 
 
 def test_a_pool_of_processes_gives_the_same_bits(case, table, request):
     expected = trained(case, table)
     request.getfixturevalue("processes")
     assert_same(trained(case, table), expected)
-
-
-@pytest.mark.parametrize("processes", [False, True], ids=["threads", "processes"])
-def test_one_worker_and_two_give_the_bits_of_threads(case, table, cluster, processes):
-    expected = {name: trained(case, table, VARIANTS[name]) for name in ("gradient", "local steps")}
-    for workers in (1, 2):
-        cluster(workers, processes=processes)
-        for name, answer in expected.items():
-            assert_same(trained(case, table, VARIANTS[name]), answer)
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
@@ -126,24 +98,6 @@ def test_stored_chunks_give_the_bits_of_the_same_chunks_in_memory(case, table):
     assert_same(trained(case, claimed), trained(case, table))
 
 
-def test_resumed_passes_are_uninterrupted_ones(case, table, options):
-    half, first = trained(case, table, options, passes=range(1))
-    resumed, second = trained(case, table, options, passes=range(1, 2), state=half)
-    assert_same((resumed, first + second), trained(case, table, options))
-
-
-def test_a_pass_cut_into_many_graphs_gives_the_same_bits(case, table, options, monkeypatch):
-    expected = trained(case, table, options)
-    runs = []
-    run = pass_graph.PassGraph.run
-    monkeypatch.setattr(
-        pass_graph.PassGraph, "run", lambda graph, steps: runs.append(1) or run(graph, steps)
-    )
-    monkeypatch.setattr(loop, "GRAPH_TASKS", 1)
-    assert_same(trained(case, table, options), expected)
-    assert len(runs) == 12  # a graph for every step
-
-
 def test_the_seed_decides(case, table):
     a = trained(case, table)[0]
     b = trained(case, table, reading=Reading(40, 3, 120, seed=6))[0]
@@ -170,7 +124,7 @@ def test_one_block_of_one_row(case):
 
 def test_the_score_of_a_pass_is_of_the_forward_loss(case, table):
     """Steps of almost no length leave the loss of the initial weights."""
-    _, scores = trained(case, table, {"step_limit": 1e-12}, passes=range(1))
+    _, scores = trained(case, table, passes=range(1), step_limit=1e-12)
     from daskalt.scoring import score_rows
 
     expected = score_rows(case.problem, case.weights, case.rows)
