@@ -8,10 +8,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # the names below, for editors and type checkers
     from daskalt.assessment import confusion_matrix, residual_histogram
     from daskalt.checkpoint import Checkpoints
+    from daskalt.classifier import MLPClassifier
     from daskalt.displays import LossCurveDisplay, ResidualDisplay
-    from daskalt.estimators import MLPClassifier, MLPRegressor
     from daskalt.model import load, save
     from daskalt.plan import Plan
+    from daskalt.regressor import MLPRegressor
     from daskalt.solvers import (
         ADMM,
         LBFGS,
@@ -47,8 +48,8 @@ __all__ = [
 _HOMES = {
     "Checkpoints": "checkpoint",
     "LossCurveDisplay": "displays",
-    "MLPClassifier": "estimators",
-    "MLPRegressor": "estimators",
+    "MLPClassifier": "classifier",
+    "MLPRegressor": "regressor",
     "Plan": "plan",
     "ResidualDisplay": "displays",
     "confusion_matrix": "assessment",

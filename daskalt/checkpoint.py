@@ -1,4 +1,4 @@
-"""A fit put down so that it can go on: its state, its history and what tells it from others.
+"""Checkpoints: the state of a fit on disk, its history, and what tells it from other fits.
 
 A checkpoint is a pair of files, arrays as npz and a JSON record that names them and holds their
 digest; the record is written last and in one step, so a checkpoint is there whole or not at all.
@@ -7,44 +7,41 @@ Nothing in either can run code: states are rebuilt from the types that a solver 
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
-import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from fsspec.implementations.local import LocalFileSystem
 
-from daskalt.data.fingerprint import checksum
 from daskalt.data.retries import patiently
 from daskalt.data.store import filesystem_of, storage_errors
 from daskalt.errors import CheckpointWarning, InputError, StorageError
+from daskalt.folders import whole_file
 from daskalt.parameters import check_parameters, integer, real
+from daskalt.records import decode, encode
+from daskalt.sealed import read_arrays, seal, unseal, write_arrays
 from daskalt.wording import plural
 
-__all__ = ["END", "Checkpoint", "Checkpoints", "checksum"]
+__all__ = ["END", "Checkpoint", "Checkpoints"]
 
-FORMAT = 4
-END = "steps"  # of the whole fit: the one fact that a fit may go on with another of
+FORMAT = 5
+END = "steps"  # of the whole fit: the one fact that may be another when it is resumed
 _DAMAGE = (ValueError, KeyError, TypeError, FileNotFoundError)  # what reading a broken file raises
 _STATES = ("state", "position", "best", "chosen")
 _RECORD = re.compile(r"checkpoint-(\d{8})\.json$")
 
 
 class Checkpoint(NamedTuple):
-    """A fit put down between two steps.
+    """A fit between two steps.
 
     Attributes
     ----------
     identity : dict
-        What a fit must have in common with the one that it goes on from.
+        What a fit must have in common with the one that it resumes.
     state : Any
         The solver's state: nested named tuples of numbers, arrays and None.
     history : list of dict
@@ -114,7 +111,7 @@ class Checkpoints:
         )
 
     def save(self, checkpoint: Checkpoint, *, alone: bool = False) -> None:
-        """Put a checkpoint down: the arrays, then in one step the record that names them.
+        """Write a checkpoint: the arrays, then in one step the record that names them.
 
         Parameters
         ----------
@@ -131,7 +128,7 @@ class Checkpoints:
         number = max(self._numbers(), default=0) + 1
         name = f"checkpoint-{number:08d}"
         arrays: dict[str, np.ndarray] = {}
-        packed = {part: _pack(getattr(checkpoint, part), arrays) for part in _STATES}
+        states = {part: encode(getattr(checkpoint, part), part, arrays) for part in _STATES}
         record = {
             "format": FORMAT,
             "identity": checkpoint.identity,
@@ -139,7 +136,7 @@ class Checkpoints:
             "finished": checkpoint.finished,
             "history": checkpoint.history,
             "reason": checkpoint.reason,
-            **packed,
+            **states,
         }
         with storage_errors(self.location):
             patiently(f"Writing {self.location}/{name}", self._write, name, arrays, record)
@@ -148,11 +145,12 @@ class Checkpoints:
     def _write(self, name: str, arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
         filesystem, path = filesystem_of(self.location)
         filesystem.makedirs(path, exist_ok=True)
-        with _whole_file(filesystem, f"{path}/{name}.npz") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        listed = {"arrays": {"name": f"{name}.npz", "digest": file.digest}}
-        with _whole_file(filesystem, f"{path}/{name}.json") as file:
-            file.write(_sealed(record | listed))
+        place = f"{self.location.rstrip('/')}/{name}"
+        with whole_file(f"{place}.npz", lasting=True) as file:
+            digest = write_arrays(file, arrays)
+        listed = {"arrays": {"name": f"{name}.npz", "digest": digest}}
+        with whole_file(f"{place}.json", lasting=True) as file:
+            file.write(seal(record | listed))
 
     def load(
         self, types: Iterable[type], identity: dict[str, Any] | None = None
@@ -191,7 +189,7 @@ class Checkpoints:
             if reasons:
                 warnings.warn(
                     f"The newest checkpoint in {self.location} is damaged ({'; '.join(reasons)}). "
-                    f"The fit goes on from one before it, after {checkpoint.place}.",
+                    f"The fit resumes from one before it, after {checkpoint.place}.",
                     CheckpointWarning,
                     stacklevel=2,
                 )
@@ -208,7 +206,7 @@ class Checkpoints:
         if record.get("format") != FORMAT:
             raise InputError(
                 f"The checkpoint in {self.location} is of format {record.get('format')}, and this "
-                f"version of daskalt goes on from format {FORMAT} only. Pass resume=False "
+                f"version of daskalt resumes from format {FORMAT} only. Pass resume=False "
                 "(--overwrite) to start anew in its place, or name another folder."
             )
         saved = record["identity"]
@@ -276,14 +274,12 @@ class Checkpoints:
         return list(map(str, listed))
 
     def _record(self, number: int) -> dict[str, Any]:
-        return _unsealed(self._content(f"checkpoint-{number:08d}.json"))
+        return unseal(self._content(f"checkpoint-{number:08d}.json"))
 
     def _read(self, record: dict[str, Any], types: dict[str, type]) -> Checkpoint:
         content = self._content(record["arrays"]["name"])
-        if hashlib.blake2b(content).hexdigest() != record["arrays"]["digest"]:
-            raise ValueError("its arrays are not those that were written")
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            parts = {name: _unpack(record[name], arrays, types) for name in _STATES}
+        with read_arrays(io.BytesIO(content), record["arrays"]["digest"]) as arrays:
+            parts = {name: decode(record[name], arrays, types) for name in _STATES}
         plain = {
             name: record[name] for name in ("identity", "history", "finished", "versions", "reason")
         }
@@ -309,99 +305,3 @@ class Checkpoints:
 def _numbers_in(names: Iterable[str]) -> list[int]:
     found = map(_RECORD.search, names)
     return [int(match.group(1)) for match in found if match]
-
-
-def _pack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """A value as JSON, its arrays by name in ``arrays``."""
-    if isinstance(value, np.ndarray):
-        if value.dtype.hasobject:  # which NumPy would pickle
-            raise TypeError("a state cannot hold an array of objects")
-        # States share arrays, with each other and within: each is written once.
-        known = (name for name, array in arrays.items() if array is value)
-        name = next(known, f"array{len(arrays)}")
-        arrays[name] = value
-        return {"array": name}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        pairs = zip(value._fields, value, strict=True)
-        fields = {name: _pack(member, arrays) for name, member in pairs}
-        return {"type": type(value).__name__, "fields": fields}
-    if isinstance(value, tuple | list):
-        return [_pack(member, arrays) for member in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(f"a state cannot hold a {type(value).__name__}")
-
-
-def _unpack(value: Any, arrays: Mapping[str, np.ndarray], types: dict[str, type]) -> Any:
-    if isinstance(value, list):
-        return tuple(_unpack(member, arrays, types) for member in value)
-    if not isinstance(value, dict):
-        return value
-    if "array" in value:
-        return arrays[value["array"]]
-    fields = {name: _unpack(member, arrays, types) for name, member in value["fields"].items()}
-    return types[value["type"]](**fields)
-
-
-def _sealed(record: dict[str, Any]) -> bytes:
-    """A record as JSON with a digest of itself."""
-    text = json.dumps(record)
-    digest = hashlib.blake2b(text.encode()).hexdigest()
-    return json.dumps({"digest": digest, "record": record}).encode()
-
-
-def _unsealed(content: bytes) -> dict[str, Any]:
-    """The record in sealed JSON; ValueError if a single bit is not as it was written."""
-    record = json.loads(content)["record"]
-    if _sealed(record) != content:
-        raise ValueError("its record is not the one that was written")
-    return record
-
-
-class _Digested(io.BufferedIOBase):
-    """A file that is only written to, from front to back, and the digest of what was."""
-
-    def __init__(self, file: Any) -> None:
-        super().__init__()
-        self._file = file
-        self._digest = hashlib.blake2b()
-
-    def write(self, content: Any) -> int:
-        self._digest.update(content)
-        self._file.write(content)
-        return len(content)
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    @property
-    def digest(self) -> str:
-        return self._digest.hexdigest()
-
-
-@contextmanager
-def _whole_file(filesystem: Any, path: str) -> Iterator[_Digested]:
-    """A file that is there whole or not at all; on disk, and not in a cache, if local."""
-    partial = f"{path}.partial"
-    local = isinstance(filesystem, LocalFileSystem)
-    try:
-        with filesystem.open(partial, "wb", **({"auto_mkdir": False} if local else {})) as file:
-            yield _Digested(file)
-            if local:
-                file.flush()
-                os.fsync(file.fileno())
-    except BaseException:
-        with suppress(Exception):
-            filesystem.rm_file(partial)
-        raise
-    if not local:
-        filesystem.mv(partial, path)
-        return
-    Path(partial).replace(path)
-    folder = os.open(Path(path).parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

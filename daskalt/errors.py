@@ -79,7 +79,7 @@ class MissingChunksWarning(UserWarning):
 
 
 class DivergenceWarning(UserWarning):
-    """A fit came apart and ended early with its best weights."""
+    """A fit diverged and ended early with its best weights."""
 
 
 class RefusalWarning(UserWarning):

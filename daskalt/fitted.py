@@ -99,7 +99,6 @@ class FittedMLP(BaseEstimator):
         self.best_validation_score_ = max(scores, default=None)
         self.n_iter_ = len(history)
         self.stop_reason_ = monitor.reason or ALL_MADE
-        self.plan_ = training.plan
         parts = self._solver.parts
         self._fitted = Fitted(problem, state, len(history), parts, training.plan)
 
@@ -108,6 +107,12 @@ class FittedMLP(BaseEstimator):
         """What the solver ended with."""
         check_is_fitted(self)
         return self._fitted.state
+
+    @property
+    def plan_(self) -> Plan | None:
+        """The plan that the fit was made by; None of a loaded model."""
+        check_is_fitted(self)
+        return self._fitted.plan
 
     @property
     def z_(self) -> list[da.Array]:

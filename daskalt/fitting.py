@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from daskalt import __version__
-from daskalt.checkpoint import checksum
+from daskalt.data.fingerprint import checksum
 from daskalt.data.passes import PassPlan, count_rows
 from daskalt.data.watch import Watch
 from daskalt.errors import (

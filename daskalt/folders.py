@@ -1,15 +1,19 @@
-"""Folders and files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 import os
+import posixpath
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from daskalt.data.store import storage_errors
+from fsspec.implementations.local import LocalFileSystem
+
+from daskalt.data.store import filesystem_of, storage_errors
 from daskalt.errors import InputError
 
-__all__ = ["check_replaceable", "whole_folder", "write_whole"]
+__all__ = ["check_replaceable", "whole_file", "whole_folder", "write_whole"]
 
 
 def check_replaceable(folder: str | Path, marks: Sequence[str]) -> None:
@@ -42,13 +46,12 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
         If the disk is full or refuses.
     """
     final = Path(folder).resolve()
-    work = final.with_name(f".{final.name}.partial")
+    work = final.with_name(_partial(final.name))
     old = final.with_name(f".{final.name}.replaced")
     with storage_errors(folder):
         if old.exists() and not final.exists():  # killed between the two renames
             old.rename(final)
-        for leftover in (work, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        _clear(work, old)
         work.mkdir(parents=True)
     try:
         yield work
@@ -59,8 +62,69 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
     finally:
         if old.exists() and not final.exists():
             old.rename(final)
-        for leftover in (work, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        _clear(work, old)
+
+
+def _clear(*places: Path) -> None:
+    for place in places:
+        shutil.rmtree(place, ignore_errors=True)
+        with suppress(OSError):  # a file
+            place.unlink()
+
+
+@contextmanager
+def whole_file(
+    place: str | Path, mode: str = "wb", *, lasting: bool = False, **options: Any
+) -> Iterator[Any]:
+    """Yield a new file that is at ``place`` once the block ends well.
+
+    Whatever lies there stays until then.
+
+    Parameters
+    ----------
+    place : str or Path
+        Path or fsspec URL; a Path is local.
+    mode : str, default="wb"
+        As of `open`; ``options`` too.
+    lasting : bool
+        Whether a local file is on disk then, and not in a cache.
+    """
+    filesystem, path = _located(place)
+    local = isinstance(filesystem, LocalFileSystem)
+    folder, name = posixpath.split(path)
+    work = posixpath.join(folder, _partial(name))
+    try:
+        with (open if local else filesystem.open)(work, mode, **options) as file:
+            yield file
+            if local and lasting:
+                file.flush()
+                os.fsync(file.fileno())
+        (os.replace if local else filesystem.mv)(work, path)
+    except BaseException:
+        with suppress(Exception):
+            filesystem.rm_file(work)
+        raise
+    if local and lasting:
+        _keep_names(folder)
+
+
+def _located(place: str | Path) -> tuple[Any, str]:
+    if isinstance(place, Path):
+        return LocalFileSystem(), str(place.absolute())
+    return filesystem_of(place)
+
+
+def _partial(name: str) -> str:
+    return f".{name}.partial"
+
+
+def _keep_names(folder: str) -> None:
+    """Have the names of a folder's files on disk."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -71,7 +135,5 @@ def write_whole(path: Path, text: str) -> None:
     StorageError
         If the disk is full or refuses; the older file stays.
     """
-    work = path.with_name(f".{path.name}.partial")
-    with storage_errors(path):
-        work.write_text(text, encoding="utf-8")
-        os.replace(work, path)
+    with storage_errors(path), whole_file(path, "w", encoding="utf-8") as file:
+        file.write(text)

@@ -1,6 +1,5 @@
 """A fitted estimator as a folder, without pickle: ``model.json`` beside ``weights.npz``."""
 
-import hashlib
 import inspect
 import json
 import re
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from daskalt.classifier import MLPClassifier
 from daskalt.data.scaling import Scaling
 from daskalt.data.store import storage_errors
 from daskalt.data.targets import (
@@ -22,26 +22,29 @@ from daskalt.data.targets import (
     Targets,
 )
 from daskalt.errors import InputError, StorageError
-from daskalt.estimators import MLPClassifier, MLPRegressor
 from daskalt.fitted import Fitted
 from daskalt.folders import check_replaceable, whole_folder
 from daskalt.losses import get_loss
 from daskalt.network import Network
 from daskalt.parameters import check_arguments, instance
+from daskalt.records import decode, encode
+from daskalt.regressor import MLPRegressor
 from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES
+from daskalt.sealed import read_arrays, seal, unseal, write_arrays
 from daskalt.solvers import SOLVERS
 from daskalt.solvers.base import Budget, Problem
 from daskalt.versions import versions
 
 __all__ = ["ESTIMATORS", "load", "save"]
 
-FORMAT = 2
+FORMAT = 3
 _FOLDER = instance("the path of a folder", str, Path)
 MODEL, WEIGHTS = "model.json", "weights.npz"
+_CONTENT = ("parameters", "attributes", "fitted")
 
 # Only what is named here is ever constructed from a file.
 ESTIMATORS: dict[str, Any] = {kind.__name__: kind for kind in (MLPClassifier, MLPRegressor)}
-_SOLVERS: dict[str, Any] = {
+_PARTS: dict[str, Any] = {
     type(make()).__name__: type(make())
     for named in (SOLVERS, RULES, SCHEDULES, LINE_SEARCHES)
     for make in named.values()
@@ -78,20 +81,22 @@ def save(estimator: Any, folder: str | Path) -> None:
     check_is_fitted(estimator, "coefs_")
     check_replaceable(folder, (MODEL, WEIGHTS))
     arrays: dict[str, np.ndarray] = {}
+    parts = {
+        # Where the checkpoints of a fit lie is no part of what it led to.
+        "parameters": estimator.get_params(deep=False) | {"checkpoint": None},
+        "attributes": _attributes(estimator),
+        "fitted": _facts(estimator._fitted),
+    }
     document = {
         "format": FORMAT,
         "versions": versions(),
         "class": name,
-        # Where a fit is put down is no part of what it led to.
-        "parameters": _encode(
-            estimator.get_params(deep=False) | {"checkpoint": None}, "parameters", arrays
-        ),
-        "attributes": _encode(_attributes(estimator), "attributes", arrays),
-        "fitted": _encode(_facts(estimator._fitted), "fitted", arrays),
+        **{part: encode(value, part, arrays, _PARTS) for part, value in parts.items()},
     }
     with whole_folder(folder) as work, storage_errors(folder):
-        np.savez(work / WEIGHTS, **arrays)  # type: ignore[arg-type]
-        (work / MODEL).write_text(_sealed(document, work), encoding="utf-8")
+        with (work / WEIGHTS).open("wb") as file:
+            document["weights"] = write_arrays(file, arrays)
+        (work / MODEL).write_bytes(seal(document, readable=True))
 
 
 def load(folder: str | Path) -> Any:
@@ -121,34 +126,32 @@ def load(folder: str | Path) -> Any:
     if not (place / MODEL).is_file():
         raise StorageError(f"There is no model at {folder}: it has no {MODEL}. Check the path.")
     with _damage_named(folder):
-        text = (place / MODEL).read_text(encoding="utf-8")
-        document = json.loads(text)
-        if document["format"] != FORMAT:
-            raise StorageError(
-                f"The model at {folder} is of format {document['format']}, written by daskalt "
-                f"{document['versions']['daskalt']}, and this version reads format {FORMAT} only. "
-                "Load it where it was written, or fit again."
-            )
-        if _sealed(document, place) != text:
-            raise ValueError("its content is not what was written")
-        # Opened here because np.load leaves a damaged file open.
-        with (place / WEIGHTS).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = dict(file)
-        estimator = ESTIMATORS[document["class"]](**_decode(document["parameters"], arrays))
-        for name, value in _decode(document["attributes"], arrays).items():
+        content = (place / MODEL).read_bytes()
+        _check_format(folder, json.loads(content))
+        document = unseal(content)
+        with (
+            (place / WEIGHTS).open("rb") as file,
+            read_arrays(file, document["weights"]) as arrays,
+        ):
+            parts = {part: decode(document[part], arrays, _PARTS) for part in _CONTENT}
+        estimator = ESTIMATORS[document["class"]](**parts["parameters"])
+        for name, value in parts["attributes"].items():
             if not _is_attribute(name):
                 raise ValueError(f"{name!r} is no fitted attribute")
             setattr(estimator, name, value)
-        estimator._fitted = _revived(_decode(document["fitted"], arrays), estimator)
+        estimator._fitted = _revived(parts["fitted"], estimator)
     return estimator
 
 
-def _sealed(document: dict[str, Any], folder: Path) -> str:
-    """A document as JSON with a digest of itself and of the weights beside it."""
-    facts = {name: value for name, value in document.items() if name != "digest"}
-    digest = hashlib.blake2b(json.dumps(facts).encode())
-    digest.update((folder / WEIGHTS).read_bytes())
-    return json.dumps({**facts, "digest": digest.hexdigest()}, indent=1)
+def _check_format(folder: str | Path, document: dict[str, Any]) -> None:
+    """Raise StorageError if a model is of another format; the first two had no record within."""
+    record = document.get("record", document)
+    if record["format"] != FORMAT:
+        raise StorageError(
+            f"The model at {folder} is of format {record['format']}, written by daskalt "
+            f"{record['versions']['daskalt']}, and this version reads format {FORMAT} only. "
+            "Load it where it was written, or fit again."
+        )
 
 
 # What is kept: the fitted attributes, and of the training state the problem and the weights.
@@ -216,75 +219,3 @@ def _damage_named(folder: str | Path) -> Iterator[None]:
             f"The model at {folder} is damaged or was not written by daskalt "
             f"({type(error).__name__}: {error}). Save it again."
         ) from error
-
-
-# Values as JSON. What JSON cannot say is an object with one key in brackets; arrays are members
-# of the npz file, named by where they stand.
-
-
-def _encode(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, list):
-        return [_encode(v, f"{where}.{k}", arrays) for k, v in enumerate(value)]
-    if isinstance(value, tuple):
-        return {"<tuple>": _encode(list(value), where, arrays)}
-    if isinstance(value, dict):
-        if all(isinstance(key, str) and not key.startswith("<") for key in value):
-            return {key: _encode(v, f"{where}.{key}", arrays) for key, v in value.items()}
-        return {"<dict>": _encode([list(pair) for pair in value.items()], where, arrays)}
-    if isinstance(value, np.ndarray):
-        if value.dtype.kind in "OT":  # text, as scikit-learn keeps names of features
-            return {"<objects>": _encode(value.tolist(), where, arrays)}
-        arrays[where] = value
-        return {"<array>": where}
-    if type(value) is _SOLVERS.get(type(value).__name__):
-        pair = [type(value).__name__, value.get_params(deep=False)]
-        return {"<solver>": _encode(pair, where, arrays)}
-    if isinstance(value, np.random.RandomState):
-        return {"<random state>": _encode(value.get_state(legacy=False), where, arrays)}
-    raise InputError(
-        f"{where} is of type {type(value).__name__}, which a saved model cannot hold. "
-        "Give a number, text, list, dict or array."
-    )
-
-
-def _decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    if isinstance(value, list):
-        return [_decode(v, arrays) for v in value]
-    if not isinstance(value, dict):
-        return value
-    for mark, revive in _REVIVE.items():
-        if value.keys() == {mark}:
-            inner = value[mark]
-            return arrays[inner] if mark == "<array>" else revive(_decode(inner, arrays))
-    return {key: _decode(v, arrays) for key, v in value.items()}
-
-
-def _objects(values: list) -> np.ndarray:
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
-
-
-def _solver(pair: list) -> Any:
-    name, parameters = pair
-    return _SOLVERS[name](**parameters)
-
-
-def _random_state(state: dict) -> np.random.RandomState:
-    random = np.random.RandomState()
-    random.set_state(state)
-    return random
-
-
-_REVIVE: dict[str, Any] = {
-    "<array>": None,
-    "<tuple>": tuple,
-    "<dict>": dict,
-    "<objects>": _objects,
-    "<solver>": _solver,
-    "<random state>": _random_state,
-}

@@ -12,6 +12,7 @@ __all__ = [
     "Constraint",
     "check_arguments",
     "check_layers",
+    "check_of_layers",
     "check_parameters",
     "choice",
     "instance",
@@ -48,6 +49,16 @@ def check_layers(sizes: Any) -> None:
             "The parameter hidden_layer_sizes must be a sequence of integers of at least 1 and at "
             f"most {MOST_UNITS}; got {sizes!r}."
         )
+
+
+def check_of_layers(layers: int, **given: Any) -> None:
+    """Raise InputError, naming the parameter, unless all are one number or one for each layer."""
+    for name, value in given.items():
+        if np.ndim(value) and np.size(value) != layers:
+            raise InputError(
+                f"{name} has {np.size(value)} values, but the network has {layers} layers: give "
+                "one number or one for each layer."
+            )
 
 
 def _units(value: Any) -> bool:

@@ -10,9 +10,9 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from daskalt.assembly import Assembly
-from daskalt.checkpoint import Checkpoints, checksum
+from daskalt.checkpoint import Checkpoints
 from daskalt.data.choosing import takes_names
-from daskalt.data.fingerprint import fingerprint
+from daskalt.data.fingerprint import checksum, fingerprint
 from daskalt.data.locks import alone_in
 from daskalt.data.opening import open_table
 from daskalt.data.store import absolute

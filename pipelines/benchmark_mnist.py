@@ -6,11 +6,9 @@ machine and writes tables (Markdown and JSON) and a picture. `--only NAME ...` r
 y_val, x_test and y_test: uint8 images (rows, 28, 28) or (rows, 784) and their digits.
 """
 
-import argparse
 import sys
 import traceback
 from functools import partial
-from pathlib import Path
 
 from pipelines.benchmark.data import load_images, prepared
 from pipelines.benchmark.gradient import check_gradient
@@ -20,6 +18,7 @@ from pipelines.benchmark.quality import check_batch_deep, check_deep, check_smal
 from pipelines.benchmark.speed import check_accuracy, check_pass, check_steps
 from pipelines.benchmark.systems import check_processes, check_scheduler, check_storage
 from pipelines.benchmark.tables import markdown, write
+from pipelines.checks import parser_of
 
 CHECKS = {
     "pass": check_pass,
@@ -39,22 +38,9 @@ CHECKS = {
 
 def parser():
     """The command's argument parser."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.benchmark_mnist",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("benchmark_mnist", __doc__, CHECKS, "runs/benchmark")
     parser.add_argument("--data", required=True, help="the npz file, or 'synthetic'")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds (default 5)")
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        choices=CHECKS,
-        default=list(CHECKS),
-        metavar="NAME",
-        help=f"checks to run, among: {', '.join(CHECKS)}",
-    )
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmark"), help="results folder")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: a trial of the code")
     parser.add_argument(
         "--memory-gb",

@@ -5,12 +5,11 @@ disk, flips bits, takes stores away and changes them under fits, holds fits to t
 compares the bits of fits in every place; every check prints a table with what came of it.
 """
 
-import argparse
 import sys
 import traceback
-from pathlib import Path
 
 from pipelines.benchmark.tables import markdown, write
+from pipelines.checks import parser_of
 from pipelines.harm.bits import check_bits
 from pipelines.harm.clients import check_clients
 from pipelines.harm.disk import check_disk
@@ -36,21 +35,8 @@ CHECKS = {
 
 def parser():
     """The command's argument parser."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.torture",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("torture", __doc__, CHECKS, "runs/torture")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments (default 0)")
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        choices=CHECKS,
-        default=list(CHECKS),
-        metavar="NAME",
-        help=f"checks to run, among: {', '.join(CHECKS)}",
-    )
-    parser.add_argument("--out", type=Path, default=Path("runs/torture"), help="results folder")
     parser.add_argument("--scratch", help="folder for the 25 GB that the check of limits writes")
     parser.add_argument("--quick", action="store_true", help="few and small fits")
     return parser

@@ -44,6 +44,16 @@ def store(tmp_path):
 
 
 @pytest.fixture
+def no_windows():
+    """Have figures drawn in memory, and closed when the test ends."""
+    from matplotlib import pyplot
+
+    with pyplot.rc_context({"backend": "agg"}):
+        yield
+        pyplot.close("all")
+
+
+@pytest.fixture
 def cluster():
     """A function that starts a local cluster, in place of the last, and returns its client.
 

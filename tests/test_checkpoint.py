@@ -7,8 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from daskalt.checkpoint import Checkpoint, Checkpoints, _sealed, checksum
+from daskalt.checkpoint import Checkpoint, Checkpoints
+from daskalt.data.fingerprint import checksum
 from daskalt.errors import CheckpointWarning, InputError, StorageError
+from daskalt.sealed import seal
 
 
 class Inner(NamedTuple):
@@ -67,7 +69,7 @@ def test_a_write_that_fails_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("daskalt.checkpoint.os.fsync", full)
+    monkeypatch.setattr("daskalt.folders.os.fsync", full)
     with pytest.raises(StorageError, match="disk is full"):
         checkpoints.save(Checkpoint({}, STATE._replace(step=4), [{}, {}]))
     monkeypatch.undo()
@@ -160,8 +162,8 @@ def test_only_declared_types_are_built(tmp_path):
     checkpoints.save(Checkpoint({}, STATE, [{}]))
     path = tmp_path / "checkpoint-00000001.json"
     record = json.loads(path.read_text())["record"]
-    record["state"]["type"] = "Popen"
-    path.write_bytes(_sealed(record))
+    record["state"]["<object>"][0] = "Popen"
+    path.write_bytes(seal(record))
     with pytest.raises(StorageError, match="Popen"):
         checkpoints.load(TYPES)
 
@@ -176,7 +178,7 @@ def test_wrong_parameters_are_named(wrong):
 
 def test_arrays_of_objects_are_never_pickled(tmp_path):
     checkpoints = Checkpoints(str(tmp_path))
-    with pytest.raises(TypeError, match="array of objects"):
+    with pytest.raises(InputError, match=r"state\.0\.0 is of type object"):
         checkpoints.save(Checkpoint({}, (np.array([object()]),), [{}]))
 
 

@@ -10,12 +10,7 @@ import daskalt
 from daskalt import LossCurveDisplay, MLPClassifier, MLPRegressor, ResidualDisplay
 from daskalt.errors import InputError
 
-
-@pytest.fixture(autouse=True)
-def _no_windows():
-    with mpl.rc_context({"backend": "agg"}):
-        yield
-        mpl.pyplot.close("all")
+pytestmark = pytest.mark.usefixtures("no_windows")
 
 
 @pytest.fixture(scope="module")

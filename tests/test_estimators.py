@@ -22,9 +22,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import daskalt
-from daskalt import MLPClassifier, MLPRegressor, StochasticAltMin, fitting
+from daskalt import MLPClassifier, MLPRegressor, StochasticAltMin
 from daskalt.data.table import Block
 from daskalt.errors import InputError, StorageError, UnshuffledWarning
+from daskalt.solvers.drivers import DRIVERS
 
 NAMES = np.array(["ant", "bee", "caterpillar"])
 
@@ -533,20 +534,20 @@ def test_early_stopping_keeps_the_best_weights():
 def test_held_out_rows_are_not_trained_on(kind, how, data, store, monkeypatch):
     X, y = data
     seen = []
-    run_passes = fitting.run_passes
+    run = DRIVERS["synchronous"]
 
-    def spy(solver, problem, table, bounds, *rest):
-        seen.append((table.n_rows, bounds))
-        return run_passes(solver, problem, table, bounds, *rest)
+    def spy(job, state, position):
+        seen.append(job.bounds)
+        return run(job, state, position)
 
-    monkeypatch.setattr(fitting, "run_passes", spy)
+    monkeypatch.setitem(DRIVERS, "synchronous", spy)
     monkeypatch.setattr("daskalt.data.table.good_rows", lambda *_: 36)
     inputs = (X, y)
     if how != "memory":
         inputs = (store(X, y, chunk_rows=36 if how == "stored" else 360), None)
     model = kind(early_stopping=True, validation_fraction=0.2).fit(*inputs)
-    ((_, bounds),) = seen
-    trained = fitting.count_rows(bounds)
+    (bounds,) = seen
+    trained = int(np.diff(bounds, axis=1).sum())
     assert trained == pytest.approx(288, abs=4)
     assert model.history_[0]["bytes_read"] == trained * (X[0].nbytes + y.itemsize)
     assert "validation_loss" in model.history_[0]

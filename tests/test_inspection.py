@@ -1,6 +1,5 @@
 """The estimators in the hands of scikit-learn's tools that look into and build on estimators."""
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -36,11 +35,7 @@ COLUMNS = ["a", "b", "c"]
 FORMS = ["float32", "float64", "int64", "frame"]
 
 
-@pytest.fixture(autouse=True)
-def _no_windows():
-    with mpl.rc_context({"backend": "agg"}):
-        yield
-        mpl.pyplot.close("all")
+pytestmark = pytest.mark.usefixtures("no_windows")
 
 
 @pytest.fixture(scope="module")

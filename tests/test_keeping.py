@@ -216,7 +216,7 @@ def test_a_checkpoint_of_another_format_is_not_gone_on_with(place, tmp_path, mon
     with monkeypatch.context() as before:
         before.setattr("daskalt.checkpoint.FORMAT", 3)
         network("adam", tmp_path / "fit").fit(place)
-    with pytest.raises(InputError, match=r"of format 3, .* 4 only\. Pass resume=F") as caught:
+    with pytest.raises(InputError, match=r"of format 3, .* 5 only\. Pass resume=F") as caught:
         network("adam", tmp_path / "fit").fit(place, resume=True)
     assert daskalt.__version__ not in str(caught.value)  # it was the same
     network("adam", tmp_path / "fit").fit(place, resume=False)

@@ -11,7 +11,8 @@ ROOT = Path(daskalt.__file__).parent
 
 # Each module may import those above it. A new module goes where it can be read.
 ORDER = """
-    errors versions signals shelter wording parameters limits bars jit
+    errors versions signals shelter wording parameters records sealed limits bars
+    jit
     activations loss_passes losses
     kernels.threads kernels.workspace kernels.scale kernels.step kernels.gram kernels.forward
     kernels.backward kernels.rowwise kernels.systems kernels.newton kernels.sweep kernels.joint
@@ -19,23 +20,24 @@ ORDER = """
     statistics reduction
     data.retries data.chunks data.guard data.traces data.recent data.rows data.decoded data.readers
     data.columns data.gaps data.checks data.ahead data.graphs data.table data.finite data.watch
-    data.store data.locks data.buckets data.staging data.arranging data.labelled data.identity
+    data.store folders data.groups data.scratch data.locks data.buckets data.writers data.staging
+    data.arranging data.labelled data.identity
     data.containers data.choosing data.memory data.sources data.files data.casts data.lines
     data.frames data.medians data.spool data.recipe data.roles data.faults data.tally data.census
     data.encoding data.encoded data.array_files data.ingest data.opening data.passes data.zstore
     data.scaling data.targets data.survey data.fingerprint data
     network weights progress checkpoint
     rules.base rules.sgd rules.adaptive rules.schedules rules.line_search rules
-    solvers.base solvers.caution solvers.descent solvers.altmin_map solvers.altmin
+    solvers.base solvers.reading solvers.job
+    solvers.caution solvers.descent solvers.altmin_map solvers.altmin
     solvers.full_batch solvers.batch_map solvers.batch solvers.admm
     solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
     solvers.equivalents
-    solvers.reading solvers.job solvers.tasks solvers.pass_graph solvers.loop solvers.occupancy
-    solvers.drivers solvers
+    solvers.tasks solvers.pass_graph solvers.loop solvers.occupancy solvers.drivers solvers
     scoring ruin preparing keeping monitor listeners plan fitting rehearsal peaks changes planning
-    export predicting fitted assembly prepared perceptron estimators
+    export predicting fitted assembly prepared perceptron classifier regressor
     histograms assessment displays
-    folders model runs.examples runs.document runs.sections runs.origins runs.heads runs.rows
+    model runs.examples runs.document runs.sections runs.origins runs.heads runs.rows
     runs.inputs runs.output runs.account runs.choice runs.parts runs.config runs.clusters
     runs.folder runs.journal runs.report runs.advice runs.charts runs.page runs.running
     runs.options runs.commands runs.cli runs

@@ -1,6 +1,7 @@
 """Saved models: the same bits after a round trip, no pickle, nothing but daskalt's own classes."""
 
 import copy
+import hashlib
 import json
 
 import numpy as np
@@ -14,9 +15,9 @@ from daskalt import LBFGS, GradientDescent, MLPClassifier, MLPRegressor, Stochas
 from daskalt.data.opening import open_table
 from daskalt.data.passes import all_blocks
 from daskalt.errors import InputError, StorageError
-from daskalt.model import _sealed
 from daskalt.rules import Adam, StepDecay, StrongWolfe
 from daskalt.scoring import score_table
+from daskalt.sealed import seal
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((120, 5))
@@ -196,9 +197,10 @@ def test_save_refuses_what_it_cannot_write(fitted, tmp_path):
 
 def edit(folder, change):
     """Change a model as one who knows how it is sealed could."""
-    document = json.loads((folder / "model.json").read_text())
+    document = json.loads((folder / "model.json").read_text())["record"]
     change(document)
-    (folder / "model.json").write_text(_sealed(document, folder))
+    document["weights"] = hashlib.blake2b((folder / "weights.npz").read_bytes()).hexdigest()
+    (folder / "model.json").write_bytes(seal(document))
 
 
 def test_every_flipped_bit_of_a_model_is_found(tmp_path):
@@ -229,6 +231,12 @@ def test_every_flipped_bit_of_a_model_is_found(tmp_path):
             "damaged",
         ),
         (lambda f: edit(f, lambda d: d.update(format=99)), "format 99"),
+        (
+            lambda f: (f / "model.json").write_text(
+                '{"format": 2, "versions": {"daskalt": "0.0.9"}, "class": "", "digest": ""}'
+            ),
+            r"format 2, written by daskalt 0\.0\.9",
+        ),
         (lambda f: edit(f, lambda d: d.update({"class": "Popen"})), "damaged"),
         (lambda f: edit(f, lambda d: d["attributes"].update(__class__=1)), "no fitted attribute"),
         (lambda f: edit(f, lambda d: d["attributes"].update(predict=1)), "no fitted attribute"),
@@ -236,7 +244,7 @@ def test_every_flipped_bit_of_a_model_is_found(tmp_path):
         (lambda f: edit(f, lambda d: d["fitted"].update(targets="dict")), "damaged"),
         (lambda f: edit(f, lambda d: d["fitted"].update(widths=[5, 7, 1])), "not of shapes"),
         (
-            lambda f: edit(f, lambda d: d["parameters"].update(solver={"<solver>": ["eval", {}]})),
+            lambda f: edit(f, lambda d: d["parameters"].update(solver={"<object>": ["eval", {}]})),
             "damaged",
         ),
     ],

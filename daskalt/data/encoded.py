@@ -14,9 +14,9 @@ from daskalt.data.frames import FrameFiles, Mistyped
 from daskalt.data.recipe import Column, Recipe
 from daskalt.data.roles import Roles
 from daskalt.data.spool import Spool
-from daskalt.data.staging import Layout
 from daskalt.data.table import Block
 from daskalt.data.tally import Tally
+from daskalt.data.writers import Layout
 from daskalt.errors import InputError
 
 __all__ = ["EncodedFrames"]

@@ -9,8 +9,8 @@ from daskalt.data.casts import booleans_of, categories_of, floats_of, integers_o
 from daskalt.data.faults import no_number, no_value, not_finite
 from daskalt.data.frames import Batch
 from daskalt.data.recipe import Column, Recipe
-from daskalt.data.staging import Layout
 from daskalt.data.table import Block
+from daskalt.data.writers import Layout
 from daskalt.errors import InputError
 
 __all__ = ["Encoder"]

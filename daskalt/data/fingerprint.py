@@ -1,4 +1,4 @@
-"""What tells stored rows from others at a glance: for a fit that goes on, are these the same?"""
+"""What tells stored rows from others at a glance: does a resumed fit have the same rows?"""
 
 import asyncio
 import json

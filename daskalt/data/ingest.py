@@ -21,9 +21,9 @@ from daskalt.data.frames import FrameFiles
 from daskalt.data.locks import locked
 from daskalt.data.recipe import ATTRIBUTE, find_recipe, recipe_of_rows
 from daskalt.data.roles import assign_roles, roles_by_recipe
-from daskalt.data.staging import MEMORY_BYTES, table_layout, write_blocks
 from daskalt.data.store import filesystem_of, refuse_existing, storage_errors
 from daskalt.data.table import Block, Table
+from daskalt.data.writers import MEMORY_BYTES, table_layout, write_blocks
 from daskalt.errors import InputError
 from daskalt.parameters import check_arguments, choice, instance, integer, names
 

@@ -1,6 +1,5 @@
 """What was learnt of the columns of a frame, by which new rows are encoded in the same way."""
 
-import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,6 +9,8 @@ import zarr
 
 from daskalt.data.readers import SlicedSource, Source, ZarrSource
 from daskalt.errors import InputError, StorageError
+from daskalt.records import decode
+from daskalt.sealed import unseal
 
 __all__ = [
     "ATTRIBUTE",
@@ -207,9 +208,13 @@ def _of_model(folder: Path) -> Any:
     for place in (folder / "model" / "model.json", folder / "model.json"):
         if place.is_file():
             try:
-                return json.loads(place.read_text(encoding="utf-8"))["attributes"].get("recipe_")
-            except (ValueError, KeyError, AttributeError) as error:
-                raise StorageError(f"The model at {folder} is damaged ({error}).") from error
+                attributes = unseal(place.read_bytes())["attributes"]
+                return decode(attributes.get("recipe_"), {}, {})
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise StorageError(
+                    f"The model at {folder} is damaged or of another version of daskalt "
+                    f"({type(error).__name__}: {error}). Save it again."
+                ) from error
     return None
 
 

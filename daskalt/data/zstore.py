@@ -23,15 +23,10 @@ import zarr
 from fsspec.implementations.local import LocalFileSystem
 
 from daskalt.data.chunks import broken_chunks, check_seal, chunks_of_rows, missing_chunks, named
+from daskalt.data.groups import NewGroup, PatientArray
 from daskalt.data.retries import patiently
-from daskalt.data.store import (
-    NewGroup,
-    PatientArray,
-    filesystem_of,
-    remove,
-    storage_errors,
-    temporary_place,
-)
+from daskalt.data.scratch import temporary_place
+from daskalt.data.store import filesystem_of, remove, storage_errors
 from daskalt.errors import DaskaltError, InputError, StorageError
 
 __all__ = ["ZStore"]
@@ -158,7 +153,7 @@ class ZStore:
         return part
 
     def _looks_lost(self, part: np.ndarray, start: int) -> bool:
-        """Whether a chunk begins with the fill value, as it may if training came apart, too."""
+        """Whether a chunk begins with the fill value, as it may if training diverged, too."""
         firsts = np.arange(-(start % self.chunk_rows), len(part), self.chunk_rows).clip(min=0)
         return bool(np.isnan(part[firsts, 0]).any())
 

@@ -50,7 +50,23 @@ class Adagrad(Rule):
         _scaled(w, g, *slots, kind(1), kind(1), kind(rate), kind(self.epsilon), *out)
 
 
-class RMSProp(Rule):
+class _RunningMean(Rule):
+    """A rule with running means, of which the share ``decay`` is kept."""
+
+    decay: float
+    epsilon: float
+
+    def check(self) -> None:
+        """Raise InputError if a parameter is out of its range."""
+        check_parameters(
+            self,
+            learning_rate=real(above=0),
+            decay=real(at_least=0, below=1),
+            epsilon=real(above=0),
+        )
+
+
+class RMSProp(_RunningMean):
     """s' = ρ s + (1 - ρ) g², w' = w - rate g / (√s' + epsilon).
 
     Parameters
@@ -76,15 +92,6 @@ class RMSProp(Rule):
         self.decay = decay
         self.epsilon = epsilon
 
-    def check(self) -> None:
-        """Raise InputError if a parameter is out of its range."""
-        check_parameters(
-            self,
-            learning_rate=real(above=0),
-            decay=real(at_least=0, below=1),
-            epsilon=real(above=0),
-        )
-
     def update(
         self, w: Array, g: Array, slots: Arrays, rate: float, step: int, out: Arrays
     ) -> None:
@@ -94,7 +101,7 @@ class RMSProp(Rule):
         _scaled(w, g, *slots, keep, take, kind(rate), kind(self.epsilon), *out)
 
 
-class Adadelta(Rule):
+class Adadelta(_RunningMean):
     """s' = ρ s + (1 - ρ) g², d = g √(q + ε) / √(s' + ε), q' = ρ q + (1 - ρ) d², w' = w - rate d.
 
     Parameters
@@ -119,15 +126,6 @@ class Adadelta(Rule):
         self.learning_rate = learning_rate
         self.decay = decay
         self.epsilon = epsilon
-
-    def check(self) -> None:
-        """Raise InputError if a parameter is out of its range."""
-        check_parameters(
-            self,
-            learning_rate=real(above=0),
-            decay=real(at_least=0, below=1),
-            epsilon=real(above=0),
-        )
 
     def update(
         self, w: Array, g: Array, slots: Arrays, rate: float, step: int, out: Arrays

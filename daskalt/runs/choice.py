@@ -6,13 +6,14 @@ import numpy as np
 
 from daskalt.errors import ConfigError
 from daskalt.runs.examples import EXAMPLES
-from daskalt.runs.heads import ROWS, first_targets
+from daskalt.runs.heads import first_targets
 from daskalt.runs.origins import DataConfig
 from daskalt.runs.rows import are_files, open_rows
 
 __all__ = ["choose_estimator"]
 
 CLASSIFIER, REGRESSOR = "MLPClassifier", "MLPRegressor"
+ROWS = 10_000  # that are looked at
 MOST_CLASSES = 100
 ROWS_OF_A_CLASS = 5  # on average, or whole numbers are not taken for labels
 
@@ -32,13 +33,13 @@ def choose_estimator(data: DataConfig) -> tuple[str, str]:
         return (CLASSIFIER, "has labels") if labelled else (REGRESSOR, "has numbers")
     places = data.places["data.train"]
     if are_files(places):
-        frame = first_targets(data)
-        if frame is None:
+        targets = first_targets(data)
+        if targets is None:
             raise ConfigError(
                 f"estimator: nobody says what {places[0]} is for. Give --estimator {CLASSIFIER} or "
                 f"--estimator {REGRESSOR}."
             )
-        values = frame.dropna().to_numpy()
+        values = np.column_stack(targets)[:ROWS]
     else:
         y = open_rows(places[0], "data.train", data).y
         assert y is not None

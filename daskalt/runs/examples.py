@@ -9,8 +9,8 @@ from sklearn import datasets
 from sklearn.model_selection import train_test_split
 
 from daskalt.data.readers import MemorySource
-from daskalt.data.staging import shuffle_to_zarr
 from daskalt.data.table import Table
+from daskalt.data.writers import shuffle_to_zarr
 from daskalt.errors import ConfigError
 
 __all__ = ["EXAMPLES", "HELD_OUT", "write_example"]

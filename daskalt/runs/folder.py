@@ -1,4 +1,4 @@
-"""The life of a run folder: new, gone on with, put aside for another, complete."""
+"""The life of a run folder: new, resumed, put aside for another, complete."""
 
 import json
 import shutil
@@ -16,6 +16,7 @@ from daskalt.folders import check_replaceable, whole_folder
 from daskalt.monitor import ALL_MADE
 from daskalt.runs.config import RunConfig
 from daskalt.signals import held
+from daskalt.solvers.job import store_of
 from daskalt.wording import plural
 
 __all__ = ["CONFIG", "REPORT", "RunFolder"]
@@ -39,7 +40,7 @@ class RunFolder:
     def __init__(self, config: RunConfig) -> None:
         self.place = Path(config.output).resolve()
         self.before = self.place.with_name(f".{self.place.name}.before")
-        named = config.estimator.checkpoint or config.estimator._solver.kept_at
+        named = config.estimator.checkpoint or store_of(config.estimator._solver)
         named = getattr(named, "location", named)
         self.own = named is None  # whether checkpoints are in the folder, and of this run alone
         place = self.place / "checkpoint" if named is None else named
@@ -79,7 +80,7 @@ class RunFolder:
         """Raise InputError if the run may not have the folder.
 
         That is so if there is another run in it, unless that is to be replaced or, not being
-        complete, gone on with; if there is something else in it; or if the data lies there.
+        complete, resumed; if there is something else in it; or if the data lies there.
         """
         check_replaceable(self.place, MARKS)
         check_replaceable(self.before, MARKS)
@@ -168,7 +169,7 @@ class RunFolder:
         self.before.rename(self.place)
 
     def _give_up(self) -> None:
-        """Keep what can be gone on with, or what took passes; else have all as it was."""
+        """Keep what can be resumed, or what took passes; else have all as it was."""
         if self.resumable:
             return
         if self.before.exists():

@@ -2,23 +2,25 @@
 
 from typing import Any
 
-import fsspec
+import numpy as np
 
 from daskalt.data.files import find_files, kind_of_files
-from daskalt.errors import ConfigError, InputError, StorageError
+from daskalt.data.frames import Batch, FrameFiles
+from daskalt.data.tally import Tally
+from daskalt.errors import ConfigError
 from daskalt.runs.origins import DataConfig
 from daskalt.wording import meant
 
 __all__ = ["first_targets"]
 
-ROWS = 10_000
 SHOWN = 20  # columns in a message
 
 
-def first_targets(data: DataConfig) -> Any:
-    """Return the targets of the first rows of training files, a pandas DataFrame.
+def first_targets(data: DataConfig) -> list[np.ndarray] | None:
+    """Return the targets of the first rows of training files, read as `ingest` reads them.
 
-    None stands for files without columns, such as NumPy's.
+    There is an array for each target, of numbers, or else of truth values or text as objects. Rows
+    that lack one are left out. None stands for files without columns, such as NumPy's.
 
     Raises
     ------
@@ -29,9 +31,9 @@ def first_targets(data: DataConfig) -> Any:
     kind = kind_of_files(files)
     if kind not in ("csv", "parquet"):
         return None
-    head = _head(files[0], kind)
+    frames = FrameFiles(files, kind)
+    columns = frames.names()
     names = [data.target] if isinstance(data.target, str) else list(data.target or ())
-    columns = list(map(str, head.columns))
     shown = ", ".join(columns[:SHOWN]) + (", ..." if len(columns) > SHOWN else "")
     if not names:
         raise ConfigError(
@@ -44,27 +46,24 @@ def first_targets(data: DataConfig) -> Any:
             f"data.target: {files[0]} has no column {unknown[0]!r}."
             f"{meant(unknown[:1], columns)} It has {shown}."
         )
-    return head[names]
+    batch = frames.first_rows(columns) if kind == "csv" else next(frames.batches(names), None)
+    if batch is None:
+        raise ConfigError(f"{files[0]} holds no rows below its header. Check the input.")
+    found = [_values(name, batch, kind, codes=isinstance(data.target, str)) for name in names]
+    whole = ~np.any([_missing(values) for values in found], axis=0)
+    return [values[whole] for values in found]
 
 
-def _head(file: str, kind: str) -> Any:
-    try:
-        import pandas
+def _values(name: str, batch: Batch, kind: str, *, codes: bool) -> np.ndarray:
+    tally = Tally(name, stored=kind == "parquet", codes=codes)
+    column: Any = batch.rows.column(name)
+    numbers = tally.read(column, batch.file)
+    if numbers is None:
+        return np.array(column.to_pylist(), dtype=object)
+    if tally.kind == "boolean":
+        return np.array([None if v is None else bool(v) for v in numbers.to_pylist()], dtype=object)
+    return numbers.to_numpy(zero_copy_only=False)
 
-        if kind == "csv":
-            return pandas.read_csv(file, nrows=ROWS, low_memory=False)
-        from pyarrow.parquet import ParquetFile
 
-        with fsspec.open(file, "rb") as handle:
-            parquet = ParquetFile(handle)
-            empty = parquet.schema_arrow.empty_table().to_pandas()
-            return next((part.to_pandas() for part in parquet.iter_batches(ROWS)), empty)
-    except ImportError as error:
-        raise InputError(
-            f"{file}: reading {kind} needs pandas and pyarrow. "
-            "Install them: pip install 'daskalt[dataframe]'."
-        ) from error
-    except OSError as error:
-        raise StorageError(f"{file} cannot be read: {error}.") from error
-    except ValueError as error:  # what both libraries raise for malformed files
-        raise InputError(f"{file} is no {kind} file as expected: {error}") from error
+def _missing(values: np.ndarray) -> np.ndarray:
+    return np.array([v is None for v in values]) if values.dtype == object else np.isnan(values)

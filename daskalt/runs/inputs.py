@@ -16,7 +16,8 @@ from daskalt.data.opening import open_features, open_table
 from daskalt.data.readers import Source
 from daskalt.data.recipe import Column, Recipe, group_of
 from daskalt.data.roles import roles_by_recipe
-from daskalt.data.store import TemporaryStore, absolute
+from daskalt.data.scratch import TemporaryStore
+from daskalt.data.store import absolute
 from daskalt.data.table import Table
 from daskalt.errors import ConfigError, InputError, about
 

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from daskalt.data.store import storage_errors
 from daskalt.errors import DaskaltError
-from daskalt.folders import write_whole
+from daskalt.folders import whole_file, write_whole
 from daskalt.listeners import Listener, Underway, describe_pass
 from daskalt.model import save
 from daskalt.runs.folder import CONFIG, REPORT
@@ -61,9 +61,9 @@ class Journal(Listener):
     report : dict
         What there is to report before the fit.
     config : str
-        The configuration, for a run that turns out to go on.
+        The configuration, for a run that turns out to be one that can be trained.
     resumed : bool
-        Whether the run goes on from what is in the folder.
+        Whether the run resumes what is in the folder.
     """
 
     def __init__(self, folder: Path, report: dict[str, Any], config: str, *, resumed: bool) -> None:
@@ -89,13 +89,13 @@ class Journal(Listener):
         self._glance(history)
 
     def take_over(self) -> None:
-        """Have what is in the folder be of this run, which can go on from there."""
+        """Have what is in the folder be of this run, which can be resumed from there."""
         if not self.begun:
             write_whole(self.folder / CONFIG, self._config)
         self.begun = True
 
     def passed(self, fit: Underway) -> None:
-        """Put a pass down."""
+        """Record a pass."""
         assert self._metrics is not None
         history = fit.monitor.history
         self.log(describe_pass(history[-1], fit.passes))
@@ -160,7 +160,7 @@ class Journal(Listener):
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Take down the warnings inside, and how it ended if that was not foreseen."""
+        """Record the warnings inside, and how it ended if that was not foreseen."""
         show = warnings.showwarning
 
         def take(message: Any, category: Any, *place: Any, **more: Any) -> None:
@@ -233,11 +233,9 @@ class _Metrics:
         self.close()
         self._columns = list(dict.fromkeys(name for row in self._rows for name in row))
         with storage_errors(self._path):
-            work = self._path.with_name(f".{self._path.name}.partial")
-            with work.open("w", newline="", encoding="utf-8") as file:
+            with whole_file(self._path, "w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, self._columns)
                 if self._columns:
                     writer.writeheader()
                 writer.writerows(self._rows)
-            work.replace(self._path)
             self._file = self._path.open("a", newline="", encoding="utf-8")

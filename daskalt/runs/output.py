@@ -1,7 +1,6 @@
 """Predictions written part by part: to CSV, Parquet, a NumPy file or Zarr."""
 
 import csv
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +10,10 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from daskalt.data.store import new_group, storage_errors
+from daskalt.data.groups import new_group
+from daskalt.data.store import storage_errors
 from daskalt.errors import ConfigError, InputError
+from daskalt.folders import whole_file
 from daskalt.runs.inputs import Inputs, Part, open_inputs, target_names
 
 __all__ = ["write_predictions"]
@@ -156,10 +157,7 @@ def _print_rows(predictions: Predictions, output: None, overwrite: bool) -> None
 
 
 def _write_csv(predictions: Predictions, output: str, overwrite: bool) -> None:
-    with (
-        _whole_file(Path(output), overwrite) as work,
-        work.open("w", encoding="utf-8", newline="") as file,
-    ):
+    with _output_file(output, overwrite, "w", encoding="utf-8", newline="") as file:
         _write_rows(predictions, file)
 
 
@@ -186,13 +184,13 @@ def _write_parquet(predictions: Predictions, output: str, overwrite: bool) -> No
         raise InputError(
             f"Writing {output} needs pyarrow. Install it: pip install 'daskalt[dataframe]'."
         ) from error
-    with _whole_file(Path(output), overwrite) as work:
+    with _output_file(output, overwrite) as file:
         writer = None
         try:
             for columns in predictions.columns():
                 arrays = [pyarrow.array(_arrow_ready(column)) for column in columns]
                 batch = pyarrow.RecordBatch.from_arrays(arrays, predictions.names)
-                writer = writer or pyarrow.parquet.ParquetWriter(work, batch.schema)
+                writer = writer or pyarrow.parquet.ParquetWriter(file, batch.schema)
                 writer.write_batch(batch)
         finally:
             if writer is not None:
@@ -205,7 +203,7 @@ def _arrow_ready(column: np.ndarray) -> Any:
 
 def _write_npy(predictions: Predictions, output: str, overwrite: bool) -> None:
     name = "probability" if predictions.proba else "y"
-    with _whole_file(Path(output), overwrite) as work, work.open("wb+") as file:
+    with _output_file(output, overwrite) as file:
         rows = 0
         for arrays in predictions.parts():
             values = np.ascontiguousarray(arrays[name])
@@ -283,15 +281,12 @@ _WRITERS: dict[str, Any] = {
 
 
 @contextmanager
-def _whole_file(path: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary sibling that becomes ``path`` once the block ends well."""
+def _output_file(output: str, overwrite: bool, mode: str = "wb", **options: Any) -> Iterator[Any]:
+    """Yield a new file that is at ``output`` once the block ends well."""
+    path = Path(output)
     if path.is_dir() or (path.exists() and not overwrite):
         raise InputError(f"{path} exists already. Name another place or pass --overwrite.")
-    work = path.with_name(f".{path.name}.partial")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield work
-            os.replace(work, path)
-        finally:
-            work.unlink(missing_ok=True)
+        with whole_file(path, mode, **options) as file:
+            yield file

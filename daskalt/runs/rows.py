@@ -16,6 +16,7 @@ from daskalt.data.store import absolute, filesystem_of
 from daskalt.data.survey import survey_labels
 from daskalt.data.table import Table
 from daskalt.errors import ConfigError, InputError, about
+from daskalt.folders import write_whole
 from daskalt.runs.examples import HELD_OUT, write_example
 from daskalt.runs.heads import first_targets
 from daskalt.runs.origins import DataConfig
@@ -194,7 +195,7 @@ def _ingest_once(
             )
         note.unlink(missing_ok=True)
         ingest(list(places), store, **options, overwrite=True, progress=progress)
-        note.write_text(done, "utf-8")
+        write_whole(note, done)
     return done
 
 

@@ -24,6 +24,7 @@ from daskalt.runs.page import render
 from daskalt.runs.report import assess, describe_data, describe_fit, describe_run, measure
 from daskalt.runs.rows import check_labels, make_tables, open_tables
 from daskalt.signals import held
+from daskalt.solvers.base import RowVariables
 
 __all__ = ["plan_run", "run"]
 
@@ -44,14 +45,14 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
         Whether a finished run in the same folder may be replaced. It is put aside meanwhile, as
         ``.OUTPUT.before``.
     resume : bool
-        Whether to go on from the checkpoint of a run that was cut short, or of a finished one to a
+        Whether to resume from the checkpoint of a run that was cut short, or of a finished one to a
         larger ``max_iter``. Unless the configuration names another place, it is in the run folder;
         from another place a finished run goes on with `overwrite` only.
 
     Raises
     ------
     DaskaltError
-        Of the kind that says what is wrong. Where nothing was trained that could be gone on with,
+        Of the kind that says what is wrong. Where nothing was trained that could be resumed,
         all is as it was before.
     """
     # Asked to overwrite, a run starts anew; unasked it does not replace one that was cut short.
@@ -84,7 +85,7 @@ def _made(config: RunConfig, folder: Path, resumed: bool = False) -> tuple[Table
 
 
 def _first_report(config: RunConfig, left: RunFolder | None) -> dict[str, Any]:
-    """What there is to report of a run that begins, or of one that goes on from what is left."""
+    """What there is to report of a run that begins, or of one that is resumed."""
     facts = {"status": "running", "began": now(), "passes": 0, **describe_run(config)}
     if left is None:
         return facts
@@ -108,15 +109,14 @@ def _fit(
     journal.report |= describe_data(config, train, test)
     with _kept(estimator, folder, journal):
         estimator.fit(train, eval_set=watched, resume=resume)
-        # What is kept for each row goes when the fit is over.
-        kept = estimator._solver.variable_bytes(estimator._fitted.problem)
-    journal.report["resumable"] = folder.own and not kept
+    # What is kept for each row goes when the fit is over.
+    journal.report["resumable"] = folder.own and not isinstance(estimator._solver, RowVariables)
     journal.take_over()  # the fit may have been over before
 
 
 @contextmanager
 def _kept(estimator: Any, folder: RunFolder, journal: Journal) -> Iterator[None]:
-    """Have the fit tell of itself, and put itself down in the run folder.
+    """Have the fit tell of itself, and keep its checkpoints in the run folder.
 
     The configuration does not come to name that: it would mean it for other runs, too.
     """
@@ -146,7 +146,7 @@ def _write(config: RunConfig, journal: Journal, train: Table, test: Table | None
 
 
 def _complete(journal: Journal, folder: RunFolder) -> None:
-    """Say that the run is complete: from then on it is not gone on with."""
+    """Say that the run is complete: from then on it is not resumed."""
     journal.log("complete")
     journal.write()
     folder.complete()

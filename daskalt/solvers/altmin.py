@@ -10,7 +10,7 @@ from daskalt.errors import DivergenceError, InputError
 from daskalt.kernels.step import running_mean
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Network, Weights
-from daskalt.parameters import check_parameters, choice, integer, real
+from daskalt.parameters import check_of_layers, check_parameters, choice, integer, real
 from daskalt.solvers.altmin_map import (
     LocalSteps,
     Step,
@@ -184,11 +184,7 @@ class StochasticAltMin(CautiousSolver):
 
     def validate(self, problem: Problem) -> None:
         """Raise InputError unless there is one mu, or one for each layer."""
-        if np.ndim(self.mu) and np.size(self.mu) != problem.network.n_layers:
-            raise InputError(
-                f"mu has {np.size(self.mu)} values, but the network has "
-                f"{problem.network.n_layers} layers: give one number or one for each layer."
-            )
+        check_of_layers(problem.network.n_layers, mu=self.mu)
 
     def start(self, problem: Problem, weights: Weights, budget: Budget) -> State:
         """Return the state before the first step."""

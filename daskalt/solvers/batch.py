@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from daskalt.errors import DivergenceError, InputError
+from daskalt.errors import DivergenceError
 from daskalt.kernels.step import mean_gradient
 from daskalt.network import Network, Weights
-from daskalt.parameters import check_parameters, choice, instance, integer, real
+from daskalt.parameters import check_of_layers, check_parameters, choice, instance, integer, real
 from daskalt.solvers.base import Budget, Problem, Rows, Variables
 from daskalt.solvers.batch_map import BatchStep, Split, ZStep, batch_step
 from daskalt.solvers.caution import LEAST_TRUST, RAISE, Caution, CautiousSolver
@@ -162,11 +162,7 @@ class BatchAltMin(CautiousSolver, FullBatch):
 
     def validate(self, problem: Problem) -> None:
         """Raise InputError unless there is one mu, or one for each layer."""
-        if np.ndim(self.mu) and np.size(self.mu) != problem.network.n_layers:
-            raise InputError(
-                f"mu has {np.size(self.mu)} values, but the network has "
-                f"{problem.network.n_layers} layers: give one number or one for each layer."
-            )
+        check_of_layers(problem.network.n_layers, mu=self.mu)
 
     def variables(self, problem: Problem) -> dict[str, int]:
         """Return the name and width of every array: z, under an L1 coupling also r and its dual."""

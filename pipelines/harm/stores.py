@@ -14,8 +14,8 @@ import zarr
 
 import daskalt
 from daskalt.data.readers import MemorySource
-from daskalt.data.staging import shuffle_to_zarr
 from daskalt.data.table import Table as Rows
+from daskalt.data.writers import shuffle_to_zarr
 from daskalt.runs.clusters import local_workers
 from pipelines.benchmark.tables import Table, Target
 

@@ -33,7 +33,7 @@ def stored(tmp_path, chunk_rows=70):
 def many(monkeypatch):
     """Have these rows be too many to be dealt one by one."""
     monkeypatch.setattr("daskalt.data.arranging.MIXING_BYTES", 2000)
-    for module in ("table", "staging", "arranging"):
+    for module in ("table", "staging", "writers", "arranging"):
         monkeypatch.setattr(f"daskalt.data.{module}.good_rows", lambda *_: 50)
 
 

@@ -18,8 +18,9 @@ from daskalt.data.chunks import refuse_code
 from daskalt.data.gaps import learn_chunks
 from daskalt.data.ingest import ingest
 from daskalt.data.readers import MemorySource, SlicedSource, StackedSource, ZarrSource
-from daskalt.data.staging import copy_to_scratch, shuffle_to_zarr, stage
+from daskalt.data.staging import copy_to_scratch, stage
 from daskalt.data.table import Table
+from daskalt.data.writers import shuffle_to_zarr
 from daskalt.data.zstore import ZStore
 from daskalt.errors import InputError, MissingChunksWarning, StorageError
 
@@ -65,7 +66,7 @@ def ingested(tmp_path):
 
 
 def copied(tmp_path, monkeypatch):
-    monkeypatch.setattr("daskalt.data.staging.good_rows", lambda *_: 10)
+    monkeypatch.setattr("daskalt.data.writers.good_rows", lambda *_: 10)
     return copy_to_scratch(Table(MemorySource(ROWS)), tmp_path, None).X
 
 
@@ -170,7 +171,6 @@ def test_a_chunk_lost_between_passes_is_an_error(tmp_path, monkeypatch):
 def test_a_missing_chunk_on_an_object_store_is_an_error(monkeypatch):
     monkeypatch.setattr("daskalt.data.readers.KEPT_BYTES", 0)
     place = "memory://damage-ours.zarr"
-    monkeypatch.setattr("daskalt.data.staging.good_rows", lambda *_: 10)
     table = Table(MemorySource(ROWS))
     source = shuffle_to_zarr(table, place, seed=0, chunk_rows=10, overwrite=True).X
     assert source.read(0, 40).shape == (40, 3)

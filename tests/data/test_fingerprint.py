@@ -11,9 +11,9 @@ import zarr
 
 from daskalt.data.fingerprint import checksum, fingerprint
 from daskalt.data.readers import MemorySource, SlicedSource, StackedSource, ZarrSource
-from daskalt.data.staging import shuffle_to_zarr
 from daskalt.data.table import Table
 from daskalt.data.traces import trace_of_object
+from daskalt.data.writers import shuffle_to_zarr
 from daskalt.errors import StorageError
 
 ROWS = np.arange(120, dtype=np.float32).reshape(40, 3)

@@ -355,6 +355,10 @@ def test_a_model_keeps_the_recipe_of_its_store(churn, tmp_path):
     again = ingest(tmp_path / "a.csv", tmp_path / "b.zarr", recipe=tmp_path / "model", seed=0)
     X = again.read(0, 200).X
     np.testing.assert_array_equal(X, zarr.open_array(place, path="X")[:])
+    stored = tmp_path / "model" / "model.json"
+    stored.write_bytes(stored.read_bytes().replace(b"count", b"mount", 1))
+    with pytest.raises(StorageError, match=r"model is damaged .* not the one that was written"):
+        ingest(tmp_path / "a.csv", tmp_path / "d.zarr", recipe=tmp_path / "model")
     copy = ingest(place, tmp_path / "c.zarr", seed=1)
     assert model.fit(copy).recipe_ == recipe
     assert list(model.feature_names_in_) == copy.X.columns

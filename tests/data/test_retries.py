@@ -10,10 +10,11 @@ import pytest
 import zarr
 
 from daskalt.data import retries
+from daskalt.data.groups import PatientArray
 from daskalt.data.readers import MemorySource, ZarrSource
 from daskalt.data.retries import is_transient, patiently
 from daskalt.data.staging import copy_to_scratch, stage
-from daskalt.data.store import PatientArray, storage_errors
+from daskalt.data.store import storage_errors
 from daskalt.data.table import Table
 from daskalt.data.zstore import ZStore
 from daskalt.errors import InputError, StorageError

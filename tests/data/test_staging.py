@@ -8,10 +8,10 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskalt.data import staging, store
+from daskalt.data import store, writers
 from daskalt.data.readers import MemorySource, ZarrSource
-from daskalt.data.staging import shuffle_to_zarr
 from daskalt.data.table import Table
+from daskalt.data.writers import shuffle_to_zarr
 from daskalt.errors import InputError, StorageError
 
 NAMES = np.array(["a", "bb", "ünï"])
@@ -175,7 +175,7 @@ def test_a_disk_that_fills_up_is_said(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(staging, "_stored", full)
+    monkeypatch.setattr(writers, "_stored", full)
     with pytest.raises(StorageError, match=r"disk is full: .* bytes are free"):
         shuffle_to_zarr(sorted_table(), tmp_path / "s", seed=0)
     assert list(tmp_path.iterdir()) == []

@@ -12,9 +12,10 @@ import zarr
 from daskalt import Checkpoints, MLPClassifier, MLPRegressor, StochasticAltMin
 from daskalt.data.gaps import learn_chunks
 from daskalt.data.readers import MemorySource, SlicedSource, ZarrSource
-from daskalt.data.staging import copy_to_scratch, shuffle_to_zarr
+from daskalt.data.staging import copy_to_scratch
 from daskalt.data.table import Table
 from daskalt.data.watch import Watch
+from daskalt.data.writers import shuffle_to_zarr
 from daskalt.errors import DaskaltError, InputError, MissingChunksWarning, StorageError
 
 RNG = np.random.default_rng(0)

@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 import zarr
 
+from daskalt.data.ingest import ingest
+from daskalt.errors import ConfigError
 from daskalt.runs.choice import choose_estimator
 from daskalt.runs.origins import DataConfig
 
@@ -63,6 +65,48 @@ def test_missing_targets_say_nothing(tmp_path):
     place = str(tmp_path / "rows.csv")
     pd.DataFrame({"a": np.ones(N), "y": y}).to_csv(place, index=False)
     assert chosen(train=place, target="y") == CLASSIFIER
+
+
+def as_csv(place, **targets):
+    pd.DataFrame({"a": np.ones(N), **targets}).to_csv(place, index=False)
+    return str(place)
+
+
+@pytest.mark.parametrize("gap", [False, True])
+@pytest.mark.parametrize(
+    ("y", "reason"),
+    [
+        (np.array([f"{k:04}" for k in range(1, N + 1)], object), "is text"),  # no numbers
+        (np.array([k % 3 > 0 for k in range(N)], object), "is true or false"),
+        (np.array([k % 3 for k in range(N)], object), "is whole numbers, 3 different"),
+        (np.array([k + 0.5 for k in range(N)], object), "has fractions"),
+    ],
+)
+def test_targets_are_judged_as_ingest_reads_them(tmp_path, y, reason, gap):
+    y = np.where(np.arange(N) == 7, None, y) if gap else y
+    place = as_csv(tmp_path / "rows.csv", y=y)
+    name, words = choose_estimator(DataConfig(train=place, target="y"))
+    assert words.startswith(reason)
+    ingest(place, tmp_path / "rows.zarr", target="y", missing="drop" if gap else None)
+    stored = zarr.open_group(tmp_path / "rows.zarr")["y"]
+    assert (stored.dtype.kind == "f") == (name == REGRESSOR)
+
+
+def test_rows_that_lack_one_of_several_targets_say_nothing(tmp_path):
+    p, q = np.arange(N) % 2.0, np.arange(N) % 2.0
+    p[3], q[5] = np.nan, np.nan
+    place = as_csv(tmp_path / "rows.csv", p=p, q=q)
+    assert chosen(train=place, target=("p", "q")) == CLASSIFIER
+    p[4], q[5] = 0.5, 0.5
+    p[5], q[4] = np.nan, np.nan  # nor do halves beside a gap
+    place = as_csv(tmp_path / "rows.csv", p=p, q=q)
+    assert chosen(train=place, target=("p", "q")) == CLASSIFIER
+
+
+def test_a_file_without_rows_is_an_error(tmp_path):
+    (tmp_path / "rows.csv").write_text("a,y\n")
+    with pytest.raises(ConfigError, match="no rows below its header"):
+        chosen(train=str(tmp_path / "rows.csv"), target="y")
 
 
 def test_few_rows(tmp_path):

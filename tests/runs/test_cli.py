@@ -497,7 +497,7 @@ def test_the_package_has_its_names_before_they_are_imported():
         "import daskalt, pickle; assert set(daskalt.__all__) <= set(dir(daskalt))\n"
         "assert daskalt.rules.Adam and daskalt.errors\n"
         "assert all(getattr(daskalt, name).__name__ == name for name in daskalt.__all__)\n"
-        "from daskalt import *; assert MLPClassifier is daskalt.estimators.MLPClassifier\n"
+        "from daskalt import *; assert MLPClassifier is daskalt.classifier.MLPClassifier\n"
         "assert pickle.loads(pickle.dumps(MLPRegressor)) is MLPRegressor\n"
         "print(hasattr(daskalt, 'nothing'), hasattr(daskalt, '__wrapped__'))"
     )

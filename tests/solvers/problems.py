@@ -10,6 +10,7 @@ from daskalt.data.targets import ClassTargets, RealTargets
 from daskalt.losses import get_loss
 from daskalt.network import Network
 from daskalt.solvers.base import Problem, Rows
+from daskalt.solvers.job import Job
 
 
 def make_problem(
@@ -56,3 +57,15 @@ def make_problem(
         row_weight=np.ones(n) if weight is None else weight.astype(float),
         kinds=(activation, *pair),
     )
+
+
+def job_of(solver, case, table, reading, passes, budget, rows=10):
+    """What a driver runs, over blocks of so many rows."""
+    bounds = np.array(table.block_bounds(rows))
+    return Job(solver, case.problem, table, bounds, reading, passes, budget)
+
+
+def map_rows(solver, problem, state, rows):
+    """The statistics of rows that have no variables yet."""
+    statistics, _ = solver.map(problem, state, rows)
+    return statistics

@@ -14,7 +14,7 @@ from daskalt.errors import DivergenceError, DivergenceWarning
 from daskalt.kernels.admm import fit_pre_activations
 from daskalt.solvers.base import Budget
 from tests import naive
-from tests.solvers.problems import make_problem
+from tests.solvers.problems import make_problem, map_rows
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_an_iteration_is_the_formulas_of_the_paper(hidden, activation):
     case = make_problem(activation=activation, hidden=hidden, n=7, penalty=0.0)
     solver = ADMM(beta=0.7, gamma=4.0, warm_up=0)
     state = solver.start(case.problem, case.weights, Budget(3, 1))
-    step = solver.map(case.problem, state, case.rows)
+    step = map_rows(solver, case.problem, state, case.rows)
     phi = naive.ACTIVATIONS[activation][0]
     W = case.weights
     z, below = [], case.x

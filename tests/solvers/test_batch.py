@@ -17,7 +17,6 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from daskalt import ADMM, BatchAltMin, MLPClassifier, MLPRegressor
 from daskalt.activations import ACTIVATIONS
-from daskalt.data.zstore import ZStore
 from daskalt.errors import InputError, StorageError
 from daskalt.losses import LOSSES
 from daskalt.solvers import tasks
@@ -139,21 +138,20 @@ def test_a_row_starts_from_the_better_of_its_z_and_the_forward_pass():
     seed=st.integers(0, 1000),
 )
 def test_the_objective_never_rises_without_acceleration(
-    tmp_path_factory, pair, activation, hidden, mu, restart, rows, parts, seed
+    pair, activation, hidden, mu, restart, rows, parts, seed
 ):
     case = make_problem(pair, activation, hidden=hidden, n=rows, seed=seed, weighted=True)
     solver = BatchAltMin(acceleration=None, damping=0.1, mu=mu, restart=restart)
     size = -(-rows // parts)
-    place = tmp_path_factory.mktemp("z") / "z.zarr"
-    widths = case.problem.network.widths[1:]
-    names = tuple(f"z{layer + 1}" for layer in range(len(widths)))
-    store = ZStore(str(place), rows, names, widths, size, "float64").create()
-    state = solver.start(case.problem, case.weights, Budget(5, 1), store)
+    z = {}
+    state = solver.start(case.problem, case.weights, Budget(5, 1))
     objectives = []
     for _ in range(5):
         total = None
         for start in range(0, rows, size):
-            step = solver.map(case.problem, state, case.rows.part(start, start + size))
+            part = case.rows.part(start, start + size)
+            step, moved = solver.map(case.problem, state, part, z.get(start))
+            z[start] = [own.copy() for own in moved]
             total = solver.combine(total, step)
         state = solver.update(case.problem, state, total)
         objectives.append(state.objective)
@@ -285,20 +283,20 @@ def test_a_resumed_fit_ends_in_the_bits_of_an_uninterrupted_one(
     resumed = model("z.zarr").fit(X, y, resume=True)
     assert_same_weights(resumed, whole)
     assert history_of(resumed) == history_of(whole)
-    for a, b in zip(resumed.solver_state_.z, whole.solver_state_.z, strict=True):
+    for a, b in zip(resumed.z_, whole.z_, strict=True):
         np.testing.assert_array_equal(a.compute(), b.compute())
 
 
 def interrupt(monkeypatch, step):
     """Have the update at a step be Ctrl-C."""
-    update = tasks.guarded_update
+    update = tasks.update
 
-    def failing(solver, problem, state, parts):
+    def failing(shared, state, parts):
         if state.step == step:
             raise KeyboardInterrupt
-        return update(solver, problem, state, parts)
+        return update(shared, state, parts)
 
-    monkeypatch.setattr(tasks, "guarded_update", failing)
+    monkeypatch.setattr(tasks, "update", failing)
 
 
 def test_a_fit_whose_seed_was_left_to_chance_is_resumed_with_that_seed(
@@ -400,13 +398,13 @@ def test_a_bit_flipped_in_z_is_found(digits, tmp_path, monkeypatch):
 
 def test_z_can_be_seen_as_dask_arrays(digits, tmp_path):
     model = network(mu=0.1, store=tmp_path / "z.zarr").fit(*digits)
-    z = model.solver_state_.z
+    z = model.z_
     assert [array.shape for array in z] == [(600, 16), (600, 10)]
     assert all(isinstance(array, da.Array) for array in z)
     hits = np.mean(z[-1].compute().argmax(axis=1) == digits[1])
     assert hits > 0.95  # z_L is pulled towards the labels
     size = sum(p.stat().st_size for p in (tmp_path / "z.zarr").rglob("c/*/*"))
-    planned = model.solver_state_.store.nbytes
+    planned = model._kept_variables.nbytes
     assert planned <= size <= 1.05 * planned
 
 
@@ -414,7 +412,7 @@ def test_z_is_removed_after_the_fit_unless_it_has_a_place(digits, tmp_path):
     model = network(max_iter=2).set_params(scratch=str(tmp_path)).fit(*digits)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(AttributeError, match="store="):
-        _ = model.solver_state_.z
+        _ = model.z_
 
 
 def test_what_is_no_store_of_z_is_never_replaced(digits, tmp_path):
@@ -446,7 +444,7 @@ def test_a_z_store_on_an_object_store(digits):
     with dask.config.set(scheduler="threads"):
         model.fit(*digits)
     assert zarr.open_group("memory://batch-z.zarr", mode="r")["even/z1"].shape == (600, 16)
-    assert len(model.solver_state_.z) == 2
+    assert len(model.z_) == 2
 
 
 def test_early_stopping_and_row_weights(digits):

@@ -29,11 +29,12 @@ from daskalt.solvers import tasks
 from daskalt.solvers.altmin import InputGram
 from daskalt.solvers.base import Budget
 from daskalt.solvers.caution import CALM, LIMIT, RAISE
-from daskalt.solvers.loop import run_passes
+from daskalt.solvers.drivers import run
+from daskalt.solvers.pass_graph import Position
 from daskalt.solvers.reading import Reading
 from daskalt.statistics import combine
 from daskalt.weights import damp
-from tests.solvers.problems import make_problem
+from tests.solvers.problems import job_of, make_problem, map_rows
 
 HUGE = np.float32(1e25)  # whose square float32 does not hold
 LITERAL = StochasticAltMin(z_step="newton", ridge_centre="zero")
@@ -87,9 +88,9 @@ def model(solver, **options):
 def take_step(solver, case, state, spoil=1):
     """The state after a step as the loop takes it, with its rows times a number."""
     rows = case.rows._replace(X=case.rows.X * np.float32(spoil))
-    shared = (solver, case.problem)
+    shared = tasks.Shared(solver, case.problem, None)
     with np.errstate(all="ignore"):
-        return tasks.update(shared, state, [tasks.statistics(shared, state, rows)])
+        return tasks.update(shared, state, [tasks.map_rows(shared, state, rows, 0, len(rows.X))])
 
 
 def after_steps(solver, case, *spoils):
@@ -223,7 +224,7 @@ def test_a_sum_of_gram_matrices_that_overflows_is_refused(case):
     case.rows.X[:] *= np.float32(1e18)
     solver = StochasticAltMin()
     state = solver.start(case.problem, case.weights, FOREVER)
-    half = solver.map(case.problem, state, case.rows)
+    half = map_rows(solver, case.problem, state, case.rows)
     half = half._replace(
         score=half.score._replace(weight=1.0),
         residuals=tuple(np.zeros_like(r) for r in half.residuals),
@@ -239,7 +240,7 @@ def test_an_overflowing_survey_leaves_the_running_mean(case):
     solver = StochasticAltMin()
     *_, state = after_steps(solver, case, 1)
     total = InputGram(60.0, np.full((5, 5), np.inf, np.float32))
-    adopted = solver.adopt(state, total)
+    adopted = solver.adopt(case.problem, state, total)
     assert adopted.grams is state.grams
     assert adopted.damped is state.damped
     assert "overflowed" in solver.report(adopted)["refusal"]
@@ -270,9 +271,9 @@ def test_a_trial_that_overflows_shortens_the_step(solver, part):
     case = make_problem(n=30, dtype="float32")
     state = solver.start(case.problem, case.weights, FOREVER)
     for _ in range(4):
-        statistics = solver.map(case.problem, state, case.rows)
+        statistics = map_rows(solver, case.problem, state, case.rows)
         state = solver.update(case.problem, state, statistics)
-    statistics = solver.map(case.problem, state, case.rows)
+    statistics = map_rows(solver, case.problem, state, case.rows)
     if part == "loss":
         bad = statistics._replace(score=statistics.score._replace(loss=np.nan))
     else:
@@ -338,13 +339,12 @@ def failing_from(monkeypatch, kind, step, until=np.inf):
     """Make the loss infinite at some steps of a solver; the weights that each step met."""
     map_, met = kind.map, {}
 
-    def spoiled(self, problem, state, rows):
+    def spoiled(self, problem, state, rows, variables=None):
         met[state.step] = state.weights
-        statistics = map_(self, problem, state, rows)
+        statistics, moved = map_(self, problem, state, rows, variables)
         if step <= state.step < until:
-            score = statistics.score._replace(loss=np.inf)
-            return statistics._replace(score=score)
-        return statistics
+            statistics = statistics._replace(score=statistics.score._replace(loss=np.inf))
+        return statistics, moved
 
     monkeypatch.setattr(kind, "map", spoiled)
     return met
@@ -402,7 +402,7 @@ def test_a_solver_that_gave_up_takes_no_more_steps(case):
     assert take_step(EVERY, case, last) is last
     assert f"{LIMIT} steps" in EVERY.report(last)["given_up"]
     # Another pass, of partial_fit with other rows for instance, may do.
-    assert take_step(EVERY, case, EVERY.begin_pass(last)).step == last.step + 1
+    assert take_step(EVERY, case, EVERY.renew(last)).step == last.step + 1
 
 
 @pytest.mark.filterwarnings("ignore::daskalt.errors.DivergenceWarning")  # it may go back, too
@@ -426,10 +426,11 @@ def test_a_pass_of_the_loop_reports_what_it_refused(store):
     case = make_problem(n=100, dtype="float32", activation="relu")
     case.rows.X[40:50] *= HUGE
     table = as_table(store(case.rows.X, case.rows.y, chunk_rows=10))
-    bounds = np.array(table.block_bounds(10))
-    state = EVERY.start(case.problem, case.weights, Budget(20, 10))
+    budget = Budget(20, 10)
+    state = EVERY.start(case.problem, case.weights, budget)
     reading = Reading(batch_size=10, lanes=1, buffer_rows=10, seed=None)
-    results = list(run_passes(EVERY, case.problem, table, bounds, reading, state, range(2)))
+    job = job_of(EVERY, case, table, reading, range(2), budget)
+    results = list(run(job, state, Position(0)))
     # The survey of the first pass, which sums the Gram matrix of all rows, is refused too.
     assert [result.report["refused"] for result in results] == [2, 1]
     assert [result.score.weight for result in results] == [90, 90]

@@ -29,7 +29,7 @@ from daskalt.solvers import SOLVERS
 from daskalt.solvers.base import Budget
 from daskalt.statistics import combine
 from tests import naive
-from tests.solvers.problems import make_problem
+from tests.solvers.problems import make_problem, map_rows
 
 PAIRS = sorted(LOSSES)
 SEARCHING = {
@@ -89,7 +89,7 @@ def test_ten_mini_batch_steps_equal_a_naive_loop(rule):
     for step in range(10):
         start = 10 * (step % 2)
         parts = [case.rows.part(start, start + 6), case.rows.part(start + 6, start + 10)]
-        statistics = [solver.map(case.problem, state, part) for part in parts]
+        statistics = [map_rows(solver, case.problem, state, part) for part in parts]
         state = solver.update(case.problem, state, combine(*statistics))
         rate = rule.learning_rate / (1 + 0.5 * step / 2)
         gradient = naive_gradient(case, weights, np.arange(start, start + 10))
@@ -126,7 +126,7 @@ def test_gradients_equal_finite_differences(pair, activation):
     case = make_problem(pair, activation, hidden=(4, 3), n=9, weighted=True)
     solver = SteepestDescent()
     state = solver.start(case.problem, case.weights, Budget(None, None))
-    state = solver.update(case.problem, state, solver.map(case.problem, state, case.rows))
+    state = solver.update(case.problem, state, map_rows(solver, case.problem, state, case.rows))
     assert state.value == pytest.approx(total_loss(case, case.weights), rel=1e-12)
     rng = np.random.default_rng(1)
     for _ in range(3):
@@ -217,7 +217,7 @@ def test_networks_reach_what_scipy_reaches(solver, activation):
     method = SOLVERS[solver]()
     state = method.start(case.problem, case.weights, Budget(None, None))
     for _ in range(20_000):
-        state = method.update(case.problem, state, method.map(case.problem, state, case.rows))
+        state = method.update(case.problem, state, map_rows(method, case.problem, state, case.rows))
         if state.converged:
             break
     assert state.converged
@@ -238,7 +238,7 @@ def test_the_value_never_rises_from_line_to_line(name):
     method, values = SEARCHING[name], []
     state = method.start(case.problem, case.weights, Budget(None, None))
     for _ in range(60):
-        state = method.update(case.problem, state, method.map(case.problem, state, case.rows))
+        state = method.update(case.problem, state, map_rows(method, case.problem, state, case.rows))
         values.append(state.value)
     assert max(np.diff(values)) <= 1e-12
     assert values[-1] < 0.8 * values[0]
@@ -263,11 +263,11 @@ def test_newtons_hessian_equals_finite_differences(pair, weighted):
     def gradient(v):
         weights = unpack(v, case.weights)
         state = solver.start(case.problem, weights, Budget(None, None))
-        return -np.ravel(solver.map(case.problem, state, case.rows).residuals[0])
+        return -np.ravel(map_rows(solver, case.problem, state, case.rows).residuals[0])
 
     start = pack(case.weights)
     state = solver.start(case.problem, case.weights, Budget(None, None))
-    ours = solver.map(case.problem, state, case.rows).hessian
+    ours = map_rows(solver, case.problem, state, case.rows).hessian
     for k in range(len(start)):
         along = 1e-6 * np.eye(len(start))[k]
         column = (gradient(start + along) - gradient(start - along)) / 2e-6
@@ -325,10 +325,12 @@ def test_dividing_a_batch_among_tasks_changes_rounding_alone(digits):
     case = make_problem(n=24)
     solver = GradientDescent("adam")
     state = solver.start(case.problem, case.weights, Budget(None, None))
-    whole = solver.update(case.problem, state, solver.map(case.problem, state, case.rows))
+    whole = solver.update(case.problem, state, map_rows(solver, case.problem, state, case.rows))
     total = None
     for start in range(0, 24, 6):
-        total = combine(total, solver.map(case.problem, state, case.rows.part(start, start + 6)))
+        total = combine(
+            total, map_rows(solver, case.problem, state, case.rows.part(start, start + 6))
+        )
     split = solver.update(case.problem, state, total)
     for a, b in zip(whole.weights, split.weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
@@ -370,7 +372,7 @@ def test_the_best_weights_are_kept_while_a_line_is_searched():
     state = method.start(case.problem, case.weights, Budget(None, None))
     for _ in range(40):
         best = min(best, total_loss(case, state.trial))
-        state = method.update(case.problem, state, method.map(case.problem, state, case.rows))
+        state = method.update(case.problem, state, map_rows(method, case.problem, state, case.rows))
         refused += state.search.trials > 0
         assert total_loss(case, state.weights) == pytest.approx(best, rel=1e-12)
         assert state.value == pytest.approx(best, rel=1e-12)

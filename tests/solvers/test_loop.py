@@ -15,9 +15,11 @@ from daskalt.errors import DivergenceError, InputError
 from daskalt.reduction import Graph
 from daskalt.solvers import LBFGS, StochasticAltMin, loop, pass_graph, tasks
 from daskalt.solvers.base import Budget
-from daskalt.solvers.loop import Pass, run_passes
+from daskalt.solvers.drivers import run
+from daskalt.solvers.loop import Pass
+from daskalt.solvers.pass_graph import Position
 from daskalt.solvers.reading import Reading, WholeBlocks
-from tests.solvers.problems import make_problem
+from tests.solvers.problems import job_of, make_problem
 
 ROWS = 240
 VARIANTS = {
@@ -46,13 +48,14 @@ def blocks_of(table, rows=10):
 
 def trained(case, table, options=None, *, reading=READING, passes=range(2), state=None):
     """The state and the scores after some passes."""
-    bounds = blocks_of(table)
     solver = StochasticAltMin(**(options or {}))
+    steps = reading.plan(table, blocks_of(table), 0).steps
+    budget = Budget(2 * steps, steps)
     if state is None:
-        steps = reading.plan(table, bounds, 0).steps
-        state = solver.start(case.problem, case.weights, Budget(2 * steps, steps))
+        state = solver.start(case.problem, case.weights, budget)
     scores = []
-    for result in run_passes(solver, case.problem, table, bounds, reading, state, passes):
+    job = job_of(solver, case, table, reading, passes, budget)
+    for result in run(job, state, Position(passes.start)):
         if isinstance(result, Pass):
             scores.append(result.score)
     graph = Graph()
@@ -229,7 +232,7 @@ def test_no_group_is_read_before_the_one_before_it_is_in_use(case, monkeypatch, 
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["steps", "all rows"])
-def test_the_next_rows_are_read_while_rows_are_used(case, monkeypatch, whole):
+def test_the_next_rows_are_read_while_rows_are_used(case, whole):
     """With one thread that computes, the first use of rows waits until a second read begins."""
     log, second, rows = [], threading.Event(), case.rows
 
@@ -240,19 +243,20 @@ def test_the_next_rows_are_read_while_rows_are_used(case, monkeypatch, whole):
             return super().read(start, stop)
 
     table = Table(Telling(rows.X, "X", log), MemorySource(rows.y, "y"))
-    bounds = blocks_of(table)
     reading = WholeBlocks(10) if whole else Reading(20, 1, 40, seed=None)
-    statistics, overlapped = tasks.statistics, []
+    overlapped = []
 
-    def waiting(*arguments):
-        overlapped.append(second.wait(10))
-        return statistics(*arguments)
+    class Waiting(LBFGS if whole else StochasticAltMin):
+        def map(self, *arguments):
+            overlapped.append(second.wait(10))
+            return super().map(*arguments)
 
-    monkeypatch.setattr(tasks, "statistics", waiting)
-    solver = LBFGS() if whole else StochasticAltMin(z_step="newton")  # which surveys nothing
-    state = solver.start(case.problem, case.weights, Budget(12, 12, 12))
+    solver = Waiting() if whole else Waiting(z_step="newton")  # which surveys nothing
+    budget = Budget(12, 12, 12)
+    state = solver.start(case.problem, case.weights, budget)
+    job = job_of(solver, case, table, reading, range(1), budget)
     with dask.config.set(scheduler="threads", num_workers=1):
-        list(run_passes(solver, case.problem, table, bounds, reading, state, range(1)))
+        list(run(job, state, Position(0)))
     assert all(overlapped)
 
 
@@ -271,10 +275,11 @@ def test_building_a_pass_reads_and_computes_nothing(case, monkeypatch):
     table = Table(Watched(case.rows.X, "X", log), MemorySource(case.rows.y, "y"))
     monkeypatch.setattr(Graph, "persist", lambda graph, *nodes: nodes)
     solver = StochasticAltMin()
-    state = solver.start(case.problem, case.weights, Budget(12, 6))
+    budget = Budget(12, 6)
+    state = solver.start(case.problem, case.weights, budget)
     plan = READING.plan(table, blocks_of(table), 0)
-    job = pass_graph.Job(solver, case.problem, table, True, None)
-    position = pass_graph.Position(0)
+    job = job_of(solver, case, table, READING, range(2), budget)
+    position = Position(0)
     spans = pass_graph.spans_of(plan, position, loop.GRAPH_TASKS, None)
     pass_graph.run_graph(job, plan, spans, [state], position, True)
     assert log == []
@@ -290,9 +295,10 @@ def test_weights_do_not_pass_through_the_client(case, table, cluster, monkeypatc
     )
     monkeypatch.delattr(Graph, "compute")
     solver = StochasticAltMin()
-    state = solver.start(case.problem, case.weights, Budget(12, 6))
-    passes = run_passes(solver, case.problem, table, blocks_of(table), READING, state, range(2))
-    results = list(passes)
+    budget = Budget(12, 6)
+    state = solver.start(case.problem, case.weights, budget)
+    job = job_of(solver, case, table, READING, range(2), budget)
+    results = list(run(job, state, Position(0)))
     assert gathered == [(result.score, {}) for result in results]
 
 
@@ -322,7 +328,7 @@ def test_divergence_names_the_step_and_the_cure(case, table):
 def test_rows_of_a_lane_are_encoded_once(case, table):
     lane = READING.plan(table, blocks_of(table), 0).groups[0].lanes[0]
     block = read_lane(table, lane)
-    rows = tasks.load((None, case.problem), table, lane, True, None)
+    rows = tasks.load(tasks.Shared(None, case.problem, None), table, lane, True, None)
     np.testing.assert_array_equal(rows.X, block.X)
     np.testing.assert_array_equal(rows.y, block.y)
     assert rows.weight.dtype == np.float32

@@ -7,13 +7,13 @@ import tempfile
 
 import pytest
 
-from daskalt.data import store
-from daskalt.data.store import TemporaryStore, temporary_place
+from daskalt.data import scratch
+from daskalt.data.scratch import TemporaryStore, temporary_place
 from daskalt.data.zstore import ZStore
 
 
 def left_by(process, folder, token="0123456789ab", form="{}"):
-    name = f"daskalt-{store._host()}-{process}-{token}.zarr"
+    name = f"daskalt-{scratch._host()}-{process}-{token}.zarr"
     place = folder / form.format(name)
     (place / "X").mkdir(parents=True)
     (place / "X" / "zarr.json").write_text("{}")
@@ -49,11 +49,11 @@ def test_all_else_is_left_alone(tmp_path, dead):
     other.mkdir()
     older = tmp_path / "daskalt-0123456789ab.zarr"
     older.mkdir()
-    file = tmp_path / f"daskalt-{store._host()}-{dead}-ffffffffffff.zarr"
+    file = tmp_path / f"daskalt-{scratch._host()}-{dead}-ffffffffffff.zarr"
     file.write_text("no folder")
     target = tmp_path / "precious"
     target.mkdir()
-    link = tmp_path / f"daskalt-{store._host()}-{dead}-eeeeeeeeeeee.zarr"
+    link = tmp_path / f"daskalt-{scratch._host()}-{dead}-eeeeeeeeeeee.zarr"
     link.symlink_to(target)
     temporary_place(tmp_path)
     assert all(place.exists() for place in (*kept, other, older, file, link, target))
@@ -62,7 +62,8 @@ def test_all_else_is_left_alone(tmp_path, dead):
 def test_a_store_that_its_process_did_not_remove_is_cleared_by_the_next(tmp_path):
     """By a process that is killed, for real."""
     script = (
-        "import os, sys; from daskalt.data.store import TemporaryStore, new_group\n"
+        "import os, sys; from daskalt.data.groups import new_group\n"
+        "from daskalt.data.scratch import TemporaryStore\n"
         "store = TemporaryStore(sys.argv[1])\n"
         "with new_group(store.location): pass\n"
         "os.kill(os.getpid(), 9)"
