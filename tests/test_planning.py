@@ -252,13 +252,15 @@ def test_a_refusal_names_a_change_that_fits(options, columns, chunk_rows, parame
         again.check(again.plan())
 
 
-def test_a_fit_over_its_limit_reads_nothing(place, monkeypatch):
+def test_a_fit_over_its_limit_reads_no_features():
+    table = Table(Rows("X", 30_000, (FEATURES,)), Targets("y", 30_000, dtype=np.int64))
     model = network("adam", batch_size=20_000)
-    plan = model.plan(place)
+    plan = model.plan(table)
     limit = plan.client_bytes - plan.parts["rows in memory"]
-    monkeypatch.setattr("daskalt.assembly.sample_rows", None)  # the first to read
     with pytest.raises(PlanError, match=r"would take .* of memory in this process"):
-        network("adam", batch_size=20_000, memory_limit=limit).fit(place)
+        model.set_params(memory_limit=limit).fit(table)
+    with pytest.raises(AssertionError, match="X was read"):
+        model.set_params(memory_limit=2 * plan.client_bytes).fit(table)
 
 
 def test_weights_over_the_limit_are_not_even_made():

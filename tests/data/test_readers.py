@@ -130,3 +130,21 @@ def test_pieces_of_different_width_do_not_stack():
 def test_a_slice_outside_its_source_is_an_error():
     with pytest.raises(InputError, match="rows 0 to 20, not 3 to 21"):
         SlicedSource(MemorySource(ROWS, "X"), 3, 21)
+
+
+@pytest.mark.parametrize(("compressors", "copies"), [("auto", 2), (None, 1)])
+def test_bytes_of_reading_counted_by_hand(tmp_path, compressors, copies):
+    """20 rows of 16 bytes in chunks of 10 are two chunks, or three where the cut is elsewhere."""
+    rows = np.zeros((100, 4), np.float32)
+    place = str(tmp_path / "x.zarr")
+    zarr.create_array(place, data=rows, chunks=(10, 4), compressors=compressors)
+    stored = ZarrSource(place)
+    for source in (stored, SlicedSource(stored, 5, 95)):
+        assert source.reading_bytes(20, 1) == 16 * (20 + copies * 20)
+        assert source.reading_bytes(20, 1, spare=1) == 16 * (20 + copies * 30)
+        assert source.reading_bytes(20, 1, single=True) == 16 * max(20, copies * 20)
+        with zarr.config.set({"async.concurrency": 1}):
+            assert source.reading_bytes(20, 2) == 16 * (40 + copies * 20)
+    assert MemorySource(rows).reading_bytes(20, 8, spare=1) == 0
+    mixed = StackedSource([MemorySource(rows), stored], "X")
+    assert mixed.reading_bytes(20, 1) == 16 * 20 + stored.reading_bytes(20, 1)
