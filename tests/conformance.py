@@ -41,8 +41,6 @@ class Case:
     monotone : {None, "loss", "objective"}
         What never rises from pass to pass: the forward loss of the weights after it, or the
         objective in the history.
-    idle_tasks : bool
-        Whether a task may have rows of weight zero alone.
     """
 
     solver: Any
@@ -51,7 +49,6 @@ class Case:
     loss: Any = "auto"
     estimator: type = MLPClassifier
     monotone: str | None = None
-    idle_tasks: bool = True
 
     def model(self, **options):
         """An estimator that stops for no other reason than its number of passes."""
@@ -293,8 +290,6 @@ class Conformance:
         assert_close(ends[2], ends[0], 1e-9)
 
     def test_a_block_or_step_of_weight_zero_does_no_harm(self, subject, folder):
-        if not subject.idle_tasks:
-            pytest.skip("not promised")
         X, y = subject.rows()
         weight = np.r_[np.zeros(256), np.ones(ROWS - 256)].astype("float32")
         path = write_group(folder / f"{id(subject)}-zero.zarr", X, y, weight=weight, chunk_rows=32)

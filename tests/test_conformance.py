@@ -10,7 +10,7 @@ TABLE = {
     "altmin newton z": Case(StochasticAltMin(z_step="newton")),
     "altmin literal": Case(StochasticAltMin(z_step="newton", ridge_centre="zero")),
     "altmin low rank": Case(StochasticAltMin(rank=1)),
-    "altmin local steps": Case(StochasticAltMin(local_steps=2, tasks=2), idle_tasks=False),
+    "altmin local steps": Case(StochasticAltMin(local_steps=2, tasks=2)),
     "batch-altmin": Case("batch-altmin"),
     "batch-altmin l1": Case(BatchAltMin(coupling="l1")),
     "batch-altmin exact": Case(BatchAltMin(acceleration=None), monotone="objective"),

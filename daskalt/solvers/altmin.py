@@ -298,6 +298,8 @@ class StochasticAltMin(CautiousSolver):
                 continue
             part = gradient_step(problem, weights, (True,) * len(weights), rows.part(start, stop))
             total = combine(total, part._replace(residuals=None))
+            if not part.score.weight > 0:  # rows of weight zero teach nothing
+                continue
             damped = state.damped
             if damped[0] is None:  # the very first step has no Gram matrices but its own
                 damped = tuple(
