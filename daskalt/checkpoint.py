@@ -21,6 +21,7 @@ from daskalt.data.retries import patiently
 from daskalt.data.store import filesystem_of, storage_errors
 from daskalt.errors import CheckpointWarning, InputError, StorageError
 from daskalt.folders import whole_file
+from daskalt.history import RECORD_TYPES, End, PassRecord
 from daskalt.parameters import check_parameters, integer, real
 from daskalt.records import decode, encode
 from daskalt.sealed import read_arrays, seal, unseal, write_arrays
@@ -31,7 +32,7 @@ __all__ = ["END", "Checkpoint", "Checkpoints"]
 FORMAT = 5
 END = "steps"  # of the whole fit: the one fact that may be another when it is resumed
 _DAMAGE = (ValueError, KeyError, TypeError, FileNotFoundError)  # what reading a broken file raises
-_STATES = ("state", "position", "best", "chosen")
+_TYPED = ("state", "position", "best", "chosen", "history", "end")
 _RECORD = re.compile(r"checkpoint-(\d{8})\.json$")
 
 
@@ -44,8 +45,8 @@ class Checkpoint(NamedTuple):
         What a fit must have in common with the one that it resumes.
     state : Any
         The solver's state: nested named tuples of numbers, arrays and None.
-    history : list of dict
-        The records of the passes that are done.
+    history : list of PassRecord
+        Those of the passes that are done.
     position : Any
         Where in a pass the fit stands, like a state; None between two passes.
     best : tuple
@@ -56,18 +57,18 @@ class Checkpoint(NamedTuple):
         The state that a finished fit ended with, its last or a better one.
     versions : dict
         Of the libraries that made it.
-    reason : str or None
+    end : End or None
         Why the fit ended before its last pass, if it did.
     """
 
     identity: dict[str, Any]
     state: Any
-    history: list[dict[str, Any]]
+    history: list[PassRecord]
     position: Any = None
     best: tuple = ()
     finished: bool = False
     versions: dict[str, str] = {}  # noqa: RUF012  never changed
-    reason: str | None = None
+    end: End | None = None
     chosen: Any = None
 
     @property
@@ -128,15 +129,13 @@ class Checkpoints:
         number = max(self._numbers(), default=0) + 1
         name = f"checkpoint-{number:08d}"
         arrays: dict[str, np.ndarray] = {}
-        states = {part: encode(getattr(checkpoint, part), part, arrays) for part in _STATES}
+        typed = {part: encode(getattr(checkpoint, part), part, arrays) for part in _TYPED}
         record = {
             "format": FORMAT,
             "identity": checkpoint.identity,
             "versions": checkpoint.versions,
             "finished": checkpoint.finished,
-            "history": checkpoint.history,
-            "reason": checkpoint.reason,
-            **states,
+            **typed,
         }
         with storage_errors(self.location):
             patiently(f"Writing {self.location}/{name}", self._write, name, arrays, record)
@@ -173,7 +172,7 @@ class Checkpoints:
         StorageError
             If there are some, and none can be read.
         """
-        kinds = {kind.__name__: kind for kind in types}
+        kinds = {kind.__name__: kind for kind in (*types, *RECORD_TYPES)}
         reasons = []
         for number in sorted(self._numbers(), reverse=True):
             try:
@@ -279,10 +278,8 @@ class Checkpoints:
     def _read(self, record: dict[str, Any], types: dict[str, type]) -> Checkpoint:
         content = self._content(record["arrays"]["name"])
         with read_arrays(io.BytesIO(content), record["arrays"]["digest"]) as arrays:
-            parts = {name: decode(record[name], arrays, types) for name in _STATES}
-        plain = {
-            name: record[name] for name in ("identity", "history", "finished", "versions", "reason")
-        }
+            parts = {name: decode(record[name], arrays, types) for name in _TYPED}
+        plain = {name: record[name] for name in ("identity", "finished", "versions")}
         return Checkpoint(**parts, **plain)
 
     def _content(self, name: str) -> bytes:

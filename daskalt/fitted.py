@@ -2,7 +2,7 @@
 
 import inspect
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -19,8 +19,9 @@ from daskalt.data.zstore import ZStore
 from daskalt.errors import InputError
 from daskalt.export import to_sklearn
 from daskalt.fitting import Training
+from daskalt.history import ALL_MADE, End
 from daskalt.kernels.threads import blas_threads
-from daskalt.monitor import ALL_MADE, Monitor
+from daskalt.monitor import Monitor
 from daskalt.network import Weights
 from daskalt.plan import Plan
 from daskalt.predicting import Predictor, predict_stored
@@ -34,13 +35,14 @@ __all__ = ["Fitted", "FittedMLP"]
 
 
 class Fitted(NamedTuple):
-    """What training continues from: the problem, the solver's state, the passes made."""
+    """What a fit left: the problem, the solver's state, the passes made, why there are no more."""
 
     problem: Problem
     state: Any
     passes: int
     parts: tuple[str, ...]  # of the solver that made the state
     plan: Plan | None = None
+    end: End | None = None  # None of a loaded model
 
     def check_solver(self, solver: Solver) -> None:
         """Raise InputError if a solver cannot go on from this state."""
@@ -71,10 +73,28 @@ class FittedMLP(BaseEstimator):
         """The solver that the parameters stand for."""
         return get_solver(self.solver, {name: getattr(self, name) for name in BORROWED})
 
-    def _finish(self, training: Training, state: Any, monitor: Monitor) -> None:
-        """Set the fitted attributes, in the user's own units."""
-        problem = training.job.problem
-        weights, history = list(state.weights), monitor.history
+    def _finish(
+        self,
+        training: Training,
+        state: Any,
+        monitor: Monitor,
+        earlier: Sequence[dict[str, Any]] = (),
+        last: End = ALL_MADE,
+    ) -> None:
+        """Set the fitted attributes, in the user's own units.
+
+        ``earlier`` is the history before these passes, ``last`` the end if nothing came before.
+        """
+        self._set_weights(training.job.problem, state)
+        self._set_history([*earlier, *(record.as_dict() for record in monitor.history)])
+        end = monitor.end or last
+        self.stop_reason_ = end.words
+        parts, problem = self._solver.parts, training.job.problem
+        self._fitted = Fitted(problem, state, self.n_iter_, parts, training.plan, end)
+
+    def _set_weights(self, problem: Problem, state: Any) -> None:
+        """Set what the network is."""
+        weights = list(state.weights)
         with np.errstate(over="ignore", invalid="ignore"), blas_threads():
             weights[0] = problem.scaling.fold(weights[0])
             weights[-1] = problem.targets.fold(weights[-1])
@@ -89,18 +109,22 @@ class FittedMLP(BaseEstimator):
         self.n_layers_ = len(weights) + 1
         self.n_outputs_ = problem.targets.width
         self.out_activation_ = problem.network.loss.link.name
+
+    def _set_history(self, history: list[dict[str, Any]]) -> None:
+        """Set what the passes led to."""
         self.history_ = history
         self.loss_curve_ = [record["loss"] for record in history]
         self.loss_ = self.loss_curve_[-1]
         self.best_loss_ = None if self.early_stopping else min(self.loss_curve_)
-        quality = "validation_accuracy" if problem.classifies else "validation_r2"
-        scores = [record[quality] for record in history if quality in record]
+        scores = [
+            record[name]
+            for record in history
+            for name in ("validation_accuracy", "validation_r2")
+            if name in record
+        ]
         self.validation_scores_ = scores or None
         self.best_validation_score_ = max(scores, default=None)
         self.n_iter_ = len(history)
-        self.stop_reason_ = monitor.reason or ALL_MADE
-        parts = self._solver.parts
-        self._fitted = Fitted(problem, state, len(history), parts, training.plan)
 
     @property
     def solver_state_(self) -> Any:

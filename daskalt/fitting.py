@@ -13,16 +13,14 @@ from daskalt import __version__
 from daskalt.data.fingerprint import checksum
 from daskalt.data.passes import PassPlan, count_rows
 from daskalt.data.watch import Watch
-from daskalt.errors import (
-    DivergenceError,
-)
+from daskalt.errors import DivergenceError
+from daskalt.history import PassRecord, quality_of
 from daskalt.keeping import Keeper
 from daskalt.kernels.workspace import release
-from daskalt.listeners import Listener, Underway
+from daskalt.listeners import Listener, Underway, telling
 from daskalt.monitor import Monitor
 from daskalt.plan import Plan
 from daskalt.preparing import Held
-from daskalt.progress import Done, listen
 from daskalt.reduction import call_on, fetch
 from daskalt.ruin import far_above, worth_of_rows, worth_of_table
 from daskalt.scoring import score_table
@@ -32,7 +30,6 @@ from daskalt.solvers.job import Job
 from daskalt.solvers.loop import Halt, Pass
 from daskalt.solvers.pass_graph import Position
 from daskalt.solvers.reading import Reading, WholeBlocks
-from daskalt.statistics import Score
 
 __all__ = [
     "Training",
@@ -137,12 +134,13 @@ def train(
     job, keeper = training.job, training.keeper
     began = time.perf_counter()
     if monitor.history:
-        began -= monitor.history[-1]["total_seconds"]
+        began -= monitor.history[-1].total_seconds
     if position is not None:
         began -= position.seconds
     monitor.state = state
     plan = job.reading.plan(job.table, job.bounds, job.passes.start)
-    with _ended_by_divergence(monitor), _telling(training, monitor) as told:
+    underway = _underway(training, monitor)
+    with _ended_by_divergence(monitor), telling(training.listeners, underway) as told:
         told.begin(0 if position is None else rows_done(plan, position))
         job = replace(job, topic=told.topic, pace=None if keeper is None else keeper.pace)
         for result in run(job, state, position or Position(job.passes.start)):
@@ -154,11 +152,11 @@ def train(
             record = _record(training, result)
             if keeper is None:  # which looks before it writes anything
                 training.watch.check()
-            record["total_seconds"] = time.perf_counter() - began
-            reason = monitor.see(result, record)
+            seconds = time.perf_counter() - began
+            end = monitor.see(result, record._replace(total_seconds=seconds))
             _weigh(job, monitor)
             told.passed()
-            if reason is not None:
+            if end is not None:
                 break
             if keeper is not None and result.number + 1 < job.passes.stop:
                 keeper.save(monitor.met(result.state))
@@ -170,54 +168,16 @@ def train(
     return fetch(state)
 
 
-class _Told:
-    """The listeners of a fit, told together."""
-
-    def __init__(self, listeners: Sequence[Listener], fit: Underway) -> None:
-        self._listeners, self._fit = listeners, fit
-        self.topic: str | None = None
-
-    def begin(self, rows: int) -> None:
-        for listener in self._listeners:
-            listener.begin(self._fit, rows)
-
-    def step(self, done: Done) -> None:
-        for listener in self._listeners:
-            listener.step(done)
-
-    def halt(self, rows: int) -> None:
-        for listener in self._listeners:
-            listener.halt(rows)
-
-    def passed(self) -> None:
-        for listener in self._listeners:
-            listener.passed(self._fit)
-
-    def end(self) -> None:
-        for listener in self._listeners:
-            listener.end(self._fit)
-
-
-@contextmanager
-def _telling(training: Training, monitor: Monitor) -> Iterator[_Told]:
-    """Tell the listeners of a fit, and of its steps those that want to know."""
-    listeners, job = training.listeners, training.job
+def _underway(training: Training, monitor: Monitor) -> Underway:
+    """A fit as its listeners see it."""
 
     def model() -> Any:
         assert training.so_far is not None
         best = monitor.best[0] if monitor.best else monitor.state
         return training.so_far(training, best, monitor)
 
-    fit = Underway(training, monitor, job.passes.stop, count_rows(job.bounds), model)
-    told = _Told(listeners, fit)
-    try:
-        if any(listener.steps for listener in listeners):
-            with listen(told.step) as told.topic:
-                yield told
-        else:
-            yield told
-    finally:
-        told.end()
+    job = training.job
+    return Underway(training, monitor, job.passes.stop, count_rows(job.bounds), model)
 
 
 def rows_done(plan: PassPlan, position: Position) -> int:
@@ -290,23 +250,25 @@ def _suspicious(training: Training, monitor: Monitor, last: Any) -> bool:
     return worths[0].share_lost > worths[1].share_lost
 
 
-def _record(training: Training, result: Pass) -> dict[str, Any]:
-    """What the history has of a pass."""
+def _record(training: Training, result: Pass) -> PassRecord:
+    """What is known of a pass."""
     job, held = training.job, training.held
-    record: dict[str, Any] = {"pass": result.number + 1}
-    record |= _quality(job.problem, result.score, "refused" in result.report) | result.report
-    record["seconds"] = result.seconds
+    validation = None
     if held is not None:
         score = score_table(job.problem, result.state, held.table, held.bounds)
-        quality = _quality(job.problem, score)
-        record |= {f"validation_{name}": value for name, value in quality.items()}
+        validation = quality_of(job.problem, score)
     # A first iteration has no variables to read yet, and keeps some arrays once they are read.
     kept = 0 if job.variables is None else job.variables.row_bytes
-    rows = count_rows(job.bounds)
-    record["bytes_read"] = result.rows * job.table.pass_bytes(again=result.number > 0)
-    record["bytes_read"] += rows * kept if result.number > 0 else 0
-    record["bytes_written"] = rows * kept
-    return record
+    rows, again = count_rows(job.bounds), result.number > 0
+    return PassRecord(
+        result.number + 1,
+        quality_of(job.problem, result.score, result.report.refused),
+        result.report,
+        result.seconds,
+        validation,
+        result.rows * job.table.pass_bytes(again=again) + (rows * kept if again else 0),
+        rows * kept,
+    )
 
 
 @contextmanager
@@ -318,14 +280,3 @@ def _ended_by_divergence(monitor: Monitor) -> Iterator[None]:
         if not monitor.history:
             raise
         monitor.fall_back(str(error).split(":")[0].lower())
-
-
-def _quality(problem: Problem, score: Score, refused: bool = False) -> dict[str, float]:
-    if refused and not score.weight > 0:
-        return {"loss": np.nan}
-    quality = {"loss": score.mean_loss}
-    if problem.classifies:
-        quality["accuracy"] = score.accuracy
-    elif score.target is not None:
-        quality["r2"] = score.r2
-    return quality

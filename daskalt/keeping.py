@@ -10,6 +10,7 @@ from daskalt.checkpoint import END, Checkpoint, Checkpoints
 from daskalt.data.watch import Watch
 from daskalt.data.zstore import ZStore
 from daskalt.errors import CheckpointWarning, ClusterError, InputError
+from daskalt.history import End, PassRecord
 from daskalt.reduction import fetch
 from daskalt.signals import held, patient, stop_here, terminable
 from daskalt.solvers.base import Solver
@@ -30,8 +31,8 @@ class Standing(NamedTuple):
 
     state: Any
     best: tuple
-    history: list[dict[str, Any]]
-    reason: str | None = None  # why it ended
+    history: list[PassRecord]
+    end: End | None = None  # why it ended
     chosen: Any = None  # the state that it ended with, once it has
 
 
@@ -109,11 +110,11 @@ class Keeper:
                 f"{self._limit}={passes}: {fit} has made {saved.place} already. Raise "
                 f"{self._limit} to train on, or pass resume=False to start anew."
             )
-        if saved.reason is not None:
+        if saved.end is not None:
             warnings.warn(
                 f"{self._limit}={passes}: {fit} ended by itself after {saved.place}: "
-                f"{saved.reason}. It stays as it is; warm_start=True trains on from the weights of "
-                "a fitted estimator.",
+                f"{saved.end.words}. It stays as it is; warm_start=True trains on from the weights "
+                "of a fitted estimator.",
                 CheckpointWarning,
                 stacklevel=6,
             )
@@ -161,7 +162,7 @@ class Keeper:
         if self.resumed is None:
             return {}
         history, position = self.resumed.history, self.resumed.position
-        seconds = history[-1]["total_seconds"] if history else 0.0
+        seconds = history[-1].total_seconds if history else 0.0
         seconds += 0.0 if position is None else position.seconds
         return {"seconds": cost["seconds"] + seconds, "resumed_after": len(history)}
 
@@ -197,7 +198,7 @@ class Keeper:
         values = {id(handle): value for handle, value in known}
         best = tuple(values[id(handle)] for handle in fit.best)
         chosen = values.get(id(fit.chosen))
-        return Standing(state, best, list(fit.history), fit.reason, chosen)
+        return Standing(state, best, list(fit.history), fit.end, chosen)
 
     def _write(self, fit: Standing, position: Position | None) -> None:
         """Write a checkpoint, whole whatever signals come."""
@@ -218,7 +219,7 @@ class Keeper:
                     fit.best,
                     fit.chosen is not None,
                     versions(),
-                    fit.reason,
+                    fit.end,
                     fit.chosen,
                 ),
                 alone=passed,  # the variables of earlier iterations are overwritten from now on

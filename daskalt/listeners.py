@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from daskalt.bars import Bar, describe_count, describe_seconds, shown_bar
+from daskalt.history import PassRecord, Quality
 from daskalt.monitor import Monitor
-from daskalt.progress import Done
+from daskalt.progress import Done, listen
 
-__all__ = ["SCORES", "Listener", "PassBar", "Underway", "describe_pass"]
+__all__ = ["SCORES", "Listener", "PassBar", "Underway", "describe_pass", "telling"]
 
 SCORES = {"accuracy": "accuracy", "r2": "R²"}  # as the history has them, and in words
 
@@ -62,6 +63,48 @@ class Listener:
 
     def end(self, fit: Underway) -> None:
         """There are no more passes, whatever the reason."""
+
+
+class _Told:
+    """The listeners of a fit, told together."""
+
+    def __init__(self, listeners: Sequence[Listener], fit: Underway) -> None:
+        self._listeners, self._fit = listeners, fit
+        self.topic: str | None = None
+
+    def begin(self, rows: int) -> None:
+        for listener in self._listeners:
+            listener.begin(self._fit, rows)
+
+    def step(self, done: Done) -> None:
+        for listener in self._listeners:
+            listener.step(done)
+
+    def halt(self, rows: int) -> None:
+        for listener in self._listeners:
+            listener.halt(rows)
+
+    def passed(self) -> None:
+        for listener in self._listeners:
+            listener.passed(self._fit)
+
+    def end(self) -> None:
+        for listener in self._listeners:
+            listener.end(self._fit)
+
+
+@contextmanager
+def telling(listeners: Sequence[Listener], fit: Underway) -> Iterator[_Told]:
+    """Tell the listeners of a fit, and of its steps those that want to know."""
+    told = _Told(listeners, fit)
+    try:
+        if any(listener.steps for listener in listeners):
+            with listen(told.step) as told.topic:
+                yield told
+        else:
+            yield told
+    finally:
+        told.end()
 
 
 class PassBar(Listener):
@@ -117,7 +160,7 @@ class PassBar(Listener):
         if seconds > 0 and here > 0:
             facts.append(f"{describe_count(here / seconds)} rows/s")
         if fit.monitor.history:
-            facts += _validation(fit.monitor.history[-1], whole=False)
+            facts += _validation(fit.monitor.history[-1].validation, whole=False)
         self._bar.facts = facts
         if here > 0:
             share, pace = self._bar.share, seconds * self._bar.total / here
@@ -146,36 +189,43 @@ class PassBar(Listener):
         """Say why it ended, and leave."""
         self._fit = None
         self._bar.words = ""
-        if fit.monitor.reason is not None:
+        if fit.monitor.end is not None:
             passes = len(fit.monitor.history)
-            self._bar.tell(f"Stopped after pass {passes}: {fit.monitor.reason}.")
+            self._bar.tell(f"Stopped after pass {passes}: {fit.monitor.end.words}.")
         self._shown.__exit__(None, None, None)
 
 
-def describe_pass(record: dict[str, Any], passes: int, columns: int | None = None) -> str:
+def describe_pass(record: PassRecord, passes: int, columns: int | None = None) -> str:
     """Return what a pass led to as one line, shorter where so many columns do not hold all."""
     lines = ["  ".join(_facts(record, passes, detail)) for detail in (3, 2, 1, 0)]
     return next((line for line in lines if columns is None or len(line) <= columns), lines[-1])
 
 
-def _facts(record: dict[str, Any], passes: int, detail: int) -> list[str]:
+def _facts(record: PassRecord, passes: int, detail: int) -> list[str]:
     width = len(str(passes))
-    facts = [f"pass {record['pass']:>{width}}/{passes}", f"loss {record['loss']:.4g}"]
-    held = _validation(record, detail > 2) if detail else []
+    training, refused = record.training, record.report.refused
+    facts = [f"pass {record.number:>{width}}/{passes}", f"loss {training.loss:.4g}"]
+    held = _validation(record.validation, detail > 2) if detail else []
     if detail > 1 or (detail and not held):
-        facts += [f"{words} {record[name]:.4f}" for name, words in SCORES.items() if name in record]
+        facts += [f"{words} {score:.4f}" for words, score in _scores(training)]
     facts += held
-    if record.get("refused"):
-        facts.append(f"refused {record['refused']}")
-    return [*facts, describe_seconds(record["seconds"])]
+    if refused:
+        facts.append(f"refused {refused}")
+    return [*facts, describe_seconds(record.seconds)]
 
 
-def _validation(record: dict[str, Any], whole: bool = True) -> list[str]:
+def _scores(quality: Quality) -> list[tuple[str, float]]:
+    """What there is beside the loss, each with its name in words."""
+    known = quality.as_dict()
+    return [(words, known[name]) for name, words in SCORES.items() if name in known]
+
+
+def _validation(quality: Quality | None, whole: bool = True) -> list[str]:
     """What the rows that are held out say of a pass: the score, and if ``whole`` the loss."""
-    if "validation_loss" not in record:
+    if quality is None:
         return []
-    loss = f"loss {record['validation_loss']:.4g}"
-    scores = [record[f"validation_{name}"] for name in SCORES if f"validation_{name}" in record]
+    loss = f"loss {quality.loss:.4g}"
+    scores = _scores(quality)
     if not scores:
         return [f"validation {loss}"]
-    return [f"validation {scores[0]:.4f}{f' ({loss})' if whole else ''}"]
+    return [f"validation {scores[0][1]:.4f}{f' ({loss})' if whole else ''}"]

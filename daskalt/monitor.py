@@ -11,16 +11,15 @@ from daskalt.errors import (
     ObjectiveWarning,
     RefusalWarning,
 )
+from daskalt.history import End, PassRecord
 from daskalt.keeping import Standing
 from daskalt.ruin import FAR, FAR_OF_TRIVIAL
 from daskalt.solvers.loop import Pass
 from daskalt.wording import plural
 
-__all__ = ["ALL_MADE", "Monitor"]
+__all__ = ["Monitor"]
 
 PARTED_PASSES, PARTED_RISE = 5, 1.1  # passes and rise of the loss that are no chance
-DIVERGED = "the method diverged"
-ALL_MADE = "all passes were made"  # a fit that nothing ended before
 
 
 @dataclass
@@ -44,9 +43,8 @@ class Monitor:
     # state that all training rows say is the best, and what it is worth.
     best: tuple = ()
     worth: Any = None
-    diverged: bool = False
-    reason: str | None = None  # why the fit ended before its last pass
-    history: list[dict[str, Any]] = field(default_factory=list)
+    end: End | None = None  # why the fit ended before its last pass
+    history: list[PassRecord] = field(default_factory=list)
     best_loss: float = np.inf
     stale: int = 0
     warned: bool = False  # of steps that were refused
@@ -57,61 +55,66 @@ class Monitor:
         self.start = self.state = state
         self.trivial = trivial
 
-    def recall(self, history: list[dict[str, Any]], best: tuple, reason: str | None) -> None:
+    def recall(self, history: list[PassRecord], best: tuple, end: End | None) -> None:
         """Take in the passes of the fit that this one goes on from, and its best states."""
         for record in history:
             self._judge(record)
-        self.best, self.reason = best, reason
-        if reason is not None and reason.startswith(DIVERGED):
+        self.best, self.end = best, end
+        if self.diverged:
             self._warn()
 
     def met(self, state: Any) -> Standing:
         """Return what of the fit has to be kept, with the state that it is in now."""
-        return Standing(state, self.best, self.history, self.reason)
+        return Standing(state, self.best, self.history, self.end)
 
-    def see(self, result: Pass, record: dict[str, Any]) -> str | None:
-        """Take in a pass; return the reason to stop, or None."""
-        if self._judge(record) and not record.get("given_up"):
+    def see(self, result: Pass, record: PassRecord) -> End | None:
+        """Take in a pass; return why the fit ends with it, or None."""
+        if self._judge(record) and record.report.given_up is None:
             if self.early_stopping:
                 self.best = (result.state,)
             elif not self.erratic:
                 self.best = (result.state, self.state)
         self._compare_objective()
         self.state = result.state
-        self.reason = self._stop(record)
-        return self.reason
+        self.end = self._stop(record)
+        return self.end
 
-    def _stop(self, record: dict[str, Any]) -> str | None:
-        given_up = record.get("given_up")
-        if given_up:
-            return self.fall_back(given_up.rstrip("."))
+    def _stop(self, record: PassRecord) -> End | None:
+        report = record.report
+        if report.given_up is not None:
+            return self.fall_back(report.given_up.rstrip("."))
         self._tell_of_refusals(record)
-        loss = record["validation_loss" if self.early_stopping else "loss"]
-        if not loss < self.divergence * max(self.best_loss, 1e-300) and not _unscored(record):
+        loss = record.watched_loss(self.early_stopping)
+        if not loss < self.divergence * max(self.best_loss, 1e-300) and not record.unscored:
             return self.fall_back(f"the forward loss rose from {self.best_loss:.3g} to {loss:.3g}")
-        if record.get("converged"):
-            return "the solver has converged"
+        if report.converged:
+            return End("converged", "the solver has converged")
         if self.stale >= self.patience:
             where = "validation" if self.early_stopping else "training"
             passes = plural(self.stale, "pass", "passes")
-            return f"{where} loss fell by less than tol={self.tol} for {passes}"
+            return End("settled", f"{where} loss fell by less than tol={self.tol} for {passes}")
         return None
 
-    def fall_back(self, reason: str) -> str:
-        """Return why the fit ends with the best weights that it has had."""
-        self.diverged = True
-        self.reason = f"{DIVERGED}: {reason}"
-        return self.reason
+    @property
+    def diverged(self) -> bool:
+        """Whether the fit ends, or has ended, with the best weights that it has had."""
+        return self.end is not None and self.end.kind == "diverged"
+
+    def fall_back(self, reason: str) -> End:
+        """Return the end of a fit whose method diverged, and take it in."""
+        self.end = End("diverged", f"the method diverged: {reason}")
+        return self.end
 
     def conclude(self, state: Any) -> None:
         """Take in the state that the fit ends with; warn if the method diverged."""
-        if self.diverged:
-            self.reason = f"{self.reason}; the weights are those {self._words_of(state)}"
+        if self.end is not None and self.end.kind == "diverged":
+            words = f"{self.end.words}; the weights are those {self._words_of(state)}"
+            self.end = End("diverged", words)
             self._warn()
 
     def _warn(self) -> None:
-        assert self.reason is not None
-        words = self.reason[0].upper() + self.reason[1:]
+        assert self.end is not None
+        words = self.end.words[0].upper() + self.end.words[1:]
         cure = (
             "Take smaller steps (a lower learning rate, more damping), or look for outliers in X."
         )
@@ -130,19 +133,20 @@ class Monitor:
 
         Then the losses of passes say little of the weights that these led to.
         """
-        losses = np.array([record["loss"] for record in self.history])
+        losses = np.array([record.training.loss for record in self.history])
         losses = losses[~np.isnan(losses)]
         least = np.minimum.accumulate(losses)
         return bool((losses > FAR * least + FAR_OF_TRIVIAL * self.trivial).any())
 
-    def _tell_of_refusals(self, record: dict[str, Any]) -> None:
+    def _tell_of_refusals(self, record: PassRecord) -> None:
         """Warn, once, of steps that left no trace in the weights."""
-        if self.warned or not record.get("refused"):
+        report = record.report
+        if self.warned or not report.refused:
             return
         self.warned = True
         warnings.warn(
-            f"In pass {record['pass']} the solver met numbers that were not finite "
-            f"{plural(record['refused'], 'time')}, and left these steps out. {record['refusal']}",
+            f"In pass {record.number} the solver met numbers that were not finite "
+            f"{plural(report.refused, 'time')}, and left these steps out. {report.refusal}",
             RefusalWarning,
             stacklevel=4,
         )
@@ -150,10 +154,11 @@ class Monitor:
     def _compare_objective(self) -> None:
         """Warn, once, when a solver's objective falls for some passes and the loss does not."""
         recent = self.history[-PARTED_PASSES - 1 :]
-        if self.parted or len(recent) <= PARTED_PASSES or "objective" not in recent[0]:
+        figures = [record.report.figures for record in recent]
+        if self.parted or len(recent) <= PARTED_PASSES or "objective" not in figures[0]:
             return
-        objectives = [record["objective"] for record in recent]
-        losses = [record["loss"] for record in recent]
+        objectives = [each["objective"] for each in figures]
+        losses = [record.training.loss for record in recent]
         if max(np.diff(objectives)) < 0 and min(losses[1:]) > PARTED_RISE * losses[0]:
             self.parted = True
             warnings.warn(
@@ -165,17 +170,12 @@ class Monitor:
                 stacklevel=4,
             )
 
-    def _judge(self, record: dict[str, Any]) -> bool:
+    def _judge(self, record: PassRecord) -> bool:
         """Add a pass to the history; say whether it is the best so far."""
         self.history.append(record)
-        loss = record["validation_loss" if self.early_stopping else "loss"]
+        loss = record.watched_loss(self.early_stopping)
         self.stale = self.stale + 1 if loss > self.best_loss - self.tol else 0
         best = loss < self.best_loss
         if best:
             self.best_loss = loss
         return best
-
-
-def _unscored(record: dict[str, Any]) -> bool:
-    """Say whether a pass has no forward loss, since each of its steps was refused."""
-    return "refused" in record and bool(np.isnan(record["loss"]))

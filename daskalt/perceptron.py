@@ -22,6 +22,7 @@ from daskalt.data.zstore import ZStore
 from daskalt.errors import InputError
 from daskalt.fitted import Fitted
 from daskalt.fitting import Training, identify, train
+from daskalt.history import UNDER_WAY
 from daskalt.keeping import Keeper, stoppable
 from daskalt.listeners import Listener
 from daskalt.monitor import Monitor
@@ -158,8 +159,7 @@ class BaseMLP(PreparedMLP):
     def _so_far(self, training: Training, state: Any, monitor: Monitor) -> Any:
         """The estimator as it would be if the fit ended with a state that it has had."""
         model = self._twin()
-        model._finish(training, fetch(state), replace(monitor, history=list(monitor.history)))
-        model.stop_reason_ = monitor.reason or "the fit has not ended yet"
+        model._finish(training, fetch(state), monitor, last=UNDER_WAY)
         return model
 
     def _twin(self) -> Any:
@@ -216,7 +216,7 @@ class BaseMLP(PreparedMLP):
                 state, position = saved.state, saved.position
                 if not saved.finished:
                     keeper.check_end(passes)
-                monitor.recall(saved.history, saved.best, saved.reason)
+                monitor.recall(saved.history, saved.best, saved.end)
                 if saved.finished:
                     return saved.chosen
             elif keeper is not None:
@@ -290,9 +290,8 @@ class BaseMLP(PreparedMLP):
         monitor = Monitor(0.0, 1 << 30, False)
         monitor.begin(state, training.trivial)
         state = train(training, state, monitor)
-        if before is not None:
-            monitor.history = [*getattr(self, "history_", []), *monitor.history]
-        self._finish(training, state, monitor)
+        earlier = [] if before is None else getattr(self, "history_", [])
+        self._finish(training, state, monitor, earlier)
 
 
 def _fingerprints(table: Table) -> dict[str, Any]:

@@ -18,8 +18,10 @@ from sklearn.base import clone
 
 from daskalt import MLPClassifier
 from daskalt.bars import Bar, counted, describe_count, describe_seconds, fitted_parts
+from daskalt.history import PassRecord, Quality
 from daskalt.listeners import PassBar, Underway
 from daskalt.progress import Done
+from daskalt.solvers.base import Report
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 FIT = """
@@ -153,7 +155,7 @@ def test_beneath_a_line_is_the_pass_under_way_or_nothing(monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal := _Terminal())
     monkeypatch.setattr("daskalt.bars.REFRESHES", 100)
     history = []
-    fit = Underway(None, SimpleNamespace(history=history, reason=None), 3, 100, None)
+    fit = Underway(None, SimpleNamespace(history=history, end=None), 3, 100, None)
     bar = PassBar()
     bar.begin(fit, 0)
     for number in (1, 2, 3):
@@ -163,7 +165,7 @@ def test_beneath_a_line_is_the_pass_under_way_or_nothing(monkeypatch):
         while not drawn.search(terminal.shown()) and time.monotonic() < until:
             time.sleep(0.01)
         before = len(terminal.shown())
-        history.append({"pass": number, "loss": 0.1, "seconds": 0.5})
+        history.append(PassRecord(number, Quality(0.1), Report(), 0.5))
         bar.passed(fit)
         line, _, beneath = terminal.shown()[before:].partition("loss 0.1  0.50 s")
         assert line.split()[-1] == f"{number}/3"

@@ -10,7 +10,9 @@ import pytest
 from daskalt.checkpoint import Checkpoint, Checkpoints
 from daskalt.data.fingerprint import checksum
 from daskalt.errors import CheckpointWarning, InputError, StorageError
+from daskalt.history import End, PassRecord, Quality
 from daskalt.sealed import seal
+from daskalt.solvers.base import Report
 
 
 class Inner(NamedTuple):
@@ -32,6 +34,10 @@ STATE = Outer(
     "linear",
 )
 TYPES = (Inner, Outer)
+PASSES = [
+    PassRecord(1, Quality(0.1 + 0.2, r2=0.5), Report({"objective": np.inf}), 0.25, Quality(1.5)),
+    PassRecord(2, Quality(1e-300), Report(refused=2, refusal="NaN", converged=False), 0.5),
+]
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -43,10 +49,13 @@ def checkpoints(request, tmp_path):
 def test_a_state_comes_back_as_it_was(checkpoints):
     assert checkpoints.load(TYPES) is None
     checkpoints.refuse_unfinished()
-    history = [{"loss": 0.1 + 0.2}, {"loss": 1e-300}]
-    checkpoints.save(Checkpoint({"random_state": 1}, STATE, history))
+    end = End("converged", "the solver has converged")
+    checkpoints.save(Checkpoint({"random_state": 1}, STATE, PASSES, end=end))
     saved = checkpoints.load(TYPES, {"random_state": 1})
-    assert saved.history == history
+    assert saved.history == PASSES
+    parts = ("training", "report")
+    assert [type(getattr(saved.history[0], part)) for part in parts] == [Quality, Report]
+    assert (saved.end, type(saved.end)) == (end, End)
     assert type(saved.state) is Outer
     np.testing.assert_array_equal(saved.state.parts[0], STATE.parts[0])
     assert saved.state.parts[0].dtype == np.float32
@@ -64,14 +73,14 @@ def test_a_checkpoint_of_another_fit_is_named(checkpoints):
 
 def test_a_write_that_fails_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     checkpoints = Checkpoints(str(tmp_path))
-    checkpoints.save(Checkpoint({}, STATE, [{}]))
+    checkpoints.save(Checkpoint({}, STATE, PASSES[:1]))
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("daskalt.folders.os.fsync", full)
     with pytest.raises(StorageError, match="disk is full"):
-        checkpoints.save(Checkpoint({}, STATE._replace(step=4), [{}, {}]))
+        checkpoints.save(Checkpoint({}, STATE._replace(step=4), PASSES))
     monkeypatch.undo()
     assert checkpoints.load(TYPES).state.step == 3
 
@@ -101,10 +110,10 @@ def test_what_killed_writers_leave_is_cleared_away(tmp_path):
 
 
 def test_a_fit_cut_short_is_not_replaced_unasked(checkpoints):
-    checkpoints.save(Checkpoint({}, STATE, [{}, {}]))
+    checkpoints.save(Checkpoint({}, STATE, PASSES))
     with pytest.raises(InputError, match=r"cut short after 2 passes.*resume=True"):
         checkpoints.refuse_unfinished()
-    checkpoints.save(Checkpoint({}, STATE, [{}, {}], finished=True))
+    checkpoints.save(Checkpoint({}, STATE, PASSES, finished=True))
     checkpoints.refuse_unfinished()
 
 
@@ -116,8 +125,8 @@ def test_what_the_other_fit_has_more_is_named_too(checkpoints):
 
 def test_a_damaged_record_is_not_replaced_unasked(tmp_path):
     checkpoints = Checkpoints(str(tmp_path))
-    checkpoints.save(Checkpoint({}, STATE, [{}], finished=True))
-    checkpoints.save(Checkpoint({"seed": 7}, STATE, [{}, {}]))
+    checkpoints.save(Checkpoint({}, STATE, PASSES[:1], finished=True))
+    checkpoints.save(Checkpoint({"seed": 7}, STATE, PASSES))
     path = tmp_path / "checkpoint-00000002.json"
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(InputError, match="newest checkpoint is damaged"):
@@ -127,7 +136,7 @@ def test_a_damaged_record_is_not_replaced_unasked(tmp_path):
 @pytest.mark.parametrize("name", ["checkpoint-00000001.json", "checkpoint-00000001.npz"])
 def test_every_flipped_bit_and_every_cut_is_found(tmp_path, name):
     checkpoints = Checkpoints(str(tmp_path))
-    checkpoints.save(Checkpoint({"seed": 1}, STATE, [{"loss": 0.25}]))
+    checkpoints.save(Checkpoint({"seed": 1}, STATE, PASSES))
     path = tmp_path / name
     whole = path.read_bytes()
     for place in range(len(whole)):
@@ -145,13 +154,13 @@ def test_every_flipped_bit_and_every_cut_is_found(tmp_path, name):
         with pytest.raises(StorageError, match="checkpoint-00000001"):
             checkpoints.load(TYPES)
     path.write_bytes(whole)
-    assert checkpoints.load(TYPES).history == [{"loss": 0.25}]
+    assert checkpoints.load(TYPES).history == PASSES
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
     checkpoints = Checkpoints(str(tmp_path))
-    checkpoints.save(Checkpoint({}, STATE, [{}]))
-    checkpoints.save(Checkpoint({}, STATE._replace(step=4), [{}, {}]))
+    checkpoints.save(Checkpoint({}, STATE, PASSES[:1]))
+    checkpoints.save(Checkpoint({}, STATE._replace(step=4), PASSES))
     (tmp_path / "checkpoint-00000002.npz").write_bytes(b"PK")
     with pytest.warns(CheckpointWarning, match="checkpoint-00000002.*after 1 pass"):
         assert checkpoints.load(TYPES).state.step == 3
@@ -159,7 +168,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
 
 def test_only_declared_types_are_built(tmp_path):
     checkpoints = Checkpoints(str(tmp_path))
-    checkpoints.save(Checkpoint({}, STATE, [{}]))
+    checkpoints.save(Checkpoint({}, STATE, PASSES[:1]))
     path = tmp_path / "checkpoint-00000001.json"
     record = json.loads(path.read_text())["record"]
     record["state"]["<object>"][0] = "Popen"
@@ -179,7 +188,7 @@ def test_wrong_parameters_are_named(wrong):
 def test_arrays_of_objects_are_never_pickled(tmp_path):
     checkpoints = Checkpoints(str(tmp_path))
     with pytest.raises(InputError, match=r"state\.0\.0 is of type object"):
-        checkpoints.save(Checkpoint({}, (np.array([object()]),), [{}]))
+        checkpoints.save(Checkpoint({}, (np.array([object()]),), PASSES[:1]))
 
 
 def test_checksums_tell_arrays_apart():

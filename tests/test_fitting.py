@@ -12,8 +12,10 @@ from sklearn.preprocessing import StandardScaler
 
 from daskalt import MLPClassifier, MLPRegressor, StochasticAltMin
 from daskalt.errors import DivergenceWarning, ObjectiveWarning
+from daskalt.history import PassRecord, Quality
 from daskalt.monitor import Monitor
 from daskalt.ruin import Worth, far_above, worth_of_rows
+from daskalt.solvers.base import Report
 from daskalt.solvers.loop import Pass
 from daskalt.statistics import Score
 from tests.solvers.problems import make_problem
@@ -23,8 +25,9 @@ def watch(losses, objectives):
     """A monitor that has seen passes with these losses and objectives."""
     monitor = Monitor(tol=0.0, patience=100, early_stopping=False)
     for number, (loss, objective) in enumerate(zip(losses, objectives, strict=True)):
-        result = Pass(number, None, Score(1.0, loss, 0.0), {}, 0.0, 1, 1)
-        monitor.see(result, {"loss": loss, "objective": objective})
+        report = Report({"objective": objective})
+        result = Pass(number, None, Score(1.0, loss, 0.0), report, 0.0, 1, 1)
+        monitor.see(result, PassRecord(number + 1, Quality(loss), report, 0.0))
     return monitor
 
 
@@ -133,10 +136,10 @@ def test_a_resumed_fit_falls_back_to_the_same_weights(rows, tmp_path):
         pass
 
     class Cut(Ruined):
-        def begin_pass(self, state):
+        def renew(self, state):
             if state.step == 5 * STEPS and Cut.armed:
                 raise Stopped
-            return super().begin_pass(state)
+            return super().renew(state)
 
     Cut.armed, Cut.__name__ = True, "Ruined"
     place = str(tmp_path / "points")

@@ -458,6 +458,6 @@ def test_a_resumed_fit_is_charged_as_a_whole(place, tmp_path):
     for name in ("passes", "bytes_read", "bytes_written"):
         assert cost[name] == whole.cost_[name]
     assert cost["seconds"] >= model.history_[-1]["total_seconds"] >= cost["training_seconds"]
-    before = saved.history[-1]["total_seconds"]
+    before = saved.history[-1].total_seconds
     assert model.history_[-1]["total_seconds"] > before
     assert cost["seconds"] > before + model.history_[-1]["seconds"]

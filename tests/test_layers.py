@@ -25,7 +25,7 @@ ORDER = """
     data.frames data.medians data.spool data.recipe data.roles data.faults data.tally data.census
     data.encoding data.encoded data.array_files data.ingest data.opening data.passes data.zstore
     data.scaling data.targets data.survey data.fingerprint data
-    network weights progress checkpoint
+    network weights progress
     rules.base rules.sgd rules.adaptive rules.schedules rules.line_search rules
     solvers.base solvers.reading solvers.job
     solvers.caution solvers.descent solvers.altmin_map solvers.altmin
@@ -33,9 +33,9 @@ ORDER = """
     solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
     solvers.equivalents
     solvers.tasks solvers.pass_graph solvers.loop solvers.occupancy solvers.drivers solvers
-    scoring ruin preparing keeping monitor listeners plan fitting rehearsal peaks changes planning
-    export predicting fitted assembly prepared perceptron classifier regressor
-    histograms assessment displays
+    scoring ruin history checkpoint preparing keeping monitor listeners plan fitting rehearsal
+    peaks changes planning export predicting fitted assembly prepared perceptron classifier
+    regressor histograms assessment displays
     model runs.examples runs.document runs.sections runs.origins runs.heads runs.rows
     runs.inputs runs.output runs.account runs.choice runs.parts runs.config runs.clusters
     runs.folder runs.journal runs.report runs.advice runs.charts runs.page runs.running

@@ -34,7 +34,7 @@ class Told(Listener):
         self.sums[done.number] = before.plus(done)
 
     def passed(self, fit):
-        self.passes.append((fit.monitor.history[-1]["loss"], fit.passes, fit.rows))
+        self.passes.append((fit.monitor.history[-1].training.loss, fit.passes, fit.rows))
 
     def end(self, fit):
         self.ended += 1

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from daskalt.limits import describe_bytes
-from daskalt.monitor import ALL_MADE
+from daskalt.listeners import SCORES
 from daskalt.wording import plural
 
 __all__ = ["advise", "find_shortcomings", "next_commands"]
@@ -17,7 +17,6 @@ RISEN = 1.05  # validation loss over its best, while the training loss fell
 GAPS = {"accuracy": 0.1, "r2": 0.2}  # of a score between training and held-out rows
 PLAN_OFF, NEAR_LIMIT = 0.3, 0.85
 TOLD_ANYWAY = ("DivergenceWarning", "RefusalWarning")  # by what the history says
-NAMES = {"accuracy": "accuracy", "r2": "R²"}
 
 
 def advise(report: dict[str, Any], history: History) -> dict[str, Any]:
@@ -45,8 +44,8 @@ def _capital(words: str) -> str:
 
 
 def _score_words(score: dict[str, Any]) -> str:
-    name = next((name for name in NAMES if name in score), None)
-    return f"loss {score['loss']:.4g}" if name is None else f"{NAMES[name]} {score[name]:.4f}"
+    name = next((name for name in SCORES if name in score), None)
+    return f"loss {score['loss']:.4g}" if name is None else f"{SCORES[name]} {score[name]:.4f}"
 
 
 def find_shortcomings(report: dict[str, Any], history: History) -> Iterator[str]:
@@ -63,7 +62,7 @@ def find_shortcomings(report: dict[str, Any], history: History) -> Iterator[str]
 def _of_passes(report: dict[str, Any], history: History) -> Iterator[str]:
     watched = [record[report["watched"]] for record in history]
     training = [record["loss"] for record in history]
-    ended = report["stop_reason"] != ALL_MADE
+    ended = report["stop_kind"] != "all made"
     if not ended and _still_falling(watched):
         fall = "" if len(history) == 1 else _fall(watched)
         yield (
@@ -87,7 +86,7 @@ def _of_passes(report: dict[str, Any], history: History) -> Iterator[str]:
             f"{plural(refused, 'step')} met numbers that were not finite and left no trace. Take "
             "smaller steps, and look for outliers."
         )
-    if report["stop_reason"].startswith("the method diverged"):
+    if report["stop_kind"] == "diverged":
         yield (
             f"{_capital(report['stop_reason'])}. Take smaller steps (a "
             "lower learning rate, more damping), or look for outliers."
@@ -116,7 +115,7 @@ def _of_scores(report: dict[str, Any]) -> Iterator[str]:
     for name, gap in GAPS.items():
         if held and report["last_pass"].get(name, held.get(name, 0.0)) - held.get(name, 0.0) > gap:
             yield (
-                f"{NAMES[name].capitalize()} is {held[name]:.3f} on held-out rows and "
+                f"{SCORES[name].capitalize()} is {held[name]:.3f} on held-out rows and "
                 f"{report['last_pass'][name]:.3f} on training rows: the network knows its training "
                 "rows by heart, or the held-out rows are of another kind. Raise alpha, take fewer "
                 "units, or more rows."
@@ -177,7 +176,7 @@ def next_commands(report: dict[str, Any], history: History) -> list[dict[str, st
         ),
         ("Score rows that have targets", ("evaluate", output, rows)),
     ]
-    if report["stop_reason"] == ALL_MADE:
+    if report["stop_kind"] == "all made":
         more = 2 * len(history)
         how, words = "--overwrite", "Train anew with"
         if report["resumable"]:

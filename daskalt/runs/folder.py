@@ -13,7 +13,6 @@ from daskalt.checkpoint import Checkpoints
 from daskalt.data.store import absolute, storage_errors
 from daskalt.errors import InputError
 from daskalt.folders import check_replaceable, whole_folder
-from daskalt.monitor import ALL_MADE
 from daskalt.runs.config import RunConfig
 from daskalt.signals import held
 from daskalt.solvers.job import store_of
@@ -98,8 +97,9 @@ class RunFolder:
 
     def _refuse_finished(self, resume: bool) -> None:
         cure = "Pass --overwrite to replace it, or --output to write elsewhere."
-        reason = self.report().get("stop_reason", ALL_MADE)
-        if resume and reason != ALL_MADE:
+        report = self.report()
+        if resume and report.get("stop_kind", "all made") != "all made":
+            reason = report["stop_reason"]
             cure = f"It ended by itself ({reason}), so more passes change nothing. {cure}"
         elif resume and not self.checkpoints.there:
             cure = f"There is no checkpoint to train on from. {cure}"

@@ -83,10 +83,10 @@ class Journal(Listener):
         self._fit = fit
         if fit.training.plan is not None:
             self.report["plan"] = fit.training.plan.as_dict()
-        history = fit.monitor.history
+        history = [record.as_dict() for record in fit.monitor.history]
         self._metrics = _Metrics(self.folder / "metrics.csv", history)
         self._tell_beginning(fit)
-        self._glance(history)
+        self._glance(fit)
 
     def take_over(self) -> None:
         """Have what is in the folder be of this run, which can be resumed from there."""
@@ -97,20 +97,20 @@ class Journal(Listener):
     def passed(self, fit: Underway) -> None:
         """Record a pass."""
         assert self._metrics is not None
-        history = fit.monitor.history
-        self.log(describe_pass(history[-1], fit.passes))
+        record = fit.monitor.history[-1]
+        self.log(describe_pass(record, fit.passes))
         with held():
-            self._metrics.add(history[-1])
+            self._metrics.add(record.as_dict())
             self._keep_best(fit)
             if time.monotonic() >= self._glance_due:
-                self._glance(history)
+                self._glance(fit)
 
     def end(self, fit: Underway) -> None:
         """Close the metrics."""
         if self._metrics is not None:
             self._metrics.close()
-        if fit.monitor.reason is not None:
-            self.log(f"after pass {len(fit.monitor.history)}: {fit.monitor.reason}")
+        if fit.monitor.end is not None:
+            self.log(f"after pass {len(fit.monitor.history)}: {fit.monitor.end.words}")
 
     def _keep_best(self, fit: Underway) -> None:
         """Save the best model, as soon as it is another and writing it takes a small share."""
@@ -146,10 +146,11 @@ class Journal(Listener):
         done = len(fit.monitor.history)
         self.log(f"going on after pass {done}" if done else f"{fit.passes} passes to make")
 
-    def _glance(self, history: list[dict[str, Any]]) -> None:
+    def _glance(self, fit: Underway) -> None:
+        history = fit.monitor.history
         self.report |= {"status": "running", "passes": len(history)}
         if history:
-            self.report["last_pass"] = history[-1]
+            self.report["last_pass"] = history[-1].as_dict()
         self.write()
         self._glance_due = time.monotonic() + GLANCE_SECONDS
 

@@ -116,6 +116,7 @@ def describe_fit(estimator: Any) -> dict[str, Any]:
     facts = {
         "passes": estimator.n_iter_,
         "stop_reason": estimator.stop_reason_,
+        "stop_kind": estimator._fitted.end.kind,
         "watched": watched,
         "last_pass": history[-1],
         "best_pass": history[best],

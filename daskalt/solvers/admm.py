@@ -17,7 +17,7 @@ from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, instance, integer, real
 from daskalt.solvers.altmin_map import forward_pass, score_rows, weighted_gram
-from daskalt.solvers.base import Budget, Problem, Rows, Variables
+from daskalt.solvers.base import Budget, Problem, Report, Rows, Variables
 from daskalt.solvers.full_batch import FullBatch
 from daskalt.statistics import Score
 from daskalt.weights import ridge_solve
@@ -206,11 +206,11 @@ class ADMM(FullBatch):
             dual=statistics.dual / n,
         )
 
-    def report(self, state: ADMMState) -> dict[str, Any]:
+    def report(self, state: ADMMState) -> Report:
         """Return the mean squares of both kinds of coupling, and of the multiplier."""
         couplings = {f"coupling_{i}": value for i, value in enumerate(state.couplings, start=1)}
         splits = {f"activation_{i}": value for i, value in enumerate(state.activations, start=1)}
-        return {"dual": state.dual, **couplings, **splits}
+        return Report({"dual": state.dual, **couplings, **splits})
 
     def flops(self, network: Network) -> float:
         """Return the operations of a pass for each row: all matrix products."""

@@ -22,6 +22,7 @@ __all__ = [
     "Growing",
     "Problem",
     "Recovering",
+    "Report",
     "Reporting",
     "RowVariables",
     "Rows",
@@ -245,6 +246,36 @@ class Solver(BaseEstimator, ABC):
         """Return the floating-point operations that a pass takes for each row."""
 
 
+class Report(NamedTuple):
+    """What a solver has to tell of a pass beside the forward score.
+
+    Attributes
+    ----------
+    figures : dict
+        The solver's own numbers by name, such as an objective.
+    refused : int
+        Steps that left no trace, since their numbers were not finite.
+    refusal : str or None
+        Why the last of them was refused.
+    given_up : str or None
+        Why the solver takes no further steps, if it gave up.
+    converged : bool or None
+        Whether there is nothing left to gain; None of a solver that cannot tell.
+    """
+
+    figures: dict[str, float] = {}  # noqa: RUF012  never changed
+    refused: int = 0
+    refusal: str | None = None
+    given_up: str | None = None
+    converged: bool | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what there is, by name."""
+        rest = self._asdict() | {"refused": self.refused or None}
+        figures = rest.pop("figures")
+        return figures | {name: value for name, value in rest.items() if value is not None}
+
+
 @runtime_checkable
 class Selective(Protocol):
     """A solver that cannot solve every problem."""
@@ -304,8 +335,8 @@ class Recovering(Protocol):
 class Reporting(Protocol):
     """A solver that has more to tell of a pass than the forward score."""
 
-    def report(self, state: Any) -> dict[str, Any]:
-        """Return it by name."""
+    def report(self, state: Any) -> Report:
+        """Return what there is to tell after a pass."""
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from daskalt.errors import DivergenceError
 from daskalt.kernels.step import mean_gradient
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_of_layers, check_parameters, choice, instance, integer, real
-from daskalt.solvers.base import Budget, Problem, Rows, Variables
+from daskalt.solvers.base import Budget, Problem, Report, Rows, Variables
 from daskalt.solvers.batch_map import BatchStep, Split, ZStep, batch_step
 from daskalt.solvers.caution import LEAST_TRUST, RAISE, Caution, CautiousSolver
 from daskalt.solvers.descent import SCHEDULES, Limits, Motion, at_rest, descend
@@ -255,11 +255,11 @@ class BatchAltMin(CautiousSolver, FullBatch):
         trust = max(state.motion.trust / RAISE, LEAST_TRUST)
         return state._replace(motion=at_rest(state.weights)._replace(trust=trust))
 
-    def report(self, state: BatchState) -> dict[str, Any]:
+    def report(self, state: BatchState) -> Report:
         """Return the objective, mean squares of the couplings, share of restarts, and refusals."""
         couplings = {f"coupling_{i}": value for i, value in enumerate(state.couplings, start=1)}
-        own = {"objective": state.objective, "restarted": state.restarted, **couplings}
-        return own | super().report(state)
+        figures = {"objective": state.objective, "restarted": state.restarted, **couplings}
+        return super().report(state)._replace(figures=figures)
 
     def flops(self, network: Network) -> float:
         """Return the operations of a pass for each row: its matrix products.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from daskalt.errors import DivergenceError
 from daskalt.network import Weights
-from daskalt.solvers.base import Problem, Solver
+from daskalt.solvers.base import Problem, Report, Solver
 
 __all__ = ["CALM", "LEAST_TRUST", "LIMIT", "RAISE", "Caution", "CautiousSolver"]
 
@@ -107,7 +107,7 @@ class CautiousSolver(Solver):
         refusals = 0 if caution.given_up else caution.refusals
         return state._replace(caution=caution._replace(refused=0, refusals=refusals))
 
-    def report(self, state: Any) -> dict[str, Any]:
+    def report(self, state: Any) -> Report:
         """Return the number of refused steps and why the solver gave up, where there is any.
 
         Raises
@@ -117,13 +117,13 @@ class CautiousSolver(Solver):
         """
         caution = state.caution
         if not caution.refused:
-            return {}
+            return Report()
         if caution.before is None:
             raise DivergenceError(f"No step of the fit had finite numbers. {caution.reason}")
-        told = {"refused": caution.refused, "refusal": caution.reason}
+        given_up = None
         if caution.given_up:
-            told["given_up"] = (
+            given_up = (
                 f"{LIMIT} steps with non-finite numbers were refused, fewer than {CALM} steps "
                 f"apart, the last at step {caution.since}: {caution.reason}"
             )
-        return told
+        return Report(refused=caution.refused, refusal=caution.reason, given_up=given_up)

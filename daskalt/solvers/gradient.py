@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, choice, integer
 from daskalt.rules import RULES, SCHEDULES, Rule, Schedule, choose
 from daskalt.solvers.altmin_map import Step, gradient_step
-from daskalt.solvers.base import Budget, Problem, Rows, Variables
+from daskalt.solvers.base import Budget, Problem, Report, Rows, Variables
 from daskalt.solvers.caution import Caution, CautiousSolver
 from daskalt.statistics import Score
 
@@ -169,11 +169,11 @@ class GradientDescent(CautiousSolver):
         """Return the state with a rule that begins anew."""
         return state._replace(slots=tuple(self._rule.init(w) for w in state.weights))
 
-    def report(self, state: GradientState) -> dict[str, Any]:
+    def report(self, state: GradientState) -> Report:
         """Return the learning rate that the last step had, and what was refused."""
         t = max(state.step - 1, 0) / (state.budget.pass_steps or 1)
         rate = self._rule.learning_rate * self._schedule(t)
-        return {"learning_rate": rate, **super().report(state)}
+        return super().report(state)._replace(figures={"learning_rate": rate})
 
     def flops(self, network: Network) -> float:
         """Return the floating-point operations of a pass for each row: all matrix products."""

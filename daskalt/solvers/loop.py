@@ -13,6 +13,7 @@ from typing import Any
 from daskalt.data.passes import PassPlan
 from daskalt.errors import ClusterError
 from daskalt.reduction import ATTEMPTS, Handle, connected, fetch, on_cluster
+from daskalt.solvers.base import Report
 from daskalt.solvers.job import Job, Pace
 from daskalt.solvers.pass_graph import Branch, Position, run_graph, spans_of, tasks_of
 from daskalt.statistics import Score
@@ -40,7 +41,7 @@ class Pass:
     number: int
     state: Handle
     score: Score
-    report: dict[str, Any]
+    report: Report
     seconds: float
     steps: int
     rows: int  # read

@@ -13,7 +13,7 @@ from daskalt.network import Network, Weights, pack, unpack
 from daskalt.rules import LINE_SEARCHES, LineSearch, choose
 from daskalt.rules.line_search import Point, Search
 from daskalt.solvers.altmin_map import Step, gradient_step
-from daskalt.solvers.base import Budget, Problem, Rows, Solver, Variables
+from daskalt.solvers.base import Budget, Problem, Report, Rows, Solver, Variables
 from daskalt.statistics import Score
 
 __all__ = ["LineSearchSolver", "SearchState", "SteepestDescent", "need_smooth", "norm"]
@@ -126,16 +126,16 @@ class LineSearchSolver(Solver):
         state = state._replace(memory=(), steepest=True)
         return self._set_out(state, -here, here, line.origin.value)
 
-    def report(self, state: SearchState) -> dict[str, Any]:
+    def report(self, state: SearchState) -> Report:
         """Return the best penalised loss, and the size of the gradient where the line starts."""
         search = state.search
-        return {
+        figures = {
             "penalised_loss": state.value,
             "gradient_norm": 0.0 if state.gradient is None else norm(state.gradient),
             "lines": state.step,
             "trials": 0 if search is None else search.trials,
-            "converged": state.converged,
         }
+        return Report(figures, converged=state.converged)
 
     def flops(self, network: Network) -> float:
         """Return the floating-point operations of a pass for each row: all matrix products."""

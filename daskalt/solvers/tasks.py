@@ -12,7 +12,7 @@ from daskalt.data.zstore import ZStore
 from daskalt.errors import DivergenceError
 from daskalt.progress import Topic, report
 from daskalt.reduction import FAN_IN, fold
-from daskalt.solvers.base import Problem, Recovering, Reporting, Rows, Solver
+from daskalt.solvers.base import Problem, Recovering, Report, Reporting, Rows, Solver
 from daskalt.statistics import Score, combine
 
 __all__ = [
@@ -70,9 +70,10 @@ def begin(shared: Shared, state: Any) -> Any:
     return solver.renew(state) if isinstance(solver, Recovering) else state
 
 
-def score(shared: Shared, state: Any) -> tuple[Score, dict[str, Any]]:
+def score(shared: Shared, state: Any) -> tuple[Score, Report]:
+    """What the client is told of a pass."""
     solver = shared.solver
-    return state.score, solver.report(state) if isinstance(solver, Reporting) else {}
+    return state.score, solver.report(state) if isinstance(solver, Reporting) else Report()
 
 
 def survey(shared: Shared, rows: Rows | Coming, shares: list[tuple[int, int]]) -> Any:

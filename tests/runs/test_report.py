@@ -258,6 +258,7 @@ def test_columns_of_files_are_told(tmp_path):
 QUIET = {
     "watched": "loss",
     "stop_reason": "all passes were made",
+    "stop_kind": "all made",
     "parameters": {"changed": {}},
     "last_pass": {"loss": 0.1, "accuracy": 0.9},
     "warnings": [],
@@ -283,7 +284,7 @@ def test_a_loss_that_still_falls():
         "The training loss was still falling, by 10 % in the last 3 passes, when all 30 passes "
         "were made: give more passes."
     )
-    assert shortcomings(history, stop_reason="the solver has converged") == []
+    assert shortcomings(history, stop_kind="converged") == []
     assert "One pass was made" in shortcomings(history[:1])[0]
 
 
@@ -307,8 +308,9 @@ def test_steps_that_were_refused_and_a_method_that_diverged():
     refused = [*SETTLED[:-1], {"loss": 0.4, "refused": 3}]
     assert shortcomings(refused)[0].startswith("3 steps met numbers that were not finite")
     reason = "the method diverged: the loss rose; the weights are those of pass 2"
+    ended = {"stop_kind": "diverged", "stop_reason": reason}
     known = [{"kind": "DivergenceWarning", "words": reason}, {"kind": "Other", "words": "Sorted."}]
-    first, second = shortcomings(SETTLED, stop_reason=reason, warnings=known)
+    first, second = shortcomings(SETTLED, **ended, warnings=known)
     assert first.startswith("The method diverged: the loss rose")
     assert second == "Sorted."
 
@@ -337,7 +339,7 @@ def test_commands_can_be_pasted(classified):
     commands = [each["command"] for each in report["next"]]
     assert "config.yaml --passes 6 --resume" in " ".join(commands)
     data = {"training": {"place": "my rows.zarr"}}
-    changed = report | {"output": "my run", "data": data, "stop_reason": "the solver has converged"}
+    changed = report | {"output": "my run", "data": data, "stop_kind": "converged"}
     commands = [each["command"] for each in next_commands(changed, [{}])]
     assert commands == [
         "daskalt predict 'my run' new.zarr --output labels.csv",

@@ -186,7 +186,7 @@ def test_adam_begins_anew_with_its_bias_corrections(case):
     *_, state = after_steps(solver, case, *[1] * 20, HUGE)
     state = state._replace(caution=state.caution._replace(factor=1.0))
     new = take_step(solver, case, state)
-    rate = solver.report(new)["learning_rate"]
+    rate = solver.report(new).figures["learning_rate"]
     longest = max(np.abs(a - b).max() for a, b in zip(new.weights, state.weights, strict=True))
     assert longest == pytest.approx(rate, rel=1e-2)
 
@@ -243,7 +243,7 @@ def test_an_overflowing_survey_leaves_the_running_mean(case):
     adopted = solver.adopt(case.problem, state, total)
     assert adopted.grams is state.grams
     assert adopted.damped is state.damped
-    assert "overflowed" in solver.report(adopted)["refusal"]
+    assert "overflowed" in solver.report(adopted).refusal
 
 
 @pytest.mark.parametrize("solver", CAUTIOUS.values(), ids=CAUTIOUS)
@@ -400,7 +400,7 @@ def test_a_solver_that_gave_up_takes_no_more_steps(case):
     assert EVERY.gave_up(last)
     assert not EVERY.gave_up(states[-2])
     assert take_step(EVERY, case, last) is last
-    assert f"{LIMIT} steps" in EVERY.report(last)["given_up"]
+    assert f"{LIMIT} steps" in EVERY.report(last).given_up
     # Another pass, of partial_fit with other rows for instance, may do.
     assert take_step(EVERY, case, EVERY.renew(last)).step == last.step + 1
 
@@ -432,7 +432,7 @@ def test_a_pass_of_the_loop_reports_what_it_refused(store):
     job = job_of(EVERY, case, table, reading, range(2), budget)
     results = list(run(job, state, Position(0)))
     # The survey of the first pass, which sums the Gram matrix of all rows, is refused too.
-    assert [result.report["refused"] for result in results] == [2, 1]
+    assert [result.report.refused for result in results] == [2, 1]
     assert [result.score.weight for result in results] == [90, 90]
 
 
@@ -441,7 +441,7 @@ def test_checkpoints_keep_the_caution(case, solver, tmp_path):
     *_, state = after_steps(solver, case, 1, 1, HUGE)
     state = state._replace(step=10)
     checkpoints = Checkpoints(str(tmp_path))
-    checkpoints.save(Checkpoint({}, state, [{}]))
+    checkpoints.save(Checkpoint({}, state, []))
     loaded = checkpoints.load(solver.state_types).state
     assert loaded.caution._replace(before=None) == state.caution._replace(before=None)
     for spoil in (1, HUGE):
