@@ -102,13 +102,13 @@ class HarmedAt(StochasticAltMin):
 
     harm = None  # number of the pass, function, its argument
 
-    def begin_pass(self, state):
+    def renew(self, state):
         if HarmedAt.harm is not None:
             passes, function, place = HarmedAt.harm
             HarmedAt.harm = (passes - 1, function, place) if passes else None
             if not passes:
                 function(place)
-        return super().begin_pass(state)
+        return super().renew(state)
 
 
 @pytest.fixture(autouse=True)
