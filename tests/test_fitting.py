@@ -50,6 +50,33 @@ def test_no_warning_while_they_go_together(losses, objectives):
     watch(losses, objectives)  # warnings are errors here
 
 
+@pytest.mark.parametrize(
+    ("losses", "report", "kind"),
+    [
+        ([1.0, 0.9, 0.8], Report(), None),
+        ([1.0, 0.9, 0.8], Report(converged=False), None),
+        ([1.0, 0.9, 0.8], Report(converged=True), "converged"),
+        ([1.0, 0.9, 0.8], Report(refused=9, refusal="", given_up="Too often."), "diverged"),
+        ([1.0, 9.9], Report(), None),
+        ([1.0, 10.0], Report(), "diverged"),
+        ([1.0, np.nan], Report(), "diverged"),
+        ([1.0, 1.1, 1.1], Report(), "settled"),
+        ([1.0, 2.0, 0.9], Report(), None),
+    ],
+)
+def test_the_reason_to_stop_is_known_by_its_kind(losses, report, kind):
+    """The report is the solver's of the last of these passes."""
+    monitor = Monitor(tol=0.0, patience=2, early_stopping=False, divergence=10)
+    for number, loss in enumerate(losses):
+        last = report if number == len(losses) - 1 else Report()
+        result = Pass(number, None, Score(1.0, loss, 0.0), last, 0.0, 1, 1)
+        end = monitor.see(result, PassRecord(number + 1, Quality(loss), last, 0.0))
+        assert end is None or number == len(losses) - 1
+    assert (end if end is None else end.kind) == kind
+    assert monitor.end is end
+    assert monitor.diverged == (kind == "diverged")
+
+
 # ------------------------------------------------------------------------- never ruined weights
 
 
