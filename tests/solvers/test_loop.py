@@ -14,7 +14,7 @@ from daskalt.data.table import Table
 from daskalt.errors import DivergenceError, InputError
 from daskalt.reduction import Graph
 from daskalt.solvers import LBFGS, StochasticAltMin, loop, pass_graph, tasks
-from daskalt.solvers.base import Budget
+from daskalt.solvers.base import Budget, Report
 from daskalt.solvers.drivers import run
 from daskalt.solvers.loop import Pass
 from daskalt.solvers.pass_graph import Position
@@ -253,7 +253,7 @@ def test_weights_do_not_pass_through_the_client(case, table, cluster, monkeypatc
     state = solver.start(case.problem, case.weights, budget)
     job = job_of(solver, case, table, READING, range(2), budget)
     results = list(run(job, state, Position(0)))
-    assert gathered == [(result.score, {}) for result in results]
+    assert gathered == [(result.score, Report()) for result in results]
 
 
 # ----------------------------------------------------------------------------- harm
