@@ -16,7 +16,7 @@ def to_sklearn(estimator: Any) -> MLPClassifier | MLPRegressor:
     """Return a scikit-learn estimator with the same weights and the same predictions."""
     link = estimator.out_activation_
     classifier = hasattr(estimator, "classes_")
-    activation = estimator._fitted.problem.network.activation  # the parameter may be another now
+    activation = estimator._fitted.problem.network.phi.name  # the parameter may be another now
     if activation == "softplus" or (link != "identity" and not classifier):
         name = activation if activation == "softplus" else link
         raise InputError(f"scikit-learn's networks have no activation {name!r} in this place.")

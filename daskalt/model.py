@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from daskalt.activations import ACTIVATIONS
 from daskalt.data.scaling import Scaling
 from daskalt.data.store import storage_errors
 from daskalt.data.targets import (
@@ -26,7 +27,7 @@ from daskalt.estimators import MLPClassifier, MLPRegressor
 from daskalt.fitted import Fitted
 from daskalt.folders import check_replaceable, whole_folder
 from daskalt.losses import get_loss
-from daskalt.network import Network
+from daskalt.network import dense
 from daskalt.parameters import check_arguments, instance
 from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES
 from daskalt.solvers import SOLVERS
@@ -169,7 +170,7 @@ def _facts(fitted: Fitted) -> dict[str, Any]:
     given = inspect.signature(kind).parameters  # attributes of the same names
     return {
         "widths": network.widths,
-        "activation": network.activation,
+        "activation": network.phi.name,
         "loss": network.loss.name,
         "link": network.loss.link_name,
         "shift": problem.scaling.shift,
@@ -185,12 +186,10 @@ def _facts(fitted: Fitted) -> dict[str, Any]:
 
 
 def _revived(facts: dict[str, Any], estimator: Any) -> Fitted:
-    network = Network(
-        tuple(facts["widths"]), facts["activation"], get_loss(facts["loss"], facts["link"])
-    )
-    shapes = [(b, a + 1) for a, b in zip(network.widths[:-1], network.widths[1:], strict=True)]
-    if [w.shape for w in facts["weights"]] != shapes:
-        raise ValueError(f"weights are not of shapes {shapes}")
+    phi, loss = ACTIVATIONS[facts["activation"]], get_loss(facts["loss"], facts["link"])
+    network = dense(facts["widths"], phi, loss)
+    if tuple(w.shape for w in facts["weights"]) != network.shapes:
+        raise ValueError(f"weights are not of shapes {network.shapes}")
     problem = Problem(
         network=network,
         scaling=Scaling(facts["shift"], facts["factor"]),

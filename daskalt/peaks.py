@@ -84,7 +84,7 @@ class Work:
     def row_bytes(self) -> float:
         """Bytes of a row in memory: features as stored, targets encoded, weight."""
         loss, itemsize = self.problem.network.loss, self.problem.dtype.itemsize
-        outputs = self.problem.network.widths[-1]
+        outputs = self.problem.network.n_outputs
         y = 4 if loss.coded and outputs > 1 else outputs * itemsize
         weighted = self.table.weight is not None or self.problem.class_factors is not None
         return self.table.X.row_bytes + y + itemsize * weighted
@@ -141,7 +141,7 @@ def _start(work: Work, machine: Machine) -> dict[str, int]:
     """Finding the scaling and the initial weights on a sample."""
     table, widths = work.table, work.problem.network.widths
     rows = min(SAMPLE_ROWS, table.n_rows)
-    doubles = 0 if table.X.dtype == np.uint8 else 3 * 8 * rows * widths[0]
+    doubles = 0 if table.X.dtype == np.uint8 else 3 * 8 * rows * work.problem.network.n_features
     itemsize = work.problem.dtype.itemsize
     # Gaussian numbers are drawn in double precision, and scaled in a copy.
     layers = work.problem.network.sizes
@@ -284,7 +284,7 @@ def _fitted(work: Work) -> int:
 
 def _variables(work: Work, rows: int, threads: int) -> int:
     """Chunks of z as they are on disk, beside those in use."""
-    width = max(work.problem.network.widths[1:])
+    width = max(work.problem.network.units)
     stored = work.solver.variable_bytes(work.problem) > 0
     return 2 * threads * rows * width * work.problem.dtype.itemsize * stored
 

@@ -159,8 +159,8 @@ class Project:
         storage = solver.allocate(problem, rows, block_rows, None, "z") if work.whole else None
         return Plan(
             rows=rows,
-            features=problem.network.widths[0],
-            outputs=problem.network.widths[-1],
+            features=problem.network.n_features,
+            outputs=problem.network.n_outputs,
             blocks=sum(len(group.lanes) for group in steps.groups),
             steps=steps.steps,
             batch_size=rows if isinstance(reading, WholeBlocks) else reading.batch_size,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import clone
 
+from daskalt.activations import ACTIVATIONS
 from daskalt.checkpoint import Checkpoints
 from daskalt.data.arranging import Arrangement
 from daskalt.data.choosing import takes_names, without_names
@@ -21,7 +22,8 @@ from daskalt.errors import InputError, about
 from daskalt.fitted import FittedMLP
 from daskalt.limits import parse_limit
 from daskalt.losses import Loss
-from daskalt.network import SPREAD, Network, Weights
+from daskalt.initial import SPREAD, initial_weights
+from daskalt.network import Network, Weights, dense
 from daskalt.parameters import (
     check_layers,
     check_parameters,
@@ -367,26 +369,29 @@ class PreparedMLP(FittedMLP):
         problem = self._problem(table, goal, scaling, penalty)
         network = problem.network
         before = getattr(self, "_fitted", None) if self.warm_start else None
-        if before is not None and before.problem.network.widths == network.widths:
+        if before is not None and before.problem.network.shapes == network.shapes:
             return problem, self._unfolded(problem)
         # Spreads need fewer rows than scaling does, whose extremes matter.
         every = -(-len(sample.X) // INITIAL_ROWS)
         weight = None if weight is None else weight[::every]
         rows = problem.inputs(sample.X[::every])
-        weights = network.initial_weights(rows, np.random.default_rng(seed), weight)
+        weights = initial_weights(network, rows, np.random.default_rng(seed), weight)
         return problem, weights
 
     def _problem(self, table: Table, goal: Goal, scaling: Scaling, penalty: float) -> Problem:
-        hidden = tuple(int(h) for h in np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)))
-        widths = (table.X.shape[1], *hidden, goal.targets.width)
         return Problem(
-            network=Network(widths, self.activation, goal.loss),
+            network=self._network(table.X.shape[1], goal.targets, goal.loss),
             scaling=scaling,
             targets=goal.targets,
             penalty=penalty,
             dtype=np.dtype(np.float64 if table.X.dtype == np.float64 else np.float32),
             class_factors=goal.class_factors,
         )
+
+    def _network(self, n_features: int, targets: Targets, loss: Loss) -> Network:
+        """The network that the parameters stand for."""
+        hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)).tolist()
+        return dense((n_features, *hidden, targets.width), ACTIVATIONS[self.activation], loss)
 
     def _learn_targets(self, table: Table, classes: np.ndarray | None = None) -> Goal:
         raise NotImplementedError

@@ -177,7 +177,7 @@ def compile_step(solver: Solver, problem: Problem, state: Any, table: Table) -> 
     at the same time, they could read what another is still writing.
     """
     network = problem.network
-    kinds = (repr(solver), network.activation, network.loss, problem.dtype, table.X.dtype)
+    kinds = (repr(solver), network.activations, network.loss, problem.dtype, table.X.dtype)
     if kinds in _compiled:
         return
     _compiled.add(kinds)

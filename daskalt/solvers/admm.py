@@ -10,15 +10,15 @@ import dask.array as da
 import numpy as np
 
 from daskalt.data.zstore import ZStore
-from daskalt.errors import DivergenceError
+from daskalt.errors import DivergenceError, InputError
 from daskalt.kernels.admm import fit_pre_activations
-from daskalt.kernels.gram import cross
+from daskalt.kernels.gram import cross, weighted_gram
 from daskalt.kernels.newton import output_newton
 from daskalt.kernels.rowwise import square_norms
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, instance, integer, real
-from daskalt.solvers.altmin_map import forward_pass, score_rows, weighted_gram
+from daskalt.solvers.altmin_map import score_rows
 from daskalt.solvers.base import Budget, Problem, Rows
 from daskalt.solvers.full_batch import FullBatch, kept_arrays
 from daskalt.statistics import Score
@@ -49,7 +49,7 @@ class ADMMStep(NamedTuple):
     """Statistics of a block after its updates."""
 
     score: Score
-    residuals: Any
+    moments: Any
     grams: Any
     couplings: np.ndarray
     activations: np.ndarray
@@ -119,12 +119,21 @@ class ADMM(FullBatch):
             store=instance("a path, a URL or None", str, Path, NoneType),
         )
 
+    def validate(self, problem: Problem) -> None:
+        """Raise InputError unless every layer has the one before as its only source."""
+        if not problem.network.is_chain:
+            raise InputError(
+                "ADMM's updates are of a chain of layers with weights of their own: use "
+                "solver='batch-altmin' or 'altmin' for other networks."
+            )
+        _ = problem.network.phi  # one for all hidden layers
+
     def layout(self, problem: Problem) -> dict[str, int]:
         """Return the name and width of every array: z, a and λ."""
-        widths = problem.network.widths[1:]
-        z = {f"z{i}": n for i, n in enumerate(widths, start=1)}
-        a = {f"a{i}": n for i, n in enumerate(widths[:-1], start=1)}
-        return z | a | {"dual": widths[-1]}
+        units = problem.network.units
+        z = {f"z{i}": n for i, n in enumerate(units, start=1)}
+        a = {f"a{i}": n for i, n in enumerate(units[:-1], start=1)}
+        return z | a | {"dual": units[-1]}
 
     def start(
         self, problem: Problem, weights: Weights, budget: Budget, storage: ZStore | None = None
@@ -147,7 +156,7 @@ class ADMM(FullBatch):
         network, workspace = problem.network, thread_workspace()
         weights, layers = state.weights, network.n_layers
         x = problem.inputs(rows.X, workspace)
-        ahead, _ = forward_pass(problem, weights, x, workspace)
+        ahead = network.trace(weights, x, workspace, apart=True).z
         score, _ = score_rows(problem, ahead[-1].copy(), rows)
         if state.step == 0 or state.store is None:
             z = ahead
@@ -192,7 +201,7 @@ class ADMM(FullBatch):
         score = statistics.score
         n = score.weight
         weights = []
-        for w, r, a in zip(state.weights, statistics.residuals, statistics.grams, strict=True):
+        for w, r, a in zip(state.weights, statistics.moments, statistics.grams, strict=True):
             fitted = ridge_solve(r + w @ a, a, n * problem.penalty / (2 * self.beta))
             weights.append(fitted)
         if not np.isfinite(score.loss) or not all(np.isfinite(w).all() for w in weights):
@@ -217,8 +226,7 @@ class ADMM(FullBatch):
 
     def flops(self, network: Network) -> float:
         """Return the operations of a pass for each row: all matrix products."""
-        grams = sum((w + 1) ** 2 for w in network.widths[:-1])
-        return 5 * network.flops + grams
+        return 5 * network.flops + sum(columns**2 for _, columns in network.shapes)
 
     def _activations(
         self, z_next: np.ndarray, target: np.ndarray, weights: Weights, layer: int
