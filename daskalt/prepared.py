@@ -20,9 +20,9 @@ from daskalt.data.table import Block, Table
 from daskalt.data.targets import Targets
 from daskalt.errors import InputError, about
 from daskalt.fitted import FittedMLP
+from daskalt.initial import SPREAD, initial_weights
 from daskalt.limits import parse_limit
 from daskalt.losses import Loss
-from daskalt.initial import SPREAD, initial_weights
 from daskalt.network import Network, Weights, dense
 from daskalt.parameters import (
     check_layers,

@@ -43,7 +43,7 @@ class BatchState(NamedTuple):
     @property
     def z(self) -> list[da.Array]:
         """Auxiliary variables of all rows as Dask arrays, one a layer, if they were kept."""
-        return kept_arrays(self.store, self.step, len(self.weights))
+        return kept_arrays(self.store, self.step, len(self.couplings))
 
 
 class BatchAltMin(CautiousSolver, FullBatch):

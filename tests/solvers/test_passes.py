@@ -2,8 +2,9 @@
 
 import pytest
 
+from daskalt.activations import ACTIVATIONS
 from daskalt.losses import get_loss
-from daskalt.network import Network
+from daskalt.network import dense
 from daskalt.solvers import StochasticAltMin
 
 CROSS_ENTROPY = get_loss("cross_entropy", "softmax")
@@ -21,4 +22,6 @@ CROSS_ENTROPY = get_loss("cross_entropy", "softmax")
     ],
 )
 def test_passes_follow_from_rows_and_weights(rows, widths, passes):
-    assert StochasticAltMin().passes(rows, Network(widths, "relu", CROSS_ENTROPY)) == passes
+    assert (
+        StochasticAltMin().passes(rows, dense(widths, ACTIVATIONS["relu"], CROSS_ENTROPY)) == passes
+    )
