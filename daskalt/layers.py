@@ -170,6 +170,15 @@ class Wiring:
         return tuple(found)
 
     @cached_property
+    def taken(self) -> tuple[tuple[tuple[Input, int], ...], ...]:
+        """Of every layer: the inputs among its sources, and where each begins in its ã."""
+        inputs = {each.name: each for each in self.inputs}
+        return tuple(
+            tuple((inputs[name], start) for name, start, _ in parts if name in inputs)
+            for parts in self.parts
+        )
+
+    @cached_property
     def users(self) -> tuple[tuple[Use, ...], ...]:
         """Of every layer: those that have it as a source."""
         return tuple(

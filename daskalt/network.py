@@ -272,10 +272,8 @@ class Network(Wiring):
             return x
         width = self.shapes[self.layers[index].weights][1]
         a = empty(workspace, f"input{index}", (len(x), width), x.dtype)
-        for each in self.inputs:
-            for name, start, size in self.parts[index]:
-                if name == each.name:
-                    a[:, start : start + size] = each.columns(x)
+        for each, start in self.taken[index]:
+            a[:, start : start + each.width] = each.columns(x)
         a[:, -1] = 1
         return a
 

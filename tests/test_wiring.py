@@ -1,6 +1,7 @@
 """Networks that are no chains: layers of several sources and several users, shared weights."""
 
 import pickle
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def test_sweeps_end_at_a_minimum_of_each_row(case):
     z = network.trace(weights, x, apart=True).z
     before = [objective(network, weights, x[i], y[i], [o[i] for o in z]) for i in range(ROWS)]
     for _ in range(300):
-        z, inputs, residuals = sweep(network, weights, x, y, z, MU)
+        z, _, residuals = sweep(network, weights, x, y, z, MU)
         after = [objective(network, weights, x[i], y[i], [o[i] for o in z]) for i in range(ROWS)]
         assert np.all(np.array(after) <= np.array(before) * (1 + 1e-12))
         before = after
@@ -119,7 +120,7 @@ def test_sweeps_end_at_a_minimum_of_each_row(case):
             np.testing.assert_allclose(r[i], own[i] - p, rtol=1e-9, atol=1e-12)
 
         def of_row(flat, i=i):
-            own = [flat[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+            own = [flat[a:b] for a, b in pairwise(edges)]
             return objective(network, weights, x[i], y[i], own)
 
         best = minimize(of_row, np.concatenate([o[i] for o in z]), options={"gtol": 1e-7})

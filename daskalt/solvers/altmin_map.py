@@ -48,12 +48,12 @@ def gradient_step(problem: Problem, weights: Weights, wanted: tuple[bool, ...], 
     """
     network, workspace = problem.network, thread_workspace()
     inputs, (z,) = network.trace(weights, problem.inputs(rows.X, workspace), workspace)
-    score, r = score_rows(problem, z, rows)
-    residuals = network.pull_back(weights, inputs, r, workspace)
     grams = tuple(
         gram_matrix(own, rows.weight) if want else None
         for own, want in zip(network.by_matrix(inputs), wanted, strict=True)
     )
+    score, r = score_rows(problem, z, rows)
+    residuals = network.pull_back(weights, inputs, r, workspace)
     return Step(score, tuple(map(cross_moments, network.pairs(inputs, residuals))), grams)
 
 
