@@ -19,6 +19,7 @@ from daskalt.data.zstore import ZStore
 from daskalt.errors import InputError
 from daskalt.export import to_sklearn
 from daskalt.fitting import Training
+from daskalt.folding import fold, takes_scaling, unfold
 from daskalt.kernels.threads import blas_threads
 from daskalt.monitor import ALL_MADE, Monitor
 from daskalt.network import Weights
@@ -73,12 +74,12 @@ class FittedMLP(BaseEstimator):
 
     def _finish(self, training: Training, state: Any, monitor: Monitor) -> None:
         """Set the fitted attributes, in the user's own units."""
-        problem = training.job.problem
-        weights, history = list(state.weights), monitor.history
+        problem, history = training.job.problem, monitor.history
         with np.errstate(over="ignore", invalid="ignore"), blas_threads():
-            weights[0] = problem.scaling.fold(weights[0])
-            weights[-1] = problem.targets.fold(weights[-1])
-            weights = [w.astype(problem.dtype, copy=False) for w in weights]
+            weights = [
+                w.astype(problem.dtype, copy=False)
+                for w in fold(problem.network, state.weights, problem.scaling, problem.targets)
+            ]
         if _finite(state.weights) and not _finite(weights):
             raise InputError(
                 f"The weights in the units of X and y overflow {problem.dtype}: scale X and y so "
@@ -86,7 +87,7 @@ class FittedMLP(BaseEstimator):
             )
         self.coefs_ = [np.ascontiguousarray(w[:, :-1].T, dtype=problem.dtype) for w in weights]
         self.intercepts_ = [np.ascontiguousarray(w[:, -1], dtype=problem.dtype) for w in weights]
-        self.n_layers_ = len(weights) + 1
+        self.n_layers_ = problem.network.n_layers + 1
         self.n_outputs_ = problem.targets.width
         self.out_activation_ = problem.network.loss.link.name
         self.history_ = history
@@ -143,9 +144,8 @@ class FittedMLP(BaseEstimator):
             np.concatenate([c.T, b[:, None]], axis=1)
             for c, b in zip(self.coefs_, self.intercepts_, strict=True)
         ]
-        weights[0] = problem.scaling.unfold(weights[0], problem.dtype)
-        weights[-1] = problem.targets.unfold(weights[-1], problem.dtype)
-        return tuple(np.ascontiguousarray(w, dtype=problem.dtype) for w in weights)
+        unfolded = unfold(problem.network, weights, problem.scaling, problem.targets, problem.dtype)
+        return tuple(np.ascontiguousarray(w, dtype=problem.dtype) for w in unfolded)
 
     def _charge(self, began: float, job: Job) -> None:
         """Set ``cost_``, what the fit took."""
@@ -170,9 +170,9 @@ class FittedMLP(BaseEstimator):
         return Predictor(
             tuple(self.coefs_),
             tuple(self.intercepts_),
-            problem.network.phi,
-            problem.network.loss,
+            problem.network,
             problem.targets,
+            None if takes_scaling(problem.network) else problem.scaling,
         )
 
     def _apply(self, X: Any, method: str) -> Any:

@@ -181,8 +181,8 @@ class Project:
         network, copies = self.problem.network, self._copied_bytes()
         return Plan(
             rows=rows,
-            features=network.widths[0],
-            outputs=network.widths[-1],
+            features=network.n_features,
+            outputs=network.n_outputs,
             blocks=sum(len(group.lanes) for group in work.plan.groups),
             steps=work.plan.steps,
             batch_size=reading.step_rows(rows),

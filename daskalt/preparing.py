@@ -126,7 +126,7 @@ def compile_step(solver: Solver, problem: Problem, state: Any, table: Table) -> 
     network = problem.network
     kinds = (
         identity_of(solver),
-        network.phi.digest,
+        *(phi.digest for phi in network.activations),
         network.loss.digest,
         problem.dtype,
         table.X.dtype,

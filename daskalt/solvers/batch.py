@@ -161,26 +161,25 @@ class BatchAltMin(CautiousSolver, FullBatch):
         )
 
     def validate(self, problem: Problem) -> None:
-        """Raise InputError unless there is one mu, or one for each layer."""
-        check_of_layers(problem.network.n_layers, mu=self.mu)
+        """Raise InputError unless there is one mu, or one for each weight matrix."""
+        check_of_layers(len(problem.network.shapes), mu=self.mu)
 
     def variables(self, problem: Problem) -> dict[str, int]:
         """Return the name and width of every array: z, under an L1 coupling also r and its dual."""
         kinds = ("z",) if self.coupling == "l2" else ("z", "residual", "dual")
-        widths = problem.network.widths[1:]
-        return {f"{kind}{i}": n for kind in kinds for i, n in enumerate(widths, start=1)}
+        units = problem.network.units
+        return {f"{kind}{i}": n for kind in kinds for i, n in enumerate(units, start=1)}
 
     def start(self, problem: Problem, weights: Weights, budget: Budget) -> BatchState:
         """Return the state before the first iteration."""
-        layers = problem.network.n_layers
         return BatchState(
             weights=weights,
             motion=at_rest(weights),
-            grams=(None,) * layers,
+            grams=(None,) * len(weights),
             step=0,
             budget=budget,
             objective=np.inf,
-            couplings=(0.0,) * layers,
+            couplings=(0.0,) * problem.network.n_layers,
             restarted=1.0,
         )
 
@@ -200,7 +199,7 @@ class BatchAltMin(CautiousSolver, FullBatch):
             rows,
             z,
             ZStep(self._mu(problem, state.step), self.sweeps, self.cg_iterations, self.restart),
-            wanted=self._wanted(state),
+            wanted=self._wanted(problem, state),
             split=None if self.coupling == "l2" else Split(own, r, u),
         )
         return statistics, moved
@@ -234,7 +233,7 @@ class BatchAltMin(CautiousSolver, FullBatch):
                 state.weights,
                 motion,
                 [damp(a, damping) for a in grams if a is not None],
-                statistics.residuals,
+                statistics.moments,
                 divisors,
                 problem.penalty,
                 self._limits(state),
@@ -266,8 +265,7 @@ class BatchAltMin(CautiousSolver, FullBatch):
 
         Those of Newton steps are left out, since few rows take one after the joint step.
         """
-        grams = sum((w + 1) ** 2 for w in network.widths[1:-1])
-        inner = network.flops - 2 * (network.widths[0] + 1) * network.widths[1]
+        grams, inner = network.gram_flops, network.pull_back_flops
         # The joint step takes two products of every layer but the first, the comparison with the
         # rows' own z one, and the gradients of a sweep one.
         return 2 * network.flops + grams / self.gram_every + (3 + self.sweeps) * inner
@@ -284,7 +282,7 @@ class BatchAltMin(CautiousSolver, FullBatch):
     ) -> Weights:
         """The least-squares weights, with the ridge centred on the current ones."""
         fitted = []
-        for w, total, a, m in zip(weights, statistics.residuals, grams, mu, strict=True):
+        for w, total, a, m in zip(weights, statistics.moments, grams, mu, strict=True):
             assert a is not None
             g = mean_gradient(total, w, n / (2 * m), problem.penalty, out=np.empty_like(w))
             # The penalty's own curvature, in the units of the Gram matrix.
@@ -304,19 +302,19 @@ class BatchAltMin(CautiousSolver, FullBatch):
             self.momentum,
         )
 
-    def _wanted(self, state: BatchState) -> tuple[bool, ...]:
-        """Which Gram matrices this iteration gathers; that of the inputs never changes."""
-        exact = self.acceleration is None
-        hidden = exact or state.grams[0] is None or state.step % self.gram_every == 0
-        return (state.grams[0] is None,) + (hidden,) * (len(state.weights) - 1)
+    def _wanted(self, problem: Problem, state: BatchState) -> tuple[bool, ...]:
+        """Which Gram matrices this iteration gathers; those of data alone never change."""
+        first = state.grams[0] is None
+        hidden = first or self.acceleration is None or state.step % self.gram_every == 0
+        return tuple(first if fixed else hidden for fixed in problem.network.fixed)
 
     def _mu(self, problem: Problem, step: int) -> tuple[float, ...]:
         """The weights of the quadratic couplings that z is moved by and W fitted to."""
         if self.coupling == "l1":
-            return (self.rho / 2,) * problem.network.n_layers
+            return (self.rho / 2,) * len(problem.network.shapes)
         return self._own_mu(problem, step)
 
     def _own_mu(self, problem: Problem, step: int) -> tuple[float, ...]:
-        """mu of each layer, as it has grown."""
-        grown = np.broadcast_to(self.mu, problem.network.n_layers) * self.mu_growth**step
+        """mu of each weight matrix, as it has grown."""
+        grown = np.broadcast_to(self.mu, len(problem.network.shapes)) * self.mu_growth**step
         return tuple(grown.tolist())

@@ -140,7 +140,7 @@ class GradientDescent(CautiousSolver):
         t = state.step / (state.budget.pass_steps or 1)
         rate, step = rule.learning_rate * self._schedule(t) / caution.factor, state.step + 1
         weights, slots, square = [], [], 0.0
-        for w, own, total in zip(state.weights, state.slots, statistics.residuals, strict=True):
+        for w, own, total in zip(state.weights, state.slots, statistics.moments, strict=True):
             new = tuple(recycled(w.shape, w.dtype) for _ in range(1 + len(own)))
             height = max(1, _PIECE // w.shape[1])
             for start in range(0, len(w), height):
@@ -177,5 +177,4 @@ class GradientDescent(CautiousSolver):
 
     def flops(self, network: Network) -> float:
         """Return the floating-point operations of a pass for each row: all matrix products."""
-        back = network.flops - 2 * (network.widths[0] + 1) * network.widths[1]
-        return 2 * network.flops + back
+        return 2 * network.flops + network.pull_back_flops

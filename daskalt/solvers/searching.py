@@ -139,8 +139,7 @@ class LineSearchSolver(Solver):
 
     def flops(self, network: Network) -> float:
         """Return the floating-point operations of a pass for each row: all matrix products."""
-        back = network.flops - 2 * (network.widths[0] + 1) * network.widths[1]
-        return 2 * network.flops + back
+        return 2 * network.flops + network.pull_back_flops
 
     def first_length(self, state: SearchState, slope: float) -> float:
         """Return the first trial of a new line, of slope ``slope``, after that of ``state``."""
@@ -218,7 +217,7 @@ def _objective(problem: Problem, weights: Weights, statistics: Any) -> tuple[flo
     squares = sum(float(np.vdot(w[:, :-1], w[:, :-1])) for w in weights)
     gradients = tuple(
         mean_gradient(total, w, -score.weight, -problem.penalty, out=np.empty_like(w))
-        for total, w in zip(statistics.residuals, weights, strict=True)
+        for total, w in zip(statistics.moments, weights, strict=True)
     )
     return float(score.loss) / score.weight + problem.penalty / 2 * squares, pack(gradients)
 

@@ -11,7 +11,6 @@ from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
 import daskalt
-from daskalt.kernels.forward import forward
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.solvers.altmin_map import gradient_step
 from daskalt.solvers.base import Rows
@@ -148,7 +147,7 @@ def gradient_and_forward(setting, hidden, rows=2048, repeats=15):
 
     def ahead():
         workspace = thread_workspace()
-        return forward(weights, problem.inputs(block.X, workspace), problem.network.phi, workspace)
+        return problem.network.trace(weights, problem.inputs(block.X, workspace), workspace)
 
     seconds = {gradient: [], ahead: []}
     with threadpool_limits(1, user_api="blas"):

@@ -6,7 +6,7 @@ from daskalt.activations import ACTIVATIONS
 from daskalt.data.scaling import Scaling
 from daskalt.data.targets import RealTargets
 from daskalt.losses import get_loss
-from daskalt.network import Network
+from daskalt.network import dense
 from daskalt.solvers.base import Budget, Problem, Rows
 
 __all__ = ["linear_problem", "path"]
@@ -15,7 +15,7 @@ __all__ = ["linear_problem", "path"]
 def linear_problem(features, penalty=0.0):
     """Linear regression on the features as they are, with weights of zero to start from."""
     problem = Problem(
-        network=Network((features, 1), ACTIVATIONS["identity"], get_loss("squared", "identity")),
+        network=dense((features, 1), ACTIVATIONS["identity"], get_loss("squared", "identity")),
         scaling=Scaling(np.zeros(features), np.ones(features)),
         targets=RealTargets(np.zeros(1), np.ones(1), one_dimensional=True),
         penalty=penalty,

@@ -273,7 +273,7 @@ def test_the_inputs_gram_matrix_is_that_of_all_rows_after_a_pass():
     b = np.random.default_rng(0).standard_normal((2, len(gram)))
     expected = np.linalg.solve(gram + ridge * np.eye(len(gram)), b.T).T
     np.testing.assert_allclose(state.damped[0].solve(b), expected, rtol=1e-8, atol=1e-10)
-    assert not solver._wanted(state)[0]
+    assert not solver._wanted(case.problem, state)[0]
 
 
 def test_flops_are_those_of_the_matrix_products():
