@@ -139,12 +139,9 @@ class Network(Wiring):
                     self.activate(index, out, inputs)
             else:
                 # BLAS takes the row stride as it is: no copy is made of this view.
-                here, *others = self.places(index, inputs)
-                np.matmul(inputs[index], weights[layer.weights].T, out=here)
-                assert layer.phi is not None
-                layer.phi.apply(here)
-                for other in others:
-                    other[...] = here
+                here = self.places(index, inputs)
+                np.matmul(inputs[index], weights[layer.weights].T, out=here[0])
+                self._apply(index, here)
         return Trace(inputs, z)
 
     def pull_back(
@@ -249,13 +246,9 @@ class Network(Wiring):
 
     def activate(self, index: int, z: Array, inputs: Sequence[Array]) -> None:
         """Write φ(z) of a hidden layer wherever it is part of an ã."""
-        phi = self.layers[index].phi
-        assert phi is not None
-        here, *others = self.places(index, inputs)
-        here[...] = z
-        phi.apply(here)
-        for other in others:
-            other[...] = here
+        here = self.places(index, inputs)
+        here[0][...] = z
+        self._apply(index, here)
 
     def places(self, index: int, inputs: Sequence[Array]) -> list[Array]:
         """Return views of where the activations of a hidden layer are written."""
@@ -266,6 +259,14 @@ class Network(Wiring):
         """Return the columns of a user's weight matrix that take in a layer."""
         user, start = use
         return weights[self.layers[user].weights][:, start : start + self.layers[index].width]
+
+    def _apply(self, index: int, places: list[Array]) -> None:
+        """Overwrite the z in the first place by φ(z), and copy it to the others."""
+        phi, (here, *others) = self.layers[index].phi, places
+        assert phi is not None
+        phi.apply(here)
+        for other in others:
+            other[...] = here
 
     def _room(self, index: int, x: Array, workspace: Workspace | None) -> Array:
         if self.whole[index]:
