@@ -96,9 +96,8 @@ def test_ways_use_the_cores_and_no_more(cores, expected):
     assert all(tasks * threads == cores for tasks, threads in expected.values())
 
 
-def test_the_parallel_experiment(tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel_gradient, "BATCHES", (100,))
-    arguments = ["--data", "synthetic", "--quick", "--out", str(tmp_path)]
+def test_the_parallel_experiment(tmp_path):
+    arguments = ["--data", "synthetic", "--quick", "--batches", "100", "--out", str(tmp_path)]
     assert parallel_gradient.main(arguments) == 0
     record = json.loads((tmp_path / "parallel-gradient.json").read_text())
     rows = [row["cells"] for row in record["rows"]]
