@@ -214,7 +214,7 @@ class StochasticAltMin(CautiousSolver):
             except DivergenceError:  # for `update` to tell of
                 nothing: Any = (None,) * len(state.weights)
                 return LocalSteps(Score(rows.total_weight, np.nan, 0.0), nothing, nothing, 0.0)
-        return gradient_step(problem, state.weights, self._wanted(problem, state), rows)
+        return gradient_step(problem, state.weights, rows, self._wanted(problem, state))
 
     def update(self, problem: Problem, state: State, statistics: Any) -> State:
         """Return the state after fitting W to the step's z."""
@@ -253,7 +253,7 @@ class StochasticAltMin(CautiousSolver):
     def flops(self, network: Network) -> float:
         """Return the floating-point operations of a pass for each row: all matrix products."""
         renewed = 1.0 if self.z_step == "newton" else 1.0 / self.gram_every
-        return 2 * network.flops + network.pull_back_flops + renewed * network.gram_flops
+        return super().flops(network) + renewed * network.gram_flops
 
     def _step(self, problem: Problem, state: State, step: Step) -> tuple[Weights, Motion]:
         """W + s D with momentum, s bounded by the predicted change."""
@@ -295,7 +295,7 @@ class StochasticAltMin(CautiousSolver):
         for start, stop in pairwise(edges):
             if start == stop:
                 continue
-            part = gradient_step(problem, weights, (True,) * len(weights), rows.part(start, stop))
+            part = gradient_step(problem, weights, rows.part(start, stop), (True,) * len(weights))
             total = combine(total, part._replace(moments=None))
             if not part.score.weight > 0:  # rows of weight zero teach nothing
                 continue
@@ -333,7 +333,8 @@ class StochasticAltMin(CautiousSolver):
 
     def surveys(self, problem: Problem, budget: Budget) -> bool:
         """Say whether the first pass sums what depends on the data alone: in a fit with an end."""
-        return budget.first_pass is not None and self.z_step == "gradient"
+        fixed = any(problem.network.fixed)
+        return fixed and budget.first_pass is not None and self.z_step == "gradient"
 
     def survey(self, problem: Problem, rows: Rows) -> InputGram:
         """Return the Gram matrices of some rows that depend on the data alone."""

@@ -1,5 +1,7 @@
 """The z-step of stochastic alternating minimisation: some rows in, their statistics out."""
 
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,16 +43,19 @@ class LocalSteps(NamedTuple):
     trust: float  # weighted by the rows
 
 
-def gradient_step(problem: Problem, weights: Weights, wanted: tuple[bool, ...], rows: Rows) -> Step:
+def gradient_step(
+    problem: Problem, weights: Weights, rows: Rows, wanted: Sequence[bool] = ()
+) -> Step:
     """Return the statistics of one gradient step of the rows' z from the forward pass.
 
-    The move r / 2μ of each z is the residual that W is fitted to; the factor drops out.
+    The move r / 2μ of each z is the residual that W is fitted to; the factor drops out. ``wanted``
+    says of which weight matrices to gather the Gram matrix too, by default of none.
     """
     network, workspace = problem.network, thread_workspace()
     inputs, (z,) = network.trace(weights, problem.inputs(rows.X, workspace), workspace)
     grams = tuple(
         gram_matrix(own, rows.weight) if want else None
-        for own, want in zip(network.by_matrix(inputs), wanted, strict=True)
+        for own, want in zip_longest(network.by_matrix(inputs), wanted)
     )
     score, r = score_rows(problem, z, rows)
     residuals = network.pull_back(weights, inputs, r, workspace)

@@ -240,9 +240,13 @@ class Solver(BaseEstimator, ABC):
         """Return the rows of a mini-batch unless told: a fortieth, between 100 and 2,000."""
         return min(int(np.clip(n_rows // 40, 100, 2000)), n_rows)
 
-    @abstractmethod
     def flops(self, network: Network) -> float:
-        """Return the floating-point operations that a pass takes for each row."""
+        """Return the floating-point operations that a pass takes for each row.
+
+        They are those of the matrix products: by default of the pass forward, of the pass of
+        residuals back, and of the moments of the weights.
+        """
+        return 2 * network.flops + network.pull_back_flops
 
 
 @runtime_checkable

@@ -124,7 +124,7 @@ class GradientDescent(CautiousSolver):
         variables: Variables | None = None,
     ) -> tuple[Step, None]:
         """Return the sum of the rows' gradients, negative."""
-        return gradient_step(problem, state.weights, (False,) * len(state.weights), rows), None
+        return gradient_step(problem, state.weights, rows), None
 
     def update(self, problem: Problem, state: GradientState, statistics: Step) -> GradientState:
         """Return the state after a step of the rule."""
@@ -174,7 +174,3 @@ class GradientDescent(CautiousSolver):
         t = max(state.step - 1, 0) / (state.budget.pass_steps or 1)
         rate = self._rule.learning_rate * self._schedule(t)
         return {"learning_rate": rate, **super().report(state)}
-
-    def flops(self, network: Network) -> float:
-        """Return the floating-point operations of a pass for each row: all matrix products."""
-        return 2 * network.flops + network.pull_back_flops

@@ -71,7 +71,7 @@ class Newton(LineSearchSolver):
         self, problem: Problem, state: SearchState, rows: Rows, variables: Variables | None = None
     ) -> tuple[HessianStep, None]:
         """Return the sums of loss, gradient and Hessian of some rows at the trial point."""
-        step = gradient_step(problem, state.trial, (False,), rows)
+        step = gradient_step(problem, state.trial, rows)
         x = problem.inputs(rows.X)
         z = x @ state.trial[0].T
         d, u = problem.network.loss.hessian(z, rows.y)

@@ -96,7 +96,7 @@ class LineSearchSolver(Solver):
         self, problem: Problem, state: SearchState, rows: Rows, variables: Variables | None = None
     ) -> tuple[Any, None]:
         """Return the sums of loss and gradient of some rows at the trial point."""
-        return gradient_step(problem, state.trial, (False,) * len(state.trial), rows), None
+        return gradient_step(problem, state.trial, rows), None
 
     def update(self, problem: Problem, state: SearchState, statistics: Any) -> SearchState:
         """Return the state with the next trial, on this line or on a new one."""
@@ -136,10 +136,6 @@ class LineSearchSolver(Solver):
             "trials": 0 if search is None else search.trials,
             "converged": state.converged,
         }
-
-    def flops(self, network: Network) -> float:
-        """Return the floating-point operations of a pass for each row: all matrix products."""
-        return 2 * network.flops + network.pull_back_flops
 
     def first_length(self, state: SearchState, slope: float) -> float:
         """Return the first trial of a new line, of slope ``slope``, after that of ``state``."""

@@ -143,7 +143,7 @@ def gradient_and_forward(setting, hidden, rows=2048, repeats=15):
     block = Rows(np.asarray(X), problem.targets.encode(np.asarray(y), problem.dtype), None)
 
     def gradient():
-        return gradient_step(problem, weights, (False,) * len(weights), block)
+        return gradient_step(problem, weights, block)
 
     def ahead():
         workspace = thread_workspace()

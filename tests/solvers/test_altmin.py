@@ -200,7 +200,7 @@ def test_local_results_merge_weighted_by_their_gram_matrices():
         sums = None
         for k in range(3):
             rows = case.rows.part(start + 20 * k, start + 20 * (k + 1))
-            part = gradient_step(case.problem, weights, (True, True), rows)
+            part = gradient_step(case.problem, weights, rows, (True, True))
             sums = combine(sums, part.grams)
             weights, motion = solver._descend(
                 case.problem, weights, motion, state.damped, part, solver._anneal(state)
@@ -222,7 +222,7 @@ def test_one_task_keeps_its_own_local_result():
     state = one_step(solver, case)
     weights, motion = state.weights, state.motion
     for start, stop in ((0, 30), (30, 60)):
-        part = gradient_step(case.problem, weights, (True, True), case.rows.part(start, stop))
+        part = gradient_step(case.problem, weights, case.rows.part(start, stop), (True, True))
         weights, motion = solver._descend(
             case.problem, weights, motion, state.damped, part, solver._anneal(state)
         )
