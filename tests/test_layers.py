@@ -28,7 +28,7 @@ ORDER = """
     layers network initial folding joint sweep weights progress checkpoint
     rules.base rules.sgd rules.adaptive rules.schedules rules.line_search rules
     solvers.base solvers.reading solvers.job
-    solvers.caution solvers.descent solvers.altmin_map solvers.altmin
+    solvers.caution solvers.descent solvers.altmin_map solvers.local_steps solvers.altmin
     solvers.full_batch solvers.batch_map solvers.batch solvers.admm
     solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
     solvers.equivalents

@@ -1,7 +1,6 @@
 """Stochastic alternating minimisation: z for the rows of a step, then W by least squares."""
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,6 @@ from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_of_layers, check_parameters, choice, integer, real
 from daskalt.solvers.altmin_map import (
-    LocalSteps,
     Step,
     gradient_step,
     newton_step,
@@ -21,7 +19,8 @@ from daskalt.solvers.altmin_map import (
 from daskalt.solvers.base import Budget, Problem, Rows, Variables
 from daskalt.solvers.caution import LEAST_TRUST, RAISE, Caution, CautiousSolver
 from daskalt.solvers.descent import SCHEDULES, Limits, Motion, at_rest, descend
-from daskalt.statistics import Score, combine
+from daskalt.solvers.local_steps import LocalSteps, failed_steps, merge_steps, take_steps
+from daskalt.statistics import Score
 from daskalt.weights import DampedGram, damp, ridge_solve
 
 __all__ = ["StochasticAltMin"]
@@ -212,8 +211,7 @@ class StochasticAltMin(CautiousSolver):
             try:
                 return self._local_steps(problem, state, rows)
             except DivergenceError:  # for `update` to tell of
-                nothing: Any = (None,) * len(state.weights)
-                return LocalSteps(Score(rows.total_weight, np.nan, 0.0), nothing, nothing, 0.0)
+                return failed_steps(state.weights, rows)
         return gradient_step(problem, state.weights, rows, self._wanted(problem, state))
 
     def update(self, problem: Problem, state: State, statistics: Any) -> State:
@@ -228,12 +226,12 @@ class StochasticAltMin(CautiousSolver):
             return state._replace(step=state.step + 1)
         before = state.weights
         state = self._renew_grams(state, statistics)
-        fit: Callable[[Problem, State, Any], tuple[Weights, Motion]] = self._step
         if isinstance(statistics, LocalSteps):
-            fit = self._merge
+            weights, motion = merge_steps(state.weights, state.motion, statistics)
         elif self.ridge_centre == "zero":
-            fit = self._refit
-        weights, motion = fit(problem, state, statistics)
+            weights, motion = self._refit(problem, state, statistics), state.motion
+        else:
+            weights, motion = self._step(problem, state, statistics)
         return state._replace(
             weights=weights,
             motion=motion,
@@ -288,37 +286,21 @@ class StochasticAltMin(CautiousSolver):
         return tuple(inputs if fixed else hidden for fixed in problem.network.fixed)
 
     def _local_steps(self, problem: Problem, state: State, rows: Rows) -> LocalSteps:
-        """Several steps on one task's own rows, and the Gram matrices that weight their result."""
-        weights, motion, anneal = state.weights, state.motion, self._anneal(state)
-        total: Any = None
-        edges = np.linspace(0, len(rows.X), self.local_steps + 1).astype(int).tolist()
-        for start, stop in pairwise(edges):
-            if start == stop:
-                continue
-            part = gradient_step(problem, weights, rows.part(start, stop), (True,) * len(weights))
-            total = combine(total, part._replace(moments=None))
-            if not part.score.weight > 0:  # rows of weight zero teach nothing
-                continue
+        """Several steps on one task's own rows."""
+        anneal = self._anneal(state)
+
+        def advance(weights: Weights, motion: Motion, part: Step) -> tuple[Weights, Motion]:
             damped = state.damped
             if damped[0] is None:  # the very first step has no Gram matrices but its own
                 damped = tuple(
                     self._damp(g / g.dtype.type(part.score.weight), None, state.caution)
                     for g in part.grams
                 )
-            weights, motion = self._descend(problem, weights, motion, damped, part, anneal)
-        moments = tuple(
-            (new - old) @ a for new, old, a in zip(weights, state.weights, total.grams, strict=True)
-        )
-        return LocalSteps(total.score, moments, total.grams, motion.trust * total.score.weight)
+            return self._descend(problem, weights, motion, damped, part, anneal)
 
-    def _merge(self, problem: Problem, state: State, merged: LocalSteps) -> tuple[Weights, Motion]:
-        """(Σ A_c)⁻¹ Σ A_c W_c, as a change of the weights that the tasks started from."""
-        moves = [ridge_solve(c, a, 0.0) for c, a in zip(merged.moments, merged.grams, strict=True)]
-        weights = tuple(w + move for w, move in zip(state.weights, moves, strict=True))
-        # Every task starts from rest, but what it has learnt of overshooting is kept.
-        return weights, state.motion._replace(trust=merged.trust / merged.score.weight)
+        return take_steps(problem, state.weights, state.motion, rows, self.local_steps, advance)
 
-    def _refit(self, problem: Problem, state: State, step: Step) -> tuple[Weights, Motion]:
+    def _refit(self, problem: Problem, state: State, step: Step) -> Weights:
         """The least-squares weights of this step's own z, averaged with the current ones."""
         weights = []
         for w, r, a, mu in zip(
@@ -329,7 +311,7 @@ class StochasticAltMin(CautiousSolver):
             more = (1 - self.average) * (1 - 1 / state.caution.factor)
             share = w.dtype.type(self.average + more)
             weights.append(share * w + (1 - share) * fitted)
-        return tuple(weights), state.motion
+        return tuple(weights)
 
     def surveys(self, problem: Problem, budget: Budget) -> bool:
         """Say whether the first pass sums what depends on the data alone: in a fit with an end."""

@@ -14,7 +14,6 @@ from daskalt.statistics import Score
 from daskalt.sweep import sweep
 
 __all__ = [
-    "LocalSteps",
     "Step",
     "gradient_step",
     "newton_step",
@@ -32,15 +31,6 @@ class Step(NamedTuple):
     score: Score
     moments: Any
     grams: tuple[Any, ...]
-
-
-class LocalSteps(NamedTuple):
-    """Statistics of tasks that have moved their own weights: Σ (W_c - W) A_c and Σ A_c."""
-
-    score: Score
-    moments: tuple[np.ndarray, ...]
-    grams: tuple[np.ndarray, ...]
-    trust: float  # weighted by the rows
 
 
 def gradient_step(

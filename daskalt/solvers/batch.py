@@ -187,7 +187,9 @@ class BatchAltMin(CautiousSolver, FullBatch):
         self, problem: Problem, state: BatchState, rows: Rows, variables: Variables | None = None
     ) -> tuple[BatchStep, Variables]:
         """Return the statistics of some rows, and their z as it has moved; r and u of a split."""
-        z, r, u = None, None, None
+        z: list[np.ndarray] | None = None
+        r: Variables = ()
+        u: Variables = ()
         # A refused iteration may have left z that no other should start from.
         if variables is not None and state.step != state.caution.since:
             layers = problem.network.n_layers

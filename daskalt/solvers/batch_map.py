@@ -42,12 +42,12 @@ class Split(NamedTuple):
     """The L1 relaxation: each residual z_l - W_l ã_l = v_l as a variable of its own.
 
     Splits Σ μ_l ‖v_l‖₁ into μ_l ‖r_l‖₁ and the constraint v_l = r_l, with scaled dual u_l, whose
-    quadratic penalty takes the place of the L2 coupling. ``r`` and ``u`` of None are zero.
+    quadratic penalty takes the place of the L2 coupling. Without them r and u are zero.
     """
 
     mu: Sequence[float]
-    r: list[np.ndarray] | None = None
-    u: list[np.ndarray] | None = None
+    r: Sequence[np.ndarray] = ()
+    u: Sequence[np.ndarray] = ()
 
 
 class ZStep(NamedTuple):
@@ -95,13 +95,10 @@ def batch_step(
     start = _start(problem, weights, rows, x, z, how, split)
     z = start.z
     predictions: list[np.ndarray] | None = start.predictions
-    r = u = shifts = None
+    shifts = None
     if split is not None:
-        r = [np.zeros_like(own) for own in z] if split.r is None else [v.copy() for v in split.r]
-        u = [np.zeros_like(own) for own in z] if split.u is None else [v.copy() for v in split.u]
-        for own in [*r, *u]:
-            own[start.anew] = 0
-        shifts = [a - b for a, b in zip(r, u, strict=True)]
+        split = _begun(split, start)
+        shifts = [a - b for a, b in zip(split.r, split.u, strict=True)]
     for _ in range(how.sweeps):
         z, inputs, residuals = sweep(
             network,
@@ -120,18 +117,20 @@ def batch_step(
     value = network.loss.value(z[-1], rows.y)
     couplings = np.zeros(len(z))
     for layer, v in enumerate(residuals):
-        if split is not None and shifts is not None and r is not None and u is not None:
+        if shifts is not None:
             v += shifts[layer]
-            value += _norms(v, layer, how, split)
-            couplings[layer] = importance @ square_norms(v)
-            _shrink(v, r[layer], u[layer], split.mu[layer] / (2 * how.mu[layer]))
-        else:
-            norms = square_norms(v)
+        norms = square_norms(v)
+        couplings[layer] = importance @ norms
+        if split is None:
             value += how.mu[layer] * norms
-            couplings[layer] = importance @ norms
+        else:
+            value += _norms(v, layer, how, split)
+            threshold = split.mu[layer] / (2 * how.mu[layer])
+            _shrink(v, split.r[layer], split.u[layer], threshold)
         if rows.weight is not None:
             v *= rows.weight[:, None]
-    return [*z, *(r or ()), *(u or ())], BatchStep(
+    variables = z if split is None else [*z, *split.r, *split.u]
+    return variables, BatchStep(
         start.score,
         tuple(map(cross_moments, network.pairs(inputs, residuals))),
         tuple(
@@ -196,6 +195,15 @@ def _start(
             copy_rows(~anew, z[layer], new[layer])
             copy_rows(~anew, own[layer], predicted[layer])
     return _Start(score, new, predicted, anew)
+
+
+def _begun(split: Split, start: _Start) -> Split:
+    """A split with r and u of its own, which are zero where rows start anew."""
+    r = [v.copy() for v in split.r] or [np.zeros_like(own) for own in start.z]
+    u = [v.copy() for v in split.u] or [np.zeros_like(own) for own in start.z]
+    for own in [*r, *u]:
+        own[start.anew] = 0
+    return split._replace(r=r, u=u)
 
 
 def _norms(v: np.ndarray, layer: int, how: ZStep, split: Split | None) -> np.ndarray:
