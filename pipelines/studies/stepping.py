@@ -30,5 +30,6 @@ def path(solver, problem, weights, X, y, batches, pass_steps):
     state = solver.start(problem, weights, Budget(None, None, pass_steps))
     for batch in batches:
         part = rows.part(batch.start, batch.stop)
-        state = solver.update(problem, state, solver.map(problem, state, part))
+        statistics, _ = solver.map(problem, state, part)
+        state = solver.update(problem, state, statistics)
         yield state.weights
