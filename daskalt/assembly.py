@@ -43,9 +43,10 @@ from daskalt.preparing import (
     thin_out,
     warn_if_sorted,
 )
+from daskalt.problem import Problem
 from daskalt.reduction import in_this_process
 from daskalt.ruin import effective_rows, trivial_loss
-from daskalt.solvers.base import Budget, Problem, Selective, Solver
+from daskalt.solvers.base import Budget, Selective, Solver
 from daskalt.solvers.job import Job, store_of
 from daskalt.solvers.reading import (
     Reading,

@@ -25,9 +25,10 @@ from daskalt.monitor import ALL_MADE, Monitor
 from daskalt.network import Weights
 from daskalt.plan import Plan
 from daskalt.predicting import Predictor, predict_stored
+from daskalt.problem import Problem
 from daskalt.scoring import score_table
 from daskalt.solvers import BORROWED, get_solver
-from daskalt.solvers.base import Problem, Solver
+from daskalt.solvers.base import Solver
 from daskalt.solvers.job import Job
 from daskalt.statistics import Score
 

@@ -22,11 +22,12 @@ from daskalt.listeners import Listener, Underway
 from daskalt.monitor import Monitor
 from daskalt.plan import Plan
 from daskalt.preparing import Held
+from daskalt.problem import Problem, Rows
 from daskalt.progress import Done, listen
 from daskalt.reduction import call_on, fetch
 from daskalt.ruin import far_above, worth_of_rows, worth_of_table
 from daskalt.scoring import score_table
-from daskalt.solvers.base import Problem, Recovering, Rows, Solver
+from daskalt.solvers.base import Recovering, Solver
 from daskalt.solvers.drivers import run
 from daskalt.solvers.job import Job
 from daskalt.solvers.loop import Halt, Pass

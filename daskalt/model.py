@@ -28,12 +28,13 @@ from daskalt.folders import check_replaceable, whole_folder
 from daskalt.losses import LOSSES, Loss
 from daskalt.network import dense
 from daskalt.parameters import check_arguments, instance
+from daskalt.problem import Problem
 from daskalt.records import decode, encode
 from daskalt.regressor import MLPRegressor
 from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES
 from daskalt.sealed import read_arrays, seal, unseal, write_arrays
 from daskalt.solvers import SOLVERS
-from daskalt.solvers.base import Budget, Problem
+from daskalt.solvers.base import Budget
 from daskalt.versions import versions
 
 __all__ = ["ESTIMATORS", "load", "save"]

@@ -15,8 +15,9 @@ import numpy as np
 from daskalt.data.passes import CHUNK_ROWS, PassPlan
 from daskalt.data.table import Table, kept_bytes
 from daskalt.preparing import INITIAL_ROWS, SAMPLE_BLOCKS, SAMPLE_ROWS
+from daskalt.problem import Problem
 from daskalt.rehearsal import Rehearsal
-from daskalt.solvers.base import Problem, RowVariables
+from daskalt.solvers.base import RowVariables
 from daskalt.solvers.job import Job
 from daskalt.solvers.occupancy import Occupancy, count_tasks, occupancy
 from daskalt.solvers.pass_graph import Scheduler

@@ -23,9 +23,10 @@ from daskalt.limits import (
 )
 from daskalt.peaks import BEFORE, Machine, Work, client_peak, worker_peak
 from daskalt.plan import Plan
+from daskalt.problem import Problem
 from daskalt.reduction import active_client, in_this_process, parallelism
 from daskalt.rehearsal import Rehearsal, rehearse
-from daskalt.solvers.base import Budget, Growing, Problem, Solver
+from daskalt.solvers.base import Budget, Growing, Solver
 from daskalt.solvers.job import Job, planned_variables
 from daskalt.solvers.reading import Reading, WholeBlocks
 

@@ -16,8 +16,9 @@ from daskalt.errors import (
     DivergenceError,
     UnshuffledWarning,
 )
+from daskalt.problem import Problem
 from daskalt.reduction import call
-from daskalt.solvers.base import Problem, Solver
+from daskalt.solvers.base import Solver
 from daskalt.solvers.reading import Reading, WholeBlocks
 
 __all__ = [

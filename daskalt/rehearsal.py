@@ -23,8 +23,9 @@ from daskalt.errors import DivergenceError
 from daskalt.kernels.threads import blas_threads
 from daskalt.kernels.workspace import release, thread_workspace
 from daskalt.preparing import identity_of
+from daskalt.problem import Problem, Rows
 from daskalt.scoring import score_rows
-from daskalt.solvers.base import Budget, Problem, Rows, RowVariables, Solver, Surveying
+from daskalt.solvers.base import Budget, RowVariables, Solver, Surveying
 
 __all__ = ["Line", "Rehearsal", "held_bytes", "made_up_rows", "made_up_weights", "rehearse"]
 

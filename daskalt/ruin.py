@@ -12,8 +12,8 @@ from daskalt.data.passes import Lane, in_order, read_lane
 from daskalt.data.table import Table
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Weights
+from daskalt.problem import Problem, Rows
 from daskalt.reduction import Graph
-from daskalt.solvers.base import Problem, Rows
 
 __all__ = [
     "FAR",

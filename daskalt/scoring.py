@@ -10,8 +10,8 @@ from daskalt.data.table import Table
 from daskalt.errors import InputError
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Weights
+from daskalt.problem import Problem, Rows
 from daskalt.reduction import Graph
-from daskalt.solvers.base import Problem, Rows
 from daskalt.statistics import Score, combine
 
 __all__ = ["score_rows", "score_table"]

@@ -25,7 +25,7 @@ ORDER = """
     data.frames data.medians data.spool data.recipe data.roles data.faults data.tally data.census
     data.encoding data.encoded data.array_files data.ingest data.opening data.passes data.zstore
     data.scaling data.targets data.survey data.fingerprint data
-    layers network initial folding joint sweep weights progress checkpoint
+    layers network problem initial folding joint sweep weights progress checkpoint
     rules.base rules.sgd rules.adaptive rules.schedules rules.line_search rules
     solvers.base solvers.reading solvers.job
     solvers.caution solvers.descent solvers.altmin_map solvers.local_steps solvers.altmin

@@ -16,8 +16,9 @@ from daskalt.kernels.rowwise import square_norms
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, instance, integer, real
-from daskalt.solvers.altmin_map import score_rows
-from daskalt.solvers.base import Budget, Problem, Rows, Variables
+from daskalt.problem import Problem, Rows
+from daskalt.solvers.altmin_map import score_residual
+from daskalt.solvers.base import Budget, Variables
 from daskalt.solvers.full_batch import FullBatch
 from daskalt.statistics import Score
 from daskalt.weights import ridge_solve
@@ -153,7 +154,7 @@ class ADMM(FullBatch):
         weights, layers = state.weights, network.n_layers
         x = problem.inputs(rows.X, workspace)
         ahead = network.trace(weights, x, workspace, apart=True).z
-        score, _ = score_rows(problem, ahead[-1].copy(), rows)
+        score, _ = score_residual(problem, ahead[-1].copy(), rows)
         if variables is None:
             z = ahead
             a = [network.phi.value(each) for each in z[:-1]]

@@ -11,14 +11,15 @@ from daskalt.kernels.step import running_mean
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_of_layers, check_parameters, choice, integer, real
+from daskalt.problem import Problem, Rows
 from daskalt.solvers.altmin_map import (
     Step,
     gradient_step,
     newton_step,
 )
-from daskalt.solvers.base import Budget, Problem, Rows, Variables
+from daskalt.solvers.base import Budget, Variables
 from daskalt.solvers.caution import LEAST_TRUST, RAISE, Caution, CautiousSolver
-from daskalt.solvers.descent import SCHEDULES, Limits, Motion, at_rest, descend
+from daskalt.solvers.descent import FALLS, Limits, Motion, at_rest, descend, fall
 from daskalt.solvers.local_steps import LocalSteps, failed_steps, merge_steps, take_steps
 from daskalt.statistics import Score
 from daskalt.weights import DampedGram, damp, ridge_solve
@@ -160,7 +161,7 @@ class StochasticAltMin(CautiousSolver):
             step_limit=real(above=0),
             change_limit=real(above=0),
             momentum=real(at_least=0, below=1),
-            schedule=choice(*SCHEDULES),
+            schedule=choice(*FALLS),
             gram_memory=real(at_least=0, below=1),
             gram_every=integer(at_least=1),
             rank=integer(at_least=1, or_none=True),
@@ -269,12 +270,7 @@ class StochasticAltMin(CautiousSolver):
         anneal: float,
     ) -> tuple[Weights, Motion]:
         """One bounded step from ``weights`` along the damped least-squares directions."""
-        widest = max(len(w) for w in weights)
-        limits = Limits(
-            self.step_limit * self.damping * anneal,
-            self.change_limit * np.sqrt(widest * anneal),
-            self.momentum,
-        )
+        limits = Limits.of(self, weights, anneal)
         divisors = (step.score.weight,) * len(weights)
         return descend(weights, motion, damped, step.moments, divisors, problem.penalty, limits)
 
@@ -379,9 +375,7 @@ class StochasticAltMin(CautiousSolver):
         return damp(gram, self.damping * caution.factor, self.rank, basis)
 
     def _anneal(self, state: State) -> float:
-        if state.budget.steps is None:
-            return 1.0
-        return SCHEDULES[self.schedule](min(state.step / state.budget.steps, 1.0))
+        return fall(self.schedule, state.step, state.budget.steps)
 
     def _mu(self, problem: Problem) -> tuple[float, ...]:
         return tuple(np.broadcast_to(self.mu, len(problem.network.shapes)).tolist())

@@ -9,7 +9,7 @@ import numpy as np
 from daskalt.kernels.gram import cross_moments, gram_matrix
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Weights
-from daskalt.solvers.base import Problem, Rows
+from daskalt.problem import Problem, Rows
 from daskalt.statistics import Score
 from daskalt.sweep import sweep
 
@@ -17,7 +17,7 @@ __all__ = [
     "Step",
     "gradient_step",
     "newton_step",
-    "score_rows",
+    "score_residual",
 ]
 
 
@@ -47,7 +47,7 @@ def gradient_step(
         gram_matrix(own, rows.weight) if want else None
         for own, want in zip_longest(network.by_matrix(inputs), wanted)
     )
-    score, r = score_rows(problem, z, rows)
+    score, r = score_residual(problem, z, rows)
     residuals = network.pull_back(weights, inputs, r, workspace)
     return Step(score, tuple(map(cross_moments, network.pairs(inputs, residuals))), grams)
 
@@ -63,7 +63,7 @@ def newton_step(
     network = problem.network
     x = problem.inputs(rows.X)
     inputs, z = network.trace(weights, x, apart=True)
-    score, _ = score_rows(problem, z[-1].copy(), rows)
+    score, _ = score_residual(problem, z[-1].copy(), rows)
     for _ in range(sweeps):
         z, inputs, residuals = sweep(network, weights, x, rows.y, z, network.of_layers(mu))
     if rows.weight is not None:
@@ -72,7 +72,7 @@ def newton_step(
     return Step(score, tuple(map(cross_moments, network.pairs(inputs, residuals))), grams)
 
 
-def score_rows(problem: Problem, z: np.ndarray, rows: Rows) -> tuple[Score, np.ndarray]:
+def score_residual(problem: Problem, z: np.ndarray, rows: Rows) -> tuple[Score, np.ndarray]:
     """Return the forward loss of the rows, and r = -∂ℓ/∂z, which overwrites z."""
     loss = problem.network.loss
     correct = problem.correct(z, rows)

@@ -12,10 +12,11 @@ from daskalt.errors import DivergenceError
 from daskalt.kernels.step import mean_gradient
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_of_layers, check_parameters, choice, instance, integer, real
-from daskalt.solvers.base import Budget, Problem, Rows, Variables
+from daskalt.problem import Problem, Rows
+from daskalt.solvers.base import Budget, Variables
 from daskalt.solvers.batch_map import BatchStep, Split, ZStep, batch_step
 from daskalt.solvers.caution import LEAST_TRUST, RAISE, Caution, CautiousSolver
-from daskalt.solvers.descent import SCHEDULES, Limits, Motion, at_rest, descend
+from daskalt.solvers.descent import FALLS, Limits, Motion, at_rest, descend, fall
 from daskalt.solvers.full_batch import FullBatch
 from daskalt.statistics import Score
 from daskalt.weights import damp
@@ -154,7 +155,7 @@ class BatchAltMin(CautiousSolver, FullBatch):
             step_limit=real(above=0),
             change_limit=real(above=0),
             momentum=real(at_least=0, below=1),
-            schedule=choice(*SCHEDULES),
+            schedule=choice(*FALLS),
             gram_every=integer(at_least=1),
             cg_iterations=integer(at_least=1),
             store=instance("a path, a URL or None", str, Path, NoneType),
@@ -238,7 +239,7 @@ class BatchAltMin(CautiousSolver, FullBatch):
                 statistics.moments,
                 divisors,
                 problem.penalty,
-                self._limits(state),
+                Limits.of(self, state.weights, fall(self.schedule, state.step, state.budget.steps)),
             )
         return state._replace(
             weights=weights,
@@ -292,17 +293,6 @@ class BatchAltMin(CautiousSolver, FullBatch):
             ridge = damping + problem.penalty / (2 * m) / mean_diagonal
             fitted.append(w + damp(a, ridge).solve(g) * w.dtype.type(1 / (2 * m)))
         return tuple(fitted)
-
-    def _limits(self, state: BatchState) -> Limits:
-        total = state.budget.steps
-        share = 0.0 if total is None else min(state.step / total, 1.0)
-        anneal = SCHEDULES[self.schedule](share)
-        widest = max(len(w) for w in state.weights)
-        return Limits(
-            self.step_limit * self.damping * anneal,
-            self.change_limit * np.sqrt(widest * anneal),
-            self.momentum,
-        )
 
     def _wanted(self, problem: Problem, state: BatchState) -> tuple[bool, ...]:
         """Which Gram matrices this iteration gathers; those of data alone never change."""

@@ -13,8 +13,8 @@ from daskalt.kernels.gram import cross_moments, gram_matrix
 from daskalt.kernels.rowwise import copy_rows, square_norms
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Weights
-from daskalt.solvers.altmin_map import score_rows
-from daskalt.solvers.base import Problem, Rows
+from daskalt.problem import Problem, Rows
+from daskalt.solvers.altmin_map import score_residual
 from daskalt.statistics import Score
 from daskalt.sweep import sweep
 
@@ -169,7 +169,7 @@ def _start(
     network, loss, workspace = problem.network, problem.network.loss, thread_workspace()
     trace = network.trace(weights, x, workspace, apart=True)
     ahead = trace.z
-    score, descent = score_rows(problem, ahead[-1].copy(), rows)
+    score, descent = score_residual(problem, ahead[-1].copy(), rows)
     if z is not None and not how.restart:
         predictions = network.predict(weights, x, z, workspace, ahead)
         return _Start(score, z, predictions, np.zeros(len(x), bool))

@@ -11,9 +11,10 @@ from daskalt.kernels.step import mean_gradient
 from daskalt.kernels.workspace import recycled, thread_workspace
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, choice, integer
+from daskalt.problem import Problem, Rows
 from daskalt.rules import RULES, SCHEDULES, Rule, Schedule, choose
 from daskalt.solvers.altmin_map import Step, gradient_step
-from daskalt.solvers.base import Budget, Problem, Rows, Variables
+from daskalt.solvers.base import Budget, Variables
 from daskalt.solvers.caution import Caution, CautiousSolver
 from daskalt.statistics import Score
 

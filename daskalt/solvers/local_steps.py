@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from daskalt.network import Weights
+from daskalt.problem import Problem, Rows
 from daskalt.solvers.altmin_map import Step, gradient_step
-from daskalt.solvers.base import Problem, Rows
 from daskalt.solvers.descent import Motion
 from daskalt.statistics import Score, combine
 from daskalt.weights import ridge_solve

@@ -9,9 +9,10 @@ import numpy as np
 from daskalt.errors import InputError
 from daskalt.kernels.hessian import hessian
 from daskalt.network import Network
+from daskalt.problem import Problem, Rows
 from daskalt.rules import LineSearch
 from daskalt.solvers.altmin_map import gradient_step
-from daskalt.solvers.base import Problem, Rows, Variables
+from daskalt.solvers.base import Variables
 from daskalt.solvers.searching import LineSearchSolver, SearchState, need_smooth
 from daskalt.statistics import Score
 from daskalt.weights import ridge_solve

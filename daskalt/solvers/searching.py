@@ -10,10 +10,11 @@ import numpy as np
 from daskalt.errors import DivergenceError, InputError
 from daskalt.kernels.step import mean_gradient
 from daskalt.network import Network, Weights, pack, unpack
+from daskalt.problem import Problem, Rows
 from daskalt.rules import LINE_SEARCHES, LineSearch, choose
 from daskalt.rules.line_search import Point, Search
 from daskalt.solvers.altmin_map import Step, gradient_step
-from daskalt.solvers.base import Budget, Problem, Rows, Solver, Variables
+from daskalt.solvers.base import Budget, Solver, Variables
 from daskalt.statistics import Score
 
 __all__ = ["LineSearchSolver", "SearchState", "SteepestDescent", "need_smooth", "norm"]

@@ -7,7 +7,8 @@ from daskalt.data.scaling import Scaling
 from daskalt.data.targets import RealTargets
 from daskalt.losses import get_loss
 from daskalt.network import dense
-from daskalt.solvers.base import Budget, Problem, Rows
+from daskalt.problem import Problem, Rows
+from daskalt.solvers.base import Budget
 
 __all__ = ["linear_problem", "path"]
 

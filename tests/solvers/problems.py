@@ -10,7 +10,7 @@ from daskalt.data.scaling import Scaling
 from daskalt.data.targets import ClassTargets, RealTargets
 from daskalt.losses import get_loss
 from daskalt.network import dense
-from daskalt.solvers.base import Problem, Rows
+from daskalt.problem import Problem, Rows
 from daskalt.solvers.job import Job
 
 
