@@ -22,6 +22,7 @@ from daskalt.data.watch import Watch
 from daskalt.errors import InputError, about
 from daskalt.fitted import Fitted
 from daskalt.fitting import Training
+from daskalt.initial import initial_weights
 from daskalt.kernels.threads import blas_threads
 from daskalt.limits import Limit, parse_limit
 from daskalt.listeners import PassBar
@@ -42,9 +43,10 @@ from daskalt.preparing import (
     thin_out,
     warn_if_sorted,
 )
+from daskalt.problem import Problem
 from daskalt.reduction import in_this_process
 from daskalt.ruin import effective_rows, trivial_loss
-from daskalt.solvers.base import Budget, Problem, Selective, Solver
+from daskalt.solvers.base import Budget, Selective, Solver
 from daskalt.solvers.job import Job, store_of
 from daskalt.solvers.reading import (
     Reading,
@@ -368,14 +370,14 @@ class Assembly:
         penalty = float(own.alpha) * table.n_rows / count_rows(rows.bounds) / total_weight(table)
         problem = self.problem(table, goal, scaling, penalty)
         earlier = own._fitted if own.warm_start and hasattr(own, "_fitted") else None
-        if earlier is not None and earlier.problem.network.widths == problem.network.widths:
+        if earlier is not None and earlier.problem.network.shapes == problem.network.shapes:
             return problem, own._unfolded(problem)
         # Spreads need fewer rows than scaling does, whose extremes matter.
         every = -(-len(sample.X) // INITIAL_ROWS)
         weight = None if weight is None else weight[::every]
         inputs = problem.inputs(sample.X[::every])
         rng = np.random.default_rng(self.seed)
-        return problem, problem.network.initial_weights(inputs, rng, weight)
+        return problem, initial_weights(problem.network, inputs, rng, weight)
 
 
 def _covers(plan: Plan, rows: LaidOut) -> bool:

@@ -19,15 +19,17 @@ from daskalt.data.zstore import ZStore
 from daskalt.errors import InputError
 from daskalt.export import to_sklearn
 from daskalt.fitting import Training
+from daskalt.folding import fold, takes_scaling, unfold
 from daskalt.history import ALL_MADE, End
 from daskalt.kernels.threads import blas_threads
 from daskalt.monitor import Monitor
 from daskalt.network import Weights
 from daskalt.plan import Plan
 from daskalt.predicting import Predictor, predict_stored
+from daskalt.problem import Problem
 from daskalt.scoring import score_table
 from daskalt.solvers import BORROWED, get_solver
-from daskalt.solvers.base import Problem, Solver
+from daskalt.solvers.base import Solver
 from daskalt.solvers.job import Job
 from daskalt.statistics import Score
 
@@ -94,11 +96,11 @@ class FittedMLP(BaseEstimator):
 
     def _set_weights(self, problem: Problem, state: Any) -> None:
         """Set what the network is."""
-        weights = list(state.weights)
         with np.errstate(over="ignore", invalid="ignore"), blas_threads():
-            weights[0] = problem.scaling.fold(weights[0])
-            weights[-1] = problem.targets.fold(weights[-1])
-            weights = [w.astype(problem.dtype, copy=False) for w in weights]
+            weights = [
+                w.astype(problem.dtype, copy=False)
+                for w in fold(problem.network, state.weights, problem.scaling, problem.targets)
+            ]
         if _finite(state.weights) and not _finite(weights):
             raise InputError(
                 f"The weights in the units of X and y overflow {problem.dtype}: scale X and y so "
@@ -106,7 +108,7 @@ class FittedMLP(BaseEstimator):
             )
         self.coefs_ = [np.ascontiguousarray(w[:, :-1].T, dtype=problem.dtype) for w in weights]
         self.intercepts_ = [np.ascontiguousarray(w[:, -1], dtype=problem.dtype) for w in weights]
-        self.n_layers_ = len(weights) + 1
+        self.n_layers_ = problem.network.n_layers + 1
         self.n_outputs_ = problem.targets.width
         self.out_activation_ = problem.network.loss.link.name
 
@@ -167,9 +169,8 @@ class FittedMLP(BaseEstimator):
             np.concatenate([c.T, b[:, None]], axis=1)
             for c, b in zip(self.coefs_, self.intercepts_, strict=True)
         ]
-        weights[0] = problem.scaling.unfold(weights[0], problem.dtype)
-        weights[-1] = problem.targets.unfold(weights[-1], problem.dtype)
-        return tuple(np.ascontiguousarray(w, dtype=problem.dtype) for w in weights)
+        unfolded = unfold(problem.network, weights, problem.scaling, problem.targets, problem.dtype)
+        return tuple(np.ascontiguousarray(w, dtype=problem.dtype) for w in unfolded)
 
     def _charge(self, began: float, job: Job) -> None:
         """Set ``cost_``, what the fit took."""
@@ -194,9 +195,9 @@ class FittedMLP(BaseEstimator):
         return Predictor(
             tuple(self.coefs_),
             tuple(self.intercepts_),
-            problem.network.phi,
-            problem.network.loss,
+            problem.network,
             problem.targets,
+            None if takes_scaling(problem.network) else problem.scaling,
         )
 
     def _apply(self, X: Any, method: str) -> Any:

@@ -21,10 +21,11 @@ from daskalt.listeners import Listener, Underway, telling
 from daskalt.monitor import Monitor
 from daskalt.plan import Plan
 from daskalt.preparing import Held
+from daskalt.problem import Problem, Rows
 from daskalt.reduction import call_on, fetch
 from daskalt.ruin import far_above, worth_of_rows, worth_of_table
 from daskalt.scoring import score_table
-from daskalt.solvers.base import Problem, Recovering, Rows, Solver
+from daskalt.solvers.base import Recovering, Solver
 from daskalt.solvers.drivers import run
 from daskalt.solvers.job import Job
 from daskalt.solvers.loop import Halt, Pass
@@ -58,8 +59,9 @@ def identify(
         "solver": type(solver).__name__,
         **parameters,
         "widths": network.widths,
-        "activation": network.phi.name,
-        "activation_digest": network.phi.digest,
+        "activation": " ".join(phi.name for phi in network.activations),
+        "activation_digest": " ".join(phi.digest for phi in network.activations),
+        "sources": [[layer.sources, layer.weights] for layer in network.layers],
         "loss": f"{network.loss.name} on {network.loss.link.name}",
         "loss_digest": network.loss.digest,
         "penalty": problem.penalty,

@@ -4,7 +4,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from daskalt.solvers.base import Problem, Report
+from daskalt.problem import Problem
+from daskalt.solvers.base import Report
 from daskalt.statistics import Score
 
 __all__ = ["ALL_MADE", "RECORD_TYPES", "UNDER_WAY", "End", "PassRecord", "Quality", "quality_of"]

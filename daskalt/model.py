@@ -26,14 +26,15 @@ from daskalt.errors import InputError, StorageError
 from daskalt.fitted import Fitted
 from daskalt.folders import check_replaceable, whole_folder
 from daskalt.losses import LOSSES, Loss
-from daskalt.network import Network
+from daskalt.network import dense
 from daskalt.parameters import check_arguments, instance
+from daskalt.problem import Problem
 from daskalt.records import decode, encode
 from daskalt.regressor import MLPRegressor
 from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES
 from daskalt.sealed import read_arrays, seal, unseal, write_arrays
 from daskalt.solvers import SOLVERS
-from daskalt.solvers.base import Budget, Problem
+from daskalt.solvers.base import Budget
 from daskalt.versions import versions
 
 __all__ = ["ESTIMATORS", "load", "save"]
@@ -191,10 +192,9 @@ def _facts(fitted: Fitted) -> dict[str, Any]:
 
 
 def _revived(facts: dict[str, Any], estimator: Any) -> Fitted:
-    network = Network(tuple(facts["widths"]), facts["activation"], facts["loss"])
-    shapes = [(b, a + 1) for a, b in zip(network.widths[:-1], network.widths[1:], strict=True)]
-    if [w.shape for w in facts["weights"]] != shapes:
-        raise ValueError(f"weights are not of shapes {shapes}")
+    network = dense(facts["widths"], facts["activation"], facts["loss"])
+    if tuple(w.shape for w in facts["weights"]) != network.shapes:
+        raise ValueError(f"weights are not of shapes {network.shapes}")
     problem = Problem(
         network=network,
         scaling=Scaling(facts["shift"], facts["factor"]),

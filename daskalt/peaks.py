@@ -15,8 +15,9 @@ import numpy as np
 from daskalt.data.passes import CHUNK_ROWS, PassPlan
 from daskalt.data.table import Table, kept_bytes
 from daskalt.preparing import INITIAL_ROWS, SAMPLE_BLOCKS, SAMPLE_ROWS
+from daskalt.problem import Problem
 from daskalt.rehearsal import Rehearsal
-from daskalt.solvers.base import Problem, RowVariables
+from daskalt.solvers.base import RowVariables
 from daskalt.solvers.job import Job
 from daskalt.solvers.occupancy import Occupancy, count_tasks, occupancy
 from daskalt.solvers.pass_graph import Scheduler
@@ -69,7 +70,7 @@ class Work:
     def row_bytes(self) -> float:
         """Bytes of a row in memory: features as stored, targets encoded, weight."""
         loss, itemsize = self.job.problem.network.loss, self.job.problem.dtype.itemsize
-        outputs = self.job.problem.network.widths[-1]
+        outputs = self.job.problem.network.n_outputs
         y = 4 if loss.coded and outputs > 1 else outputs * itemsize
         weighted = self.job.table.weight is not None or self.job.problem.class_factors is not None
         return self.job.table.X.row_bytes + y + itemsize * weighted
@@ -124,7 +125,7 @@ def _start(work: Work) -> dict[str, int]:
     """Finding the scaling and the initial weights on a sample."""
     table = work.job.table
     rows = min(SAMPLE_ROWS, table.n_rows)
-    doubles = 0 if table.X.dtype == np.uint8 else 3 * 8 * rows * work.job.problem.network.widths[0]
+    doubles = 0 if table.X.dtype == np.uint8 else 3 * 8 * rows * work.job.problem.network.n_features
     sample = rows * table.row_bytes
     reading = table.reading_bytes(-(-rows // SAMPLE_BLOCKS), 1, spare=1)
     if work.machine.workers is not None:  # it comes over the network
@@ -211,6 +212,6 @@ def _fitted(work: Work) -> int:
 def _variables(work: Work) -> int:
     """Chunks of z as they are on disk, beside those in use."""
     rows = 2 * work.machine.threads * work.occupancy.mapped
-    width = max(work.job.problem.network.widths[1:])
+    width = max(work.job.problem.network.units)
     stored = isinstance(work.job.solver, RowVariables)
     return rows * width * work.job.problem.dtype.itemsize * stored

@@ -23,9 +23,10 @@ from daskalt.limits import (
 )
 from daskalt.peaks import BEFORE, Machine, Work, client_peak, worker_peak
 from daskalt.plan import Plan
+from daskalt.problem import Problem
 from daskalt.reduction import active_client, in_this_process, parallelism
 from daskalt.rehearsal import Rehearsal, rehearse
-from daskalt.solvers.base import Budget, Growing, Problem, Solver
+from daskalt.solvers.base import Budget, Growing, Solver
 from daskalt.solvers.job import Job, planned_variables
 from daskalt.solvers.reading import Reading, WholeBlocks
 
@@ -181,8 +182,8 @@ class Project:
         network, copies = self.problem.network, self._copied_bytes()
         return Plan(
             rows=rows,
-            features=network.widths[0],
-            outputs=network.widths[-1],
+            features=network.n_features,
+            outputs=network.n_outputs,
             blocks=sum(len(group.lanes) for group in work.plan.groups),
             steps=work.plan.steps,
             batch_size=reading.step_rows(rows),

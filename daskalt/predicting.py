@@ -12,18 +12,19 @@ import numpy as np
 from dask.delayed import delayed
 from dask.system import CPU_COUNT
 
-from daskalt.activations import Activation
 from daskalt.data.checks import check_array, refuse_masked, refuse_sparse
 from daskalt.data.containers import Columns
 from daskalt.data.finite import check_finite
 from daskalt.data.labelled import as_labelled, is_data_array
 from daskalt.data.opening import check_names, features_of, open_features
+from daskalt.data.scaling import Scaling
 from daskalt.data.sources import as_lazy, first_row
 from daskalt.data.table import Table
 from daskalt.data.targets import MultilabelTargets, Targets
 from daskalt.errors import InputError
+from daskalt.kernels.scale import scale_rows
 from daskalt.kernels.threads import blas_threads
-from daskalt.losses import Loss
+from daskalt.network import Network
 from daskalt.reduction import holds_a_worker
 
 __all__ = ["Predictor", "predict_stored"]
@@ -46,19 +47,20 @@ os.register_at_fork(after_in_child=_threads.cache_clear)  # the threads stay in 
 class Predictor:
     """A fitted network in the user's own units, small enough to send anywhere.
 
+    Rows are scaled first where the weights could not take that in.
     It shares its work out over the cores, unless it does a part of what is shared out already.
     """
 
     coefs: tuple[np.ndarray, ...]
     intercepts: tuple[np.ndarray, ...]
-    phi: Activation
-    loss: Loss
+    network: Network
     targets: Targets
+    scaling: Scaling | None = None
     shares: bool = True
 
     def outputs(self, X: np.ndarray) -> np.ndarray:
         """Return the network's outputs, through the link of the loss."""
-        return self._filled(X, self.loss.link)
+        return self._filled(X, self.network.loss.link)
 
     def _filled(self, X: np.ndarray, link: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Return a link of the last layer, block by block.
@@ -66,17 +68,19 @@ class Predictor:
         Rows are taken in blocks whose activations stay in cache, by one thread of this process for
         each core, with one BLAS thread each: no bit depends on their number.
         """
-        results = np.empty((len(X), len(self.intercepts[-1])), self.coefs[0].dtype)
-        widest = max(len(b) for b in self.intercepts)
+        results = np.empty((len(X), self.network.n_outputs), self.coefs[0].dtype)
+        widest = max(self.network.units)
         size = int(np.clip(CACHE_BYTES // (widest * results.itemsize), 128, BLOCK_ROWS))
 
         def fill(start: int) -> None:
             part = X[start : start + size]
-            a = np.ascontiguousarray(part, dtype=results.dtype)
-            results[start : start + size] = link(self._outputs_of(a))
+            a = self._inputs(part)
+            results[start : start + size] = link(
+                self.network.outputs(self.coefs, self.intercepts, a)
+            )
 
         starts = range(0, len(X), size)
-        work = 2 * len(X) * sum(coef.size for coef in self.coefs)
+        work = len(X) * self.network.flops
         with blas_threads():
             if self.shares and work > SHARED_FLOPS and len(starts) > 1 and not holds_a_worker():
                 list(_threads().map(fill, starts))
@@ -85,14 +89,11 @@ class Predictor:
                     fill(start)
         return results
 
-    def _outputs_of(self, a: np.ndarray) -> np.ndarray:
-        for coef, intercept in zip(self.coefs[:-1], self.intercepts[:-1], strict=True):
-            a = a @ coef
-            a += intercept
-            self.phi.apply(a)
-        z = a @ self.coefs[-1]
-        z += self.intercepts[-1]
-        return z
+    def _inputs(self, X: np.ndarray) -> np.ndarray:
+        """What the network takes of some rows."""
+        if self.scaling is None:
+            return np.ascontiguousarray(X, dtype=self.coefs[0].dtype)
+        return scale_rows(X, *self.scaling, self.coefs[0].dtype)[:, :-1]
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return labels or numbers."""
@@ -101,19 +102,19 @@ class Predictor:
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return class probabilities, one column a class."""
         p = self.outputs(X)
-        if not self.loss.link.probabilities:
+        if not self.network.loss.link.probabilities:
             p = np.clip(p, 0, 1)  # a squared loss may reach beyond the targets
         if isinstance(self.targets, MultilabelTargets):
             return p
         if p.shape[1] == 1:
             return np.concatenate([1 - p, p], axis=1)
-        if not self.loss.link.normalised:  # units that know nothing of each other
+        if not self.network.loss.link.normalised:  # units that know nothing of each other
             p /= np.maximum(p.sum(axis=1, keepdims=True), np.finfo(p.dtype).tiny)
         return p
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """Return what decides on a label: of two by its sign, of several the largest."""
-        if self.loss.link.halves_at_zero:
+        if self.network.loss.link.halves_at_zero:
             z = self._filled(X, np.asarray)
         else:  # a squared loss on targets of 0 and 1
             z = self.outputs(X) - self.coefs[0].dtype.type(0.5)

@@ -18,7 +18,7 @@ from daskalt.errors import InputError
 from daskalt.fitted import FittedMLP
 from daskalt.limits import parse_limit
 from daskalt.losses import Loss
-from daskalt.network import Network
+from daskalt.network import Network, dense
 from daskalt.parameters import (
     check_layers,
     check_parameters,
@@ -179,9 +179,8 @@ class PreparedMLP(FittedMLP):
 
     def _network(self, n_features: int, n_outputs: int, loss: Loss) -> Network:
         """The network between features and outputs."""
-        hidden = tuple(int(h) for h in np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)))
-        phi = get_activation(self.activation)
-        return Network((n_features, *hidden, n_outputs), phi, loss)
+        hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, int)).tolist()
+        return dense((n_features, *hidden, n_outputs), get_activation(self.activation), loss)
 
     def _labels(self, table: Table) -> np.ndarray | None:
         """What has to be held out in equal shares, of all rows."""

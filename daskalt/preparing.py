@@ -16,8 +16,9 @@ from daskalt.errors import (
     DivergenceError,
     UnshuffledWarning,
 )
+from daskalt.problem import Problem
 from daskalt.reduction import call
-from daskalt.solvers.base import Problem, Solver
+from daskalt.solvers.base import Solver
 from daskalt.solvers.reading import Reading, WholeBlocks
 
 __all__ = [
@@ -126,7 +127,7 @@ def compile_step(solver: Solver, problem: Problem, state: Any, table: Table) -> 
     network = problem.network
     kinds = (
         identity_of(solver),
-        network.phi.digest,
+        *(phi.digest for phi in network.activations),
         network.loss.digest,
         problem.dtype,
         table.X.dtype,

@@ -10,11 +10,10 @@ from __future__ import annotations
 import threading
 import tracemalloc
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,8 +23,9 @@ from daskalt.errors import DivergenceError
 from daskalt.kernels.threads import blas_threads
 from daskalt.kernels.workspace import release, thread_workspace
 from daskalt.preparing import identity_of
+from daskalt.problem import Problem, Rows
 from daskalt.scoring import score_rows
-from daskalt.solvers.base import Budget, Problem, Rows, RowVariables, Solver, Surveying
+from daskalt.solvers.base import Budget, RowVariables, Solver, Surveying
 
 __all__ = ["Line", "Rehearsal", "held_bytes", "made_up_rows", "made_up_weights", "rehearse"]
 
@@ -100,9 +100,7 @@ def rehearse(
     network = problem.network
     kinds = (
         identity_of(solver),
-        network.widths,
-        network.phi.digest,
-        network.loss.digest,
+        network,
         type(problem.targets).__name__,
         np.dtype(problem.dtype).name,
         np.dtype(dtype).name,
@@ -135,7 +133,7 @@ class _Stage:
         surveys = isinstance(solver, Surveying) and solver.surveys(problem, budget)
         self.surveyor: Any = solver if surveys else None
         self.rows = made_up_rows(problem, dtype, weighted, self.many, rng)
-        self.weights = made_up_weights(problem.network.widths, problem.dtype, rng)
+        self.weights = made_up_weights(problem.network.shapes, problem.dtype, rng)
 
     def rehearse(self) -> Rehearsal:
         solver, problem, rows = self.solver, self.problem, self.rows
@@ -253,13 +251,13 @@ def _owners(value: Any) -> Iterator[np.ndarray]:
 
 
 def made_up_weights(
-    widths: tuple[int, ...], dtype: np.dtype, rng: np.random.Generator
+    shapes: Iterable[tuple[int, int]], dtype: np.dtype, rng: np.random.Generator
 ) -> tuple[np.ndarray, ...]:
     """Return Gaussian weights of the shapes that a network has."""
     weights = []
-    for fan_in, fan_out in pairwise(widths):
-        w = rng.standard_normal((fan_out, fan_in + 1), dtype=dtype)
-        w *= w.dtype.type(fan_in**-0.5)
+    for units, columns in shapes:
+        w = rng.standard_normal((units, columns), dtype=dtype)
+        w *= w.dtype.type((columns - 1) ** -0.5)
         weights.append(w)
     return tuple(weights)
 
@@ -268,7 +266,7 @@ def made_up_rows(
     problem: Problem, dtype: np.dtype, weighted: bool, count: int, rng: np.random.Generator
 ) -> Rows:
     """Return rows of the types that those of a table have."""
-    shape = (count, problem.network.widths[0])
+    shape = (count, problem.network.n_features)
     if dtype.kind in "fc":
         X = rng.standard_normal(shape, dtype=np.float32).astype(dtype)
     else:

@@ -10,11 +10,10 @@ import numpy as np
 
 from daskalt.data.passes import Lane, in_order, read_lane
 from daskalt.data.table import Table
-from daskalt.kernels.forward import forward
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Weights
+from daskalt.problem import Problem, Rows
 from daskalt.reduction import Graph
-from daskalt.solvers.base import Problem, Rows
 
 __all__ = [
     "FAR",
@@ -80,7 +79,7 @@ def worth_of_rows(problem: Problem, state: Any, rows: Rows) -> Worth:
     """Return what the weights of a state are worth for some rows."""
     network, workspace = problem.network, thread_workspace()
     weights: Weights = state.weights
-    z = forward(weights, problem.inputs(rows.X, workspace), network.phi, workspace)[-1]
+    z = network.trace(weights, problem.inputs(rows.X, workspace), workspace).z[-1]
     losses = network.loss.value(z, rows.y).astype(np.float64)
     weight = np.ones(len(losses)) if rows.weight is None else rows.weight.astype(np.float64)
     sound = np.isfinite(losses)
@@ -108,7 +107,7 @@ def _sum(a: Worth, b: Worth) -> Worth:
 
 def trivial_loss(problem: Problem, rows: Rows) -> float:
     """Return the mean loss of most rows where all outputs are zero."""
-    nothing = np.zeros((len(rows.X), problem.network.widths[-1]), problem.dtype)
+    nothing = np.zeros((len(rows.X), problem.network.n_outputs), problem.dtype)
     losses = problem.network.loss.value(nothing, rows.y)
     return float(np.minimum(losses, np.quantile(losses, 0.9)).mean()) if len(losses) else 0.0
 

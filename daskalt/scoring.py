@@ -8,11 +8,10 @@ from daskalt.data.finite import check_block
 from daskalt.data.passes import Lane, in_order, read_lane
 from daskalt.data.table import Table
 from daskalt.errors import InputError
-from daskalt.kernels.forward import forward
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Weights
+from daskalt.problem import Problem, Rows
 from daskalt.reduction import Graph
-from daskalt.solvers.base import Problem, Rows
 from daskalt.statistics import Score, combine
 
 __all__ = ["score_rows", "score_table"]
@@ -22,7 +21,7 @@ def score_rows(problem: Problem, weights: Weights, rows: Rows) -> Score:
     """Return the sums over some rows from which loss, accuracy and R² follow."""
     workspace = thread_workspace()
     network = problem.network
-    z = forward(weights, problem.inputs(rows.X, workspace), network.phi, workspace)[-1]
+    z = network.trace(weights, problem.inputs(rows.X, workspace), workspace).z[-1]
     weight = np.ones(len(z)) if rows.weight is None else rows.weight.astype(np.float64)
     losses = network.loss.value(z, rows.y)
     score = Score(

@@ -38,29 +38,29 @@ class Cost(NamedTuple):
     bytes: int
 
 
-def write_rows(folder: Path, gigabytes: float) -> int:
+def write_rows(folder: Path, gigabytes: float, part_rows: int = PART_ROWS) -> int:
     """Write CSV files of so many gigabytes in all; return their rows."""
     rows = written = 0
     while written < gigabytes * 1e9:
-        file = folder / f"rows-{rows // PART_ROWS:05d}.csv"
-        csv.write_csv(_part(np.random.default_rng(rows)), file)
+        file = folder / f"rows-{rows // part_rows:05d}.csv"
+        csv.write_csv(_part(np.random.default_rng(rows), part_rows), file)
         written += file.stat().st_size
-        rows += PART_ROWS
+        rows += part_rows
     return rows
 
 
-def _part(rng: np.random.Generator) -> pa.Table:
+def _part(rng: np.random.Generator, count: int) -> pa.Table:
     """Rows of floats, counts and two texts; one number in fifty is missing."""
     columns: dict[str, pa.Array] = {}
     for number in range(NUMBERS):
         if number % 3:
-            values = rng.normal(10.0 ** (number % 5), 1, PART_ROWS).round(4)
+            values = rng.normal(10.0 ** (number % 5), 1, count).round(4)
         else:
-            values = rng.poisson(20, PART_ROWS).astype(float)
-        columns[f"x{number}"] = pa.array(values, mask=rng.random(PART_ROWS) < 0.02)
-    columns["where"] = pa.array(WORDS[rng.integers(len(WORDS), size=PART_ROWS)])
-    columns["when"] = pa.array(WORDS[rng.integers(2, size=PART_ROWS)])
-    columns["label"] = pa.array(rng.integers(3, size=PART_ROWS))
+            values = rng.poisson(20, count).astype(float)
+        columns[f"x{number}"] = pa.array(values, mask=rng.random(count) < 0.02)
+    columns["where"] = pa.array(WORDS[rng.integers(len(WORDS), size=count)])
+    columns["when"] = pa.array(WORDS[rng.integers(2, size=count)])
+    columns["label"] = pa.array(rng.integers(3, size=count))
     return pa.table(columns)
 
 
@@ -101,13 +101,14 @@ def main(arguments=None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--gigabytes", type=float, default=1.0, help="of CSV (default 1)")
+    parser.add_argument("--part-rows", type=int, default=PART_ROWS, help="rows of each file")
     parser.add_argument("--folder", type=Path, help="on a disk with room")
     parser.add_argument("--out", type=Path, help="a JSON file")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="daskalt-ingest-", dir=options.folder) as temporary:
         folder = Path(temporary)
         (folder / "csv").mkdir()
-        rows = write_rows(folder / "csv", options.gigabytes)
+        rows = write_rows(folder / "csv", options.gigabytes, options.part_rows)
         pattern, python = str(folder / "csv" / "*.csv"), sys.executable
         ingest = [python, "-m", "daskalt", "ingest", pattern]
         commands = {

@@ -9,9 +9,9 @@ network of the same width).
 
 import argparse
 import shlex
-import subprocess
 import sys
 import tempfile
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from daskalt.runs import cli
 
 REGIONS = np.array(["north", "south", "east", "west", "Île-de-France", "abroad"])
 PLANS = np.array(["basic", "plus", "family, two lines", "business"])  # a comma, to be quoted
@@ -63,9 +65,12 @@ def customers(count: int, rng: np.random.Generator, first: int) -> pd.DataFrame:
 
 
 def daskalt(*words: str, folder: Path) -> None:
-    """Run a command as it is typed in ``folder``, and show it."""
+    """Run a command as if it were typed in ``folder``, and show it."""
     print(f"\n$ {shlex.join(['daskalt', *words])}", flush=True)
-    subprocess.run([sys.executable, "-m", "daskalt", *words], cwd=folder, check=True)
+    with chdir(folder):
+        code = cli.main(words)
+    if code:
+        raise SystemExit(code)
 
 
 def accuracy_of_sklearn(train: pd.DataFrame, new: pd.DataFrame, width: int) -> float:

@@ -60,6 +60,9 @@ def parser():
         default=[min(2, os.cpu_count() or 1)],
         help="numbers of cores beside one (default: 2)",
     )
+    parser.add_argument(
+        "--batches", type=int, nargs="+", default=BATCHES, help="rows a step (default %(default)s)"
+    )
     parser.add_argument("--epochs", type=int, default=2, help="timed epochs of a run (default 2)")
     parser.add_argument("--out", type=Path, default=Path("runs/parallel"), help="results folder")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: a trial of the code")
@@ -83,7 +86,7 @@ def experiment(setting, options):
     for hidden in ((width,), (width, width)):
         network = "-".join(map(str, (784, *hidden, 10)))
         for loss, parameters in LOSSES.items():
-            for batch in BATCHES:
+            for batch in options.batches:
                 serial = None
                 plan = {"serial": (1, 1, 1)}
                 for cores in options.cores:

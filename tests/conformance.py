@@ -163,14 +163,14 @@ class Conformance:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def folder(cls, tmp_path_factory):
+    def folder(cls, subject, tmp_path_factory):
         return tmp_path_factory.mktemp("rows")
 
     @pytest.fixture(scope="class")
     @classmethod
     def stored(cls, subject, folder):
         """The rows in Zarr, in chunks of which the last is ragged."""
-        place = folder / f"{id(subject)}.zarr"
+        place = folder / "rows.zarr"
         return write_group(place, *subject.rows(), chunk_rows=32)
 
     @pytest.fixture(scope="class")
@@ -261,14 +261,14 @@ class Conformance:
         X, y = subject.rows()
         memory = subject.model().fit(X, y)
         for rows in (64, 256):
-            place = folder / f"{id(subject)}-{rows}.zarr"
+            place = folder / f"{rows}.zarr"
             assert_same_fit(subject.model().fit(write_group(place, X, y, chunk_rows=rows)), memory)
 
     def test_one_block_and_a_ragged_last_one_differ_by_rounding(self, subject, folder):
         X, y = subject.rows(250, "float64")
         fits = []
         for rows in (250, 100):  # blocks of 250 rows, and of 200 and 50
-            place = folder / f"{id(subject)}-{rows}.zarr"
+            place = folder / f"ragged {rows}.zarr"
             path = write_group(place, X, y, chunk_rows=rows)
             fits.append(subject.model(batch_size=250).fit(path))
         assert_close(weights_of(fits[0]), weights_of(fits[1]), 1e-6)
@@ -292,7 +292,7 @@ class Conformance:
     def test_a_block_or_step_of_weight_zero_does_no_harm(self, subject, folder):
         X, y = subject.rows()
         weight = np.r_[np.zeros(256), np.ones(ROWS - 256)].astype("float32")
-        path = write_group(folder / f"{id(subject)}-zero.zarr", X, y, weight=weight, chunk_rows=32)
+        path = write_group(folder / "zero.zarr", X, y, weight=weight, chunk_rows=32)
         model = subject.model(shuffle=False).fit(path)
         assert all(np.isfinite(w).all() for w in weights_of(model))
         assert np.isfinite(model.loss_curve_).all()

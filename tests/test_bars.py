@@ -1,14 +1,11 @@
 """What is shown of a long task: it fits its terminal, and is plain lines where there is none."""
 
-import fcntl
 import io
 import os
 import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 import time
 from types import SimpleNamespace
 
@@ -24,19 +21,34 @@ from daskalt.progress import Done
 from daskalt.solvers.base import Report
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-FIT = """
+MODEL = """
 import numpy as np
 from daskalt import MLPClassifier
 X = np.random.default_rng(0).standard_normal((3000, 5)).astype("f4")
 model = MLPClassifier((8,), max_iter=3, random_state=0, verbose=True, early_stopping=True)
-model.fit(X, X[:, 0] > 0)
+"""
+FIT = f"{MODEL}model.fit(X, X[:, 0] > 0)"
+
+
+WIDE = """
+import fcntl, os, struct, termios
+for columns in (40, 80):
+    fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    model.fit(X, X[:, 0] > 0)
+    os.write(2, b"\\0")
 """
 
 
-def on_terminal(columns, code):
-    """What a Python process writes to a terminal of some width."""
+@pytest.fixture(scope="module")
+def written():
+    """What a Python process writes to a terminal of either width during a fit."""
+    narrow, wide, _ = on_terminal(MODEL + WIDE).split("\0")
+    return {40: narrow, 80: wide}
+
+
+def on_terminal(code):
+    """What a Python process writes to a terminal."""
     leader, follower = pty.openpty()
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR", "FORCE_COLOR")}
     process = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -65,8 +77,8 @@ def on_terminal(columns, code):
         (80, r"loss [\d.e-]+ accuracy [\d.]+ validation [\d.]+( \(loss [\d.e-]+\))? [\d.]+ s$"),
     ],
 )
-def test_a_fit_fits_its_terminal(columns, facts):
-    written = on_terminal(columns, FIT)
+def test_a_fit_fits_its_terminal(columns, facts, written):
+    written = written[columns]
     lines = re.split(r"[\r\n]+", CONTROL.sub("", written))
     assert max(map(len, lines)) <= columns
     passes = [" ".join(line.split()) for line in lines]

@@ -79,7 +79,7 @@ def test_scorers_agree_with_probabilities(rows):
     model = fitted(rows, "two")
     expected = roc_auc_score(y, model.predict_proba(X)[:, 1])
     assert get_scorer("roc_auc")(model, X, y) == pytest.approx(expected, abs=1e-6)
-    assert expected > 0.6
+    assert expected > 0.9
     hinge = fitted(rows, "two hinge")  # which has no probabilities
     expected = roc_auc_score(y, hinge.decision_function(X))
     assert get_scorer("roc_auc")(hinge, X, y) == pytest.approx(expected)
@@ -91,7 +91,8 @@ def test_classifiers_are_calibrated(rows, kind):
     model = MLPClassifier((8,), max_iter=3, random_state=0, **KINDS[kind])
     shares = CalibratedClassifierCV(model, cv=3).fit(X, y).predict_proba(X)
     np.testing.assert_allclose(shares.sum(axis=1), 1)
-    assert np.mean(np.unique(y)[shares.argmax(axis=1)] == y) > 0.55
+    least = 0.8 if kind.startswith("two") else 0.58
+    assert np.mean(np.unique(y)[shares.argmax(axis=1)] == y) > least
 
 
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])

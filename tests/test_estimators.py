@@ -231,7 +231,7 @@ def test_weights_act_on_the_features_as_given(scale, dtype, data):
 def test_digits_are_learnt():
     X, y = load_digits(return_X_y=True)
     model = MLPClassifier(random_state=0).fit(X[:1300], y[:1300])
-    assert model.score(X[1300:], y[1300:]) > 0.92
+    assert model.score(X[1300:], y[1300:]) > 0.93
 
 
 # ------------------------------------------------------------------- to scikit-learn
@@ -262,7 +262,7 @@ def test_scikit_learn_predicts_the_same(kind, dtype, data):
     np.testing.assert_allclose(
         model.predict_log_proba(X), theirs.predict_log_proba(X), rtol=1e-3, atol=1e-3
     )
-    assert model.score(X, y) == theirs.score(X, y) > 0.5
+    assert model.score(X, y) == theirs.score(X, y)
 
 
 @pytest.mark.parametrize("outputs", [None, 3])
@@ -304,7 +304,7 @@ def test_targets_of_every_kind_come_back_as_they_were(kind, data, store):
     stored = classifier(max_iter=6).fit(store(X, y, chunk_rows=36))
     assert stored.predict(X).dtype.kind == y.dtype.kind
     np.testing.assert_array_equal(stored.classes_, model.classes_)
-    assert stored.score(X, y) > 0.5
+    assert stored.score(X, y) > 0.78
 
 
 def test_probabilities_are_of_the_classes(data):
@@ -332,12 +332,12 @@ def test_every_loss_on_every_output_classifies(options, link, labels, data):
     model = classifier(max_iter=10, **options).fit(X, y)
     if labels == 3 or options:
         assert model.out_activation_ == link
-    assert model.score(X, y) > 0.6
+    assert model.score(X, y) > 0.85
     p = model.predict_proba(X)
     assert p.shape == (len(X), labels)
     np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-5)
     assert p.min() >= 0
-    assert model.history_[-1]["accuracy"] > 0.5
+    assert model.history_[-1]["accuracy"] == pytest.approx(model.score(X, y), abs=0.02)
 
 
 def test_regression_of_several_targets_of_different_scales():
@@ -414,7 +414,7 @@ def test_partial_fit_goes_on(data):
         losses.append(model.loss_)
     assert losses[-1] < losses[0]
     assert model.n_iter_ == len(model.history_) == 5
-    assert model.score(X, y) > 0.7
+    assert model.score(X, y) > 0.86
 
 
 def test_partial_fit_takes_labels_that_come_later(data):
@@ -428,7 +428,7 @@ def test_partial_fit_takes_labels_that_come_later(data):
 def test_partial_fit_of_stored_rows(data, store):
     path = store(*data, chunk_rows=60)
     model = classifier().partial_fit(path, None, classes=[0, 1, 2])
-    assert model.partial_fit(path, None).score(path) > 0.6
+    assert model.partial_fit(path, None).score(path) > 0.8
     model = regressor().partial_fit(path, None)
     assert np.isfinite(model.predict(data[0])).all()
 
@@ -820,7 +820,7 @@ def test_rows_in_memory_are_staged_for_a_cluster(data, cluster):
     X, y = data
     weight = np.random.default_rng(0).random(len(X))
     model = classifier().fit(X, y, sample_weight=weight, eval_set=(X, y))
-    assert model.score(X, y) > 0.6
+    assert model.score(X, y) > 0.81
     assert model.cost_["bytes_written"] > 0
     assert np.isfinite(model.partial_fit(X, y).loss_)
     result = model.predict(da.from_array(X, chunks=(90, 8)))
@@ -872,9 +872,8 @@ def test_verbose_says_a_line_for_each_pass(data, capsys):
         ("scale", "robust"),
     ],
 )
-def test_wrong_parameters_are_named_before_any_work(kind, name, bad, data, monkeypatch):
-    monkeypatch.setattr("daskalt.perceptron.train", lambda *_: pytest.fail("trained"))
-    with pytest.raises(InputError, match=f"parameter {name}.* must be .*; got"):
+def test_wrong_parameters_are_named_before_any_work(kind, name, bad, data, no_compute):
+    with no_compute(), pytest.raises(InputError, match=f"parameter {name}.* must be .*; got"):
         kind(**{name: bad}).fit(*data)
 
 
@@ -1070,7 +1069,7 @@ def test_breast_cancer_and_its_stored_copy_train_alike(store):
     X, y = load_breast_cancer(return_X_y=True)
     path = store(X, y, chunk_rows=100)
     for model in (classifier(max_iter=None).fit(X, y), classifier(max_iter=None).fit(path)):
-        assert model.score(X, y) > 0.97
+        assert model.score(X, y) > 0.985
 
 
 def test_the_names_that_users_import():
@@ -1124,7 +1123,7 @@ def test_targets_too_large_for_the_type_of_training_are_refused(store, dtype):
 
 def test_large_targets_are_learnt_in_double_precision():
     X = np.random.default_rng(0).standard_normal((200, 3))
-    assert regressor(max_iter=20).fit(X, X[:, 0] * 1e90).score(X, X[:, 0] * 1e90) > 0.9
+    assert regressor(max_iter=20).fit(X, X[:, 0] * 1e90).score(X, X[:, 0] * 1e90) > 0.99
 
 
 def test_weights_that_overflow_in_the_units_of_the_data_are_refused():
@@ -1138,4 +1137,4 @@ def test_a_large_constant_column_leaves_the_others_their_say(data):
     X, y = data
     wide = np.concatenate([X, np.full((len(X), 1), 1e9, np.float32)], axis=1)
     model = classifier(max_iter=10).fit(wide, y)
-    assert model.score(wide, y) == pytest.approx(model.history_[-1]["accuracy"], abs=0.05)
+    assert model.score(wide, y) == pytest.approx(model.history_[-1]["accuracy"], abs=0.02)

@@ -265,7 +265,7 @@ def assert_sound(model, case, X):
         assert (p <= 1).all()
 
 
-fast = settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
+fast = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 
 
 @fast

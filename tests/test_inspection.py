@@ -17,6 +17,7 @@ from sklearn.metrics import (
     PrecisionRecallDisplay,
     PredictionErrorDisplay,
     RocCurveDisplay,
+    average_precision_score,
     confusion_matrix,
     roc_auc_score,
 )
@@ -94,7 +95,9 @@ def test_curves_and_matrices_are_drawn(numbers, form):
     roc = RocCurveDisplay.from_estimator(model, X, y)
     expected = roc_auc_score(y == "yes", model.predict_proba(X)[:, 1])
     assert roc.roc_auc == pytest.approx(expected, abs=1e-6)
-    assert PrecisionRecallDisplay.from_estimator(model, X, y).average_precision > 0.5
+    curve = PrecisionRecallDisplay.from_estimator(model, X, y)
+    expected = average_precision_score(y == "yes", model.predict_proba(X)[:, 1])
+    assert curve.average_precision == pytest.approx(expected, abs=1e-6)
     fitted = regressor().fit(X, numbers[:, 0])
     errors = PredictionErrorDisplay.from_estimator(fitted, X, numbers[:, 0], subsample=None)
     np.testing.assert_array_equal(errors.y_pred, fitted.predict(X))
@@ -134,7 +137,7 @@ def test_predictions_of_held_out_folds(numbers, form, method):
         "predict_proba": lambda: found[:, 1] > 0.5,
         "decision_function": lambda: found > 0,
     }[method]()
-    assert np.mean(says_yes == (y == "yes")) > 0.6
+    assert np.mean(says_yes == (y == "yes")) > 0.7
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -146,7 +149,7 @@ def test_ensembles_of_them(numbers, form):
         BaggingClassifier(classifier(), n_estimators=2, random_state=0),
         AdaBoostClassifier(classifier(), n_estimators=2, random_state=0),
     ):
-        assert ensemble.fit(X, y).score(X, y) > 0.6
+        assert ensemble.fit(X, y).score(X, y) > 0.85
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -169,10 +172,10 @@ def test_pipelines_of_columns_and_unions(numbers, form):
     union = FeatureUnion([("plain", StandardScaler()), ("powers", PolynomialFeatures(2))])
     for before in (columns, columns.set_output(transform="pandas"), union):
         model = make_pipeline(before, classifier()).fit(X, y)
-        assert model.score(X, y) > 0.6
+        assert model.score(X, y) > 0.85
         assert model.decision_function(X).shape == (160,)
     target = TransformedTargetRegressor(regressor(), transformer=MinMaxScaler())
-    assert target.fit(X, numbers[:, 0]).score(X, numbers[:, 0]) > 0.3
+    assert target.fit(X, numbers[:, 0]).score(X, numbers[:, 0]) > 0.8
 
 
 @pytest.mark.parametrize("solver", ["altmin", "object"])

@@ -222,26 +222,26 @@ def test_there_is_no_way_back_past_the_start_of_a_pass_where_z_is_stored(
     place, monkeypatch, cluster, solver
 ):
     """Of the variables there are two generations; an older root would find others' in place."""
-    whole = network(solver, max_iter=6).fit(place)
+    whole = network(solver, max_iter=4).fit(place)
     cluster(2)
     run, failed = PassGraph.run, []
 
     def failing(self, steps):
         result = run(self, steps)
-        if self.position.number == 4 and len(failed) < 2:
+        if self.position.number == 3 and len(failed) < 2:
             failed.append(self.position)
             raise ClusterError("Workers died.")
         return result
 
     monkeypatch.setattr(PassGraph, "run", failing)
-    assert_same(network(solver, max_iter=6).fit(place), whole)
+    assert_same(network(solver, max_iter=4).fit(place), whole)
     assert len(failed) == 2
 
 
 @pytest.mark.usefixtures("small_graphs")
 def test_a_pass_that_was_reported_is_not_again(place, tmp_path, monkeypatch, cluster):
     """A fit that falls back into an earlier pass neither reports nor puts it down anew."""
-    whole = network("altmin", max_iter=5).fit(place)
+    whole = network("altmin", max_iter=4).fit(place)
     cluster(1)
     monkeypatch.setattr(loop, "ROOT_SECONDS", 1e9)
     run, failed, standing = PassGraph.run, [], []
@@ -261,7 +261,7 @@ def test_a_pass_that_was_reported_is_not_again(place, tmp_path, monkeypatch, clu
 
     monkeypatch.setattr(PassGraph, "run", failing)
     monkeypatch.setattr(Checkpoints, "save", watched)
-    model = network("altmin", Checkpoints(str(tmp_path), every_steps=1), max_iter=5).fit(place)
+    model = network("altmin", Checkpoints(str(tmp_path), every_steps=1), max_iter=4).fit(place)
     assert_same(model, whole)
     assert failed
     assert all(number in (None, passes) for passes, number in standing)

@@ -13,8 +13,8 @@ ROOT = Path(daskalt.__file__).parent
 ORDER = """
     errors versions signals shelter wording parameters records sealed limits bars jit
     links activation_passes activations loss_passes losses
-    kernels.threads kernels.workspace kernels.scale kernels.step kernels.gram kernels.forward
-    kernels.backward kernels.rowwise kernels.systems kernels.newton kernels.sweep kernels.joint
+    kernels.threads kernels.workspace kernels.scale kernels.step kernels.gram
+    kernels.rowwise kernels.systems kernels.newton
     kernels.admm kernels.hessian kernels
     statistics reduction
     data.retries data.chunks data.guard data.traces data.recent data.rows data.decoded data.readers
@@ -25,10 +25,10 @@ ORDER = """
     data.frames data.medians data.spool data.recipe data.roles data.faults data.tally data.census
     data.encoding data.encoded data.array_files data.ingest data.opening data.passes data.zstore
     data.scaling data.targets data.survey data.fingerprint data
-    network weights progress
+    layers network problem initial folding joint sweep weights progress
     rules.base rules.sgd rules.adaptive rules.schedules rules.line_search rules
     solvers.base solvers.reading solvers.job
-    solvers.caution solvers.descent solvers.altmin_map solvers.altmin
+    solvers.caution solvers.descent solvers.altmin_map solvers.local_steps solvers.altmin
     solvers.full_batch solvers.batch_map solvers.batch solvers.admm
     solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
     solvers.equivalents

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from daskalt.activations import ACTIVATIONS
+from daskalt.initial import OUTPUT_SPREAD, initial_weights
 from daskalt.losses import get_loss
-from daskalt.network import OUTPUT_SPREAD, Network
+from daskalt.network import dense
 from tests import naive
 
 CROSS_ENTROPY = get_loss("cross_entropy", "softmax")
@@ -24,10 +25,11 @@ def spread_of(z, weight=None):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_weights_have_bias_columns_and_the_type_of_the_rows(dtype):
-    network = Network((5, 7, 4, 3), ACTIVATIONS["relu"], CROSS_ENTROPY)
-    weights = network.initial_weights(rows_of(50, 5, dtype), np.random.default_rng(0))
+    network = dense((5, 7, 4, 3), ACTIVATIONS["relu"], CROSS_ENTROPY)
+    weights = initial_weights(network, rows_of(50, 5, dtype), np.random.default_rng(0))
     assert [w.shape for w in weights] == [(7, 6), (4, 8), (3, 5)]
     assert all(w.dtype == dtype and w.flags.c_contiguous for w in weights)
+    assert tuple(w.shape for w in weights) == network.shapes
     assert network.n_layers == 3
     assert network.flops == 2 * (6 * 7 + 8 * 4 + 5 * 3)
 
@@ -35,9 +37,9 @@ def test_weights_have_bias_columns_and_the_type_of_the_rows(dtype):
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 def test_every_layer_has_the_spread_that_suits_its_activation(activation, scale):
-    network = Network((6, *[20] * 6, 3), ACTIVATIONS[activation], CROSS_ENTROPY)
+    network = dense((6, *[20] * 6, 3), ACTIVATIONS[activation], CROSS_ENTROPY)
     x = rows_of(400, 6, "float64", scale=scale)
-    weights = network.initial_weights(x, np.random.default_rng(0))
+    weights = initial_weights(network, x, np.random.default_rng(0))
     a = x
     for w in weights[:-1]:
         z = a @ w.T
@@ -49,53 +51,53 @@ def test_every_layer_has_the_spread_that_suits_its_activation(activation, scale)
 
 
 def test_the_seed_decides():
-    network = Network((4, 5, 2), ACTIVATIONS["tanh"], CROSS_ENTROPY)
+    network = dense((4, 5, 2), ACTIVATIONS["tanh"], CROSS_ENTROPY)
     x = rows_of(30, 4)
-    a, b, c = (network.initial_weights(x, np.random.default_rng(s)) for s in (1, 1, 2))
+    a, b, c = (initial_weights(network, x, np.random.default_rng(s)) for s in (1, 1, 2))
     assert all(np.array_equal(u, v) for u, v in zip(a, b, strict=True))
     assert not np.array_equal(a[0], c[0])
 
 
 def test_rows_of_no_weight_do_not_count():
-    network = Network((4, 5, 2), ACTIVATIONS["logistic"], CROSS_ENTROPY)
+    network = dense((4, 5, 2), ACTIVATIONS["logistic"], CROSS_ENTROPY)
     x, rng = rows_of(30, 4, "float64"), np.random.default_rng
     weight = np.r_[np.full(20, 3.0), np.zeros(10)]
-    with_weight = network.initial_weights(x, rng(0), weight)
-    without_rows = network.initial_weights(x[:20], rng(0))
+    with_weight = initial_weights(network, x, rng(0), weight)
+    without_rows = initial_weights(network, x[:20], rng(0))
     for a, b in zip(with_weight, without_rows, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("x", [rows_of(1, 4), np.ones((20, 5), np.float32)], ids=["row", "same"])
 def test_rows_without_spread_leave_plain_gaussian_weights(x):
-    network = Network((4, 5, 2), ACTIVATIONS["softplus"], CROSS_ENTROPY)
-    assert all(np.isfinite(w).all() for w in network.initial_weights(x, np.random.default_rng(0)))
+    network = dense((4, 5, 2), ACTIVATIONS["softplus"], CROSS_ENTROPY)
+    assert all(np.isfinite(w).all() for w in initial_weights(network, x, np.random.default_rng(0)))
 
 
 def test_the_sample_is_left_as_it_was():
     x = rows_of(30, 4)
     before = x.copy()
-    Network((4, 5, 2), ACTIVATIONS["relu"], CROSS_ENTROPY).initial_weights(
-        x, np.random.default_rng(0)
+    initial_weights(
+        dense((4, 5, 2), ACTIVATIONS["relu"], CROSS_ENTROPY), x, np.random.default_rng(0)
     )
     np.testing.assert_array_equal(x, before)
 
 
 def test_rows_of_weight_zero_are_absent_however_large():
-    network = Network((5, 7, 3), ACTIVATIONS["tanh"], CROSS_ENTROPY)
+    network = dense((5, 7, 3), ACTIVATIONS["tanh"], CROSS_ENTROPY)
     x = rows_of(40, 5, "float64")
     weight = np.arange(40) % 2.0
-    kept = network.initial_weights(x[1::2], np.random.default_rng(0))
+    kept = initial_weights(network, x[1::2], np.random.default_rng(0))
     x[::2, :-1] = 1e300
     for a, b in zip(
-        network.initial_weights(x, np.random.default_rng(0), weight), kept, strict=True
+        initial_weights(network, x, np.random.default_rng(0), weight), kept, strict=True
     ):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
 def test_weights_that_are_zero_in_all_rows_of_the_sample_count_as_equal():
-    network = Network((5, 7, 3), ACTIVATIONS["relu"], CROSS_ENTROPY)
+    network = dense((5, 7, 3), ACTIVATIONS["relu"], CROSS_ENTROPY)
     x = rows_of(40, 5)
-    zero = network.initial_weights(x, np.random.default_rng(0), np.zeros(40))
-    for a, b in zip(zero, network.initial_weights(x, np.random.default_rng(0)), strict=True):
+    zero = initial_weights(network, x, np.random.default_rng(0), np.zeros(40))
+    for a, b in zip(zero, initial_weights(network, x, np.random.default_rng(0)), strict=True):
         np.testing.assert_array_equal(a, b)

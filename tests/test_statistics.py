@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import r2_score
 
-from daskalt.solvers.altmin_map import LocalSteps, Step
+from daskalt.solvers.altmin_map import Step
+from daskalt.solvers.local_steps import LocalSteps
 from daskalt.statistics import Score, combine
 
 # Whole numbers of a size whose sums are exact: the order of additions then changes no bit.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from daskalt.jit import compiled
 from daskalt.kernels.workspace import recycled
 
-__all__ = ["cross", "gram"]
+__all__ = ["Pair", "cross", "cross_moments", "gram", "gram_matrix", "weighted_gram"]
+
+Pair = tuple[np.ndarray, np.ndarray]  # inputs ã and residuals r of one layer
 
 _STRIP = 256
 _TILE = 64  # a tile and its mirror image stay in the nearest cache
@@ -37,6 +41,31 @@ def cross(r: np.ndarray, a: np.ndarray, out: np.ndarray | None = None) -> np.nda
     if out is None:
         out = recycled((r.shape[1], a.shape[1]), a.dtype)
     return np.matmul(r.T, a, out=out)
+
+
+def weighted_gram(a: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Return Σ w ã ãᵀ over the rows."""
+    if weight is None:
+        return gram(a)
+    return gram(a * np.sqrt(weight, dtype=a.dtype)[:, None])
+
+
+def cross_moments(pairs: Iterable[Pair]) -> np.ndarray:
+    """Return Σ r ãᵀ over the rows, and over the layers that share a weight matrix."""
+    (a, r), *others = pairs
+    total = cross(r, a)
+    for a, r in others:
+        total += cross(r, a)
+    return total
+
+
+def gram_matrix(inputs: Iterable[np.ndarray], weight: np.ndarray | None = None) -> np.ndarray:
+    """Return Σ w ã ãᵀ over the rows, and over the layers that share a weight matrix."""
+    a, *others = inputs
+    total = weighted_gram(a, weight)
+    for a in others:
+        total += weighted_gram(a, weight)
+    return total
 
 
 @compiled

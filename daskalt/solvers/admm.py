@@ -10,14 +10,15 @@ import numpy as np
 
 from daskalt.errors import DivergenceError, InputError
 from daskalt.kernels.admm import fit_pre_activations
-from daskalt.kernels.gram import cross
+from daskalt.kernels.gram import cross, weighted_gram
 from daskalt.kernels.newton import output_newton
 from daskalt.kernels.rowwise import square_norms
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, instance, integer, real
-from daskalt.solvers.altmin_map import forward_pass, score_rows, weighted_gram
-from daskalt.solvers.base import Budget, Problem, Report, Rows, Variables
+from daskalt.problem import Problem, Rows
+from daskalt.solvers.altmin_map import score_residual
+from daskalt.solvers.base import Budget, Report, Variables
 from daskalt.solvers.full_batch import FullBatch
 from daskalt.statistics import Score
 from daskalt.weights import ridge_solve
@@ -41,7 +42,7 @@ class ADMMStep(NamedTuple):
     """Statistics of a block after its updates."""
 
     score: Score
-    residuals: Any
+    moments: Any
     grams: Any
     couplings: np.ndarray
     activations: np.ndarray
@@ -112,20 +113,26 @@ class ADMM(FullBatch):
         )
 
     def validate(self, problem: Problem) -> None:
-        """Raise InputError if the hidden activation has neither an inverse nor a closed form."""
+        """Raise InputError unless the network is a chain whose φ has an inverse or closed form."""
         network = problem.network
-        if network.n_layers > 1 and network.phi.inverse is None and network.phi.fit is None:
+        if not network.is_chain:
             raise InputError(
-                f"ADMM needs the inverse of the activation, and {network.phi.name!r} has none: "
+                "ADMM's updates are of a chain of layers with weights of their own: use "
+                "solver='batch-altmin' or 'altmin' for other networks."
+            )
+        phi = network.phi  # one for all hidden layers
+        if network.n_layers > 1 and phi.inverse is None and phi.fit is None:
+            raise InputError(
+                f"ADMM needs the inverse of the activation, and {phi.name!r} has none: "
                 "give it one, or use BatchAltMin()."
             )
 
     def variables(self, problem: Problem) -> dict[str, int]:
         """Return the name and width of every array: z, a and λ."""
-        widths = problem.network.widths[1:]
-        z = {f"z{i}": n for i, n in enumerate(widths, start=1)}
-        a = {f"a{i}": n for i, n in enumerate(widths[:-1], start=1)}
-        return z | a | {"dual": widths[-1]}
+        units = problem.network.units
+        z = {f"z{i}": n for i, n in enumerate(units, start=1)}
+        a = {f"a{i}": n for i, n in enumerate(units[:-1], start=1)}
+        return z | a | {"dual": units[-1]}
 
     def start(self, problem: Problem, weights: Weights, budget: Budget) -> ADMMState:
         """Return the state before the first iteration."""
@@ -146,8 +153,8 @@ class ADMM(FullBatch):
         network, workspace = problem.network, thread_workspace()
         weights, layers = state.weights, network.n_layers
         x = problem.inputs(rows.X, workspace)
-        ahead, _ = forward_pass(problem, weights, x, workspace)
-        score, _ = score_rows(problem, ahead[-1].copy(), rows)
+        ahead = network.trace(weights, x, workspace, apart=True).z
+        score, _ = score_residual(problem, ahead[-1].copy(), rows)
         if variables is None:
             z = ahead
             a = [network.phi.value(each) for each in z[:-1]]
@@ -190,7 +197,7 @@ class ADMM(FullBatch):
         score = statistics.score
         n = score.weight
         weights = []
-        for w, r, a in zip(state.weights, statistics.residuals, statistics.grams, strict=True):
+        for w, r, a in zip(state.weights, statistics.moments, statistics.grams, strict=True):
             fitted = ridge_solve(r + w @ a, a, n * problem.penalty / (2 * self.beta))
             weights.append(fitted)
         if not np.isfinite(score.loss) or not all(np.isfinite(w).all() for w in weights):
@@ -214,8 +221,7 @@ class ADMM(FullBatch):
 
     def flops(self, network: Network) -> float:
         """Return the operations of a pass for each row: all matrix products."""
-        grams = sum((w + 1) ** 2 for w in network.widths[:-1])
-        return 5 * network.flops + grams
+        return 5 * network.flops + sum(columns**2 for _, columns in network.shapes)
 
     def _activations(
         self, z_next: np.ndarray, target: np.ndarray, weights: Weights, layer: int

@@ -1,37 +1,37 @@
 """Stochastic alternating minimisation: z for the rows of a step, then W by least squares."""
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from daskalt.errors import DivergenceError, InputError
+from daskalt.kernels.gram import gram_matrix
 from daskalt.kernels.step import running_mean
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_of_layers, check_parameters, choice, integer, real
+from daskalt.problem import Problem, Rows
 from daskalt.solvers.altmin_map import (
-    LocalSteps,
     Step,
     gradient_step,
     newton_step,
-    weighted_gram,
 )
-from daskalt.solvers.base import Budget, Problem, Rows, Variables
+from daskalt.solvers.base import Budget, Variables
 from daskalt.solvers.caution import LEAST_TRUST, RAISE, Caution, CautiousSolver
-from daskalt.solvers.descent import SCHEDULES, Limits, Motion, at_rest, descend
-from daskalt.statistics import Score, combine
+from daskalt.solvers.descent import FALLS, Limits, Motion, at_rest, descend, fall
+from daskalt.solvers.local_steps import LocalSteps, failed_steps, merge_steps, take_steps
+from daskalt.statistics import Score
 from daskalt.weights import DampedGram, damp, ridge_solve
 
 __all__ = ["StochasticAltMin"]
 
 
 class InputGram(NamedTuple):
-    """Σ x̃ x̃ᵀ over rows of the total weight."""
+    """Σ ã ãᵀ over rows of the total weight, of the matrices whose inputs are of the data alone."""
 
     weight: float
-    gram: np.ndarray
+    grams: tuple[Any, ...]  # None of the others
 
 
 class State(NamedTuple):
@@ -100,7 +100,8 @@ class StochasticAltMin(CautiousSolver):
     average : float, default=0.9
         Share of the old weights in that average.
     mu : float or sequence of float, default=1.0
-        Penalty weight of each layer's coupling in the Newton step.
+        Penalty weight of each layer's coupling in the Newton step; of layers that share a weight
+        matrix one.
     sweeps : int, default=1
         Newton sweeps over the layers.
 
@@ -160,7 +161,7 @@ class StochasticAltMin(CautiousSolver):
             step_limit=real(above=0),
             change_limit=real(above=0),
             momentum=real(at_least=0, below=1),
-            schedule=choice(*SCHEDULES),
+            schedule=choice(*FALLS),
             gram_memory=real(at_least=0, below=1),
             gram_every=integer(at_least=1),
             rank=integer(at_least=1, or_none=True),
@@ -183,17 +184,17 @@ class StochasticAltMin(CautiousSolver):
             )
 
     def validate(self, problem: Problem) -> None:
-        """Raise InputError unless there is one mu, or one for each layer."""
-        check_of_layers(problem.network.n_layers, mu=self.mu)
+        """Raise InputError unless there is one mu, or one for each weight matrix."""
+        check_of_layers(len(problem.network.shapes), mu=self.mu)
 
     def start(self, problem: Problem, weights: Weights, budget: Budget) -> State:
         """Return the state before the first step."""
-        layers = problem.network.n_layers
+        matrices = len(weights)
         return State(
             weights=weights,
             motion=at_rest(weights),
-            grams=(None,) * layers,
-            damped=(None,) * layers,
+            grams=(None,) * matrices,
+            damped=(None,) * matrices,
             step=0,
             budget=budget,
         )
@@ -211,9 +212,8 @@ class StochasticAltMin(CautiousSolver):
             try:
                 return self._local_steps(problem, state, rows)
             except DivergenceError:  # for `update` to tell of
-                nothing: Any = (None,) * len(state.weights)
-                return LocalSteps(Score(rows.total_weight, np.nan, 0.0), nothing, nothing, 0.0)
-        return gradient_step(problem, state.weights, self._wanted(state), rows)
+                return failed_steps(state.weights, rows)
+        return gradient_step(problem, state.weights, rows, self._wanted(problem, state))
 
     def update(self, problem: Problem, state: State, statistics: Any) -> State:
         """Return the state after fitting W to the step's z."""
@@ -227,12 +227,12 @@ class StochasticAltMin(CautiousSolver):
             return state._replace(step=state.step + 1)
         before = state.weights
         state = self._renew_grams(state, statistics)
-        fit: Callable[[Problem, State, Any], tuple[Weights, Motion]] = self._step
         if isinstance(statistics, LocalSteps):
-            fit = self._merge
+            weights, motion = merge_steps(state.weights, state.motion, statistics)
         elif self.ridge_centre == "zero":
-            fit = self._refit
-        weights, motion = fit(problem, state, statistics)
+            weights, motion = self._refit(problem, state, statistics), state.motion
+        else:
+            weights, motion = self._step(problem, state, statistics)
         return state._replace(
             weights=weights,
             motion=motion,
@@ -251,10 +251,8 @@ class StochasticAltMin(CautiousSolver):
 
     def flops(self, network: Network) -> float:
         """Return the floating-point operations of a pass for each row: all matrix products."""
-        widths = network.widths
-        back = network.flops - 2 * (widths[0] + 1) * widths[1]
         renewed = 1.0 if self.z_step == "newton" else 1.0 / self.gram_every
-        return 2 * network.flops + back + renewed * sum((w + 1) ** 2 for w in widths[1:-1])
+        return super().flops(network) + renewed * network.gram_flops
 
     def _step(self, problem: Problem, state: State, step: Step) -> tuple[Weights, Motion]:
         """W + s D with momentum, s bounded by the predicted change."""
@@ -272,88 +270,78 @@ class StochasticAltMin(CautiousSolver):
         anneal: float,
     ) -> tuple[Weights, Motion]:
         """One bounded step from ``weights`` along the damped least-squares directions."""
-        widest = max(len(w) for w in weights)
-        limits = Limits(
-            self.step_limit * self.damping * anneal,
-            self.change_limit * np.sqrt(widest * anneal),
-            self.momentum,
-        )
+        limits = Limits.of(self, weights, anneal)
         divisors = (step.score.weight,) * len(weights)
-        return descend(weights, motion, damped, step.residuals, divisors, problem.penalty, limits)
+        return descend(weights, motion, damped, step.moments, divisors, problem.penalty, limits)
 
-    def _wanted(self, state: State) -> tuple[bool, ...]:
-        """Which layers' input Gram matrices a step renews."""
+    def _wanted(self, problem: Problem, state: State) -> tuple[bool, ...]:
+        """Which Gram matrices a step renews; what the first pass sums exactly, only in that."""
         hidden = state.damped[0] is None or state.step % self.gram_every == 0
         first = state.budget.first_pass
         inputs = hidden and (first is None or state.step < first or state.damped[0] is None)
-        return (inputs,) + (hidden,) * (len(state.weights) - 1)
+        return tuple(inputs if fixed else hidden for fixed in problem.network.fixed)
 
     def _local_steps(self, problem: Problem, state: State, rows: Rows) -> LocalSteps:
-        """Several steps on one task's own rows, and the Gram matrices that weight their result."""
-        weights, motion, anneal = state.weights, state.motion, self._anneal(state)
-        total: Any = None
-        edges = np.linspace(0, len(rows.X), self.local_steps + 1).astype(int).tolist()
-        for start, stop in pairwise(edges):
-            if start == stop:
-                continue
-            part = gradient_step(problem, weights, (True,) * len(weights), rows.part(start, stop))
-            total = combine(total, part._replace(residuals=None))
-            if not part.score.weight > 0:  # rows of weight zero teach nothing
-                continue
+        """Several steps on one task's own rows."""
+        anneal = self._anneal(state)
+
+        def advance(weights: Weights, motion: Motion, part: Step) -> tuple[Weights, Motion]:
             damped = state.damped
             if damped[0] is None:  # the very first step has no Gram matrices but its own
                 damped = tuple(
                     self._damp(g / g.dtype.type(part.score.weight), None, state.caution)
                     for g in part.grams
                 )
-            weights, motion = self._descend(problem, weights, motion, damped, part, anneal)
-        moments = tuple(
-            (new - old) @ a for new, old, a in zip(weights, state.weights, total.grams, strict=True)
-        )
-        return LocalSteps(total.score, moments, total.grams, motion.trust * total.score.weight)
+            return self._descend(problem, weights, motion, damped, part, anneal)
 
-    def _merge(self, problem: Problem, state: State, merged: LocalSteps) -> tuple[Weights, Motion]:
-        """(Σ A_c)⁻¹ Σ A_c W_c, as a change of the weights that the tasks started from."""
-        moves = [ridge_solve(c, a, 0.0) for c, a in zip(merged.moments, merged.grams, strict=True)]
-        weights = tuple(w + move for w, move in zip(state.weights, moves, strict=True))
-        # Every task starts from rest, but what it has learnt of overshooting is kept.
-        return weights, state.motion._replace(trust=merged.trust / merged.score.weight)
+        return take_steps(problem, state.weights, state.motion, rows, self.local_steps, advance)
 
-    def _refit(self, problem: Problem, state: State, step: Step) -> tuple[Weights, Motion]:
+    def _refit(self, problem: Problem, state: State, step: Step) -> Weights:
         """The least-squares weights of this step's own z, averaged with the current ones."""
         weights = []
         for w, r, a, mu in zip(
-            state.weights, step.residuals, step.grams, self._mu(problem), strict=True
+            state.weights, step.moments, step.grams, self._mu(problem), strict=True
         ):
             ridge = step.score.weight * problem.penalty / (2 * mu)
             fitted = ridge_solve(r + w @ a, a, ridge)
             more = (1 - self.average) * (1 - 1 / state.caution.factor)
             share = w.dtype.type(self.average + more)
             weights.append(share * w + (1 - share) * fitted)
-        return tuple(weights), state.motion
+        return tuple(weights)
 
     def surveys(self, problem: Problem, budget: Budget) -> bool:
-        """Say whether the input's Gram matrix is summed in the first pass: in a fit with an end."""
-        return budget.first_pass is not None and self.z_step == "gradient"
+        """Say whether the first pass sums what depends on the data alone: in a fit with an end."""
+        fixed = any(problem.network.fixed)
+        return fixed and budget.first_pass is not None and self.z_step == "gradient"
 
     def survey(self, problem: Problem, rows: Rows) -> InputGram:
-        """Return Σ x̃ x̃ᵀ of some rows."""
-        x = problem.inputs(rows.X, thread_workspace())
-        return InputGram(rows.total_weight, weighted_gram(x, rows.weight))
+        """Return the Gram matrices of some rows that depend on the data alone."""
+        network, workspace = problem.network, thread_workspace()
+        inputs = network.data(problem.inputs(rows.X, workspace), workspace)
+        grams = tuple(
+            gram_matrix(own, rows.weight) if fixed else None
+            for own, fixed in zip(network.by_matrix(inputs), network.fixed, strict=True)
+        )
+        return InputGram(rows.total_weight, grams)
 
     def adopt(self, problem: Problem, state: State, total: InputGram) -> State:
-        """Return the state with the input's Gram matrix exact, in place of the running mean.
+        """Return the state with the Gram matrices of data exact, in place of the running means.
 
-        Where the sum has overflowed, the mean over the steps that were not refused stays.
+        Where a sum has overflowed, the mean over the steps that were not refused stays.
         """
         if not total.weight > 0:
             return state
-        mean = total.gram * total.gram.dtype.type(1.0 / total.weight)
-        try:
-            damped = self._damp(mean, state.damped[0], state.caution)
-        except DivergenceError as error:
-            return state._replace(caution=state.caution.noting(error))
-        return state._replace(grams=(mean, *state.grams[1:]), damped=(damped, *state.damped[1:]))
+        grams, damped = list(state.grams), list(state.damped)
+        for number, gram in enumerate(total.grams):
+            if gram is None:
+                continue
+            mean = gram * gram.dtype.type(1.0 / total.weight)
+            try:
+                damped[number] = self._damp(mean, damped[number], state.caution)
+            except DivergenceError as error:
+                return state._replace(caution=state.caution.noting(error))
+            grams[number] = mean
+        return state._replace(grams=tuple(grams), damped=tuple(damped))
 
     def _renew_grams(self, state: State, step: Step) -> State:
         """Take this step's Gram matrices into the running means."""
@@ -387,9 +375,7 @@ class StochasticAltMin(CautiousSolver):
         return damp(gram, self.damping * caution.factor, self.rank, basis)
 
     def _anneal(self, state: State) -> float:
-        if state.budget.steps is None:
-            return 1.0
-        return SCHEDULES[self.schedule](min(state.step / state.budget.steps, 1.0))
+        return fall(self.schedule, state.step, state.budget.steps)
 
     def _mu(self, problem: Problem) -> tuple[float, ...]:
-        return tuple(np.broadcast_to(self.mu, problem.network.n_layers).tolist())
+        return tuple(np.broadcast_to(self.mu, len(problem.network.shapes)).tolist())

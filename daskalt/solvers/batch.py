@@ -12,10 +12,11 @@ from daskalt.errors import DivergenceError
 from daskalt.kernels.step import mean_gradient
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_of_layers, check_parameters, choice, instance, integer, real
-from daskalt.solvers.base import Budget, Problem, Report, Rows, Variables
+from daskalt.problem import Problem, Rows
+from daskalt.solvers.base import Budget, Report, Variables
 from daskalt.solvers.batch_map import BatchStep, Split, ZStep, batch_step
 from daskalt.solvers.caution import LEAST_TRUST, RAISE, Caution, CautiousSolver
-from daskalt.solvers.descent import SCHEDULES, Limits, Motion, at_rest, descend
+from daskalt.solvers.descent import FALLS, Limits, Motion, at_rest, descend, fall
 from daskalt.solvers.full_batch import FullBatch
 from daskalt.statistics import Score
 from daskalt.weights import damp
@@ -154,33 +155,32 @@ class BatchAltMin(CautiousSolver, FullBatch):
             step_limit=real(above=0),
             change_limit=real(above=0),
             momentum=real(at_least=0, below=1),
-            schedule=choice(*SCHEDULES),
+            schedule=choice(*FALLS),
             gram_every=integer(at_least=1),
             cg_iterations=integer(at_least=1),
             store=instance("a path, a URL or None", str, Path, NoneType),
         )
 
     def validate(self, problem: Problem) -> None:
-        """Raise InputError unless there is one mu, or one for each layer."""
-        check_of_layers(problem.network.n_layers, mu=self.mu)
+        """Raise InputError unless there is one mu, or one for each weight matrix."""
+        check_of_layers(len(problem.network.shapes), mu=self.mu)
 
     def variables(self, problem: Problem) -> dict[str, int]:
         """Return the name and width of every array: z, under an L1 coupling also r and its dual."""
         kinds = ("z",) if self.coupling == "l2" else ("z", "residual", "dual")
-        widths = problem.network.widths[1:]
-        return {f"{kind}{i}": n for kind in kinds for i, n in enumerate(widths, start=1)}
+        units = problem.network.units
+        return {f"{kind}{i}": n for kind in kinds for i, n in enumerate(units, start=1)}
 
     def start(self, problem: Problem, weights: Weights, budget: Budget) -> BatchState:
         """Return the state before the first iteration."""
-        layers = problem.network.n_layers
         return BatchState(
             weights=weights,
             motion=at_rest(weights),
-            grams=(None,) * layers,
+            grams=(None,) * len(weights),
             step=0,
             budget=budget,
             objective=np.inf,
-            couplings=(0.0,) * layers,
+            couplings=(0.0,) * problem.network.n_layers,
             restarted=1.0,
         )
 
@@ -188,7 +188,9 @@ class BatchAltMin(CautiousSolver, FullBatch):
         self, problem: Problem, state: BatchState, rows: Rows, variables: Variables | None = None
     ) -> tuple[BatchStep, Variables]:
         """Return the statistics of some rows, and their z as it has moved; r and u of a split."""
-        z, r, u = None, None, None
+        z: list[np.ndarray] | None = None
+        r: Variables = ()
+        u: Variables = ()
         # A refused iteration may have left z that no other should start from.
         if variables is not None and state.step != state.caution.since:
             layers = problem.network.n_layers
@@ -200,7 +202,7 @@ class BatchAltMin(CautiousSolver, FullBatch):
             rows,
             z,
             ZStep(self._mu(problem, state.step), self.sweeps, self.cg_iterations, self.restart),
-            wanted=self._wanted(state),
+            wanted=self._wanted(problem, state),
             split=None if self.coupling == "l2" else Split(own, r, u),
         )
         return statistics, moved
@@ -234,10 +236,10 @@ class BatchAltMin(CautiousSolver, FullBatch):
                 state.weights,
                 motion,
                 [damp(a, damping) for a in grams if a is not None],
-                statistics.residuals,
+                statistics.moments,
                 divisors,
                 problem.penalty,
-                self._limits(state),
+                Limits.of(self, state.weights, fall(self.schedule, state.step, state.budget.steps)),
             )
         return state._replace(
             weights=weights,
@@ -266,8 +268,7 @@ class BatchAltMin(CautiousSolver, FullBatch):
 
         Those of Newton steps are left out, since few rows take one after the joint step.
         """
-        grams = sum((w + 1) ** 2 for w in network.widths[1:-1])
-        inner = network.flops - 2 * (network.widths[0] + 1) * network.widths[1]
+        grams, inner = network.gram_flops, network.pull_back_flops
         # The joint step takes two products of every layer but the first, the comparison with the
         # rows' own z one, and the gradients of a sweep one.
         return 2 * network.flops + grams / self.gram_every + (3 + self.sweeps) * inner
@@ -284,7 +285,7 @@ class BatchAltMin(CautiousSolver, FullBatch):
     ) -> Weights:
         """The least-squares weights, with the ridge centred on the current ones."""
         fitted = []
-        for w, total, a, m in zip(weights, statistics.residuals, grams, mu, strict=True):
+        for w, total, a, m in zip(weights, statistics.moments, grams, mu, strict=True):
             assert a is not None
             g = mean_gradient(total, w, n / (2 * m), problem.penalty, out=np.empty_like(w))
             # The penalty's own curvature, in the units of the Gram matrix.
@@ -293,30 +294,19 @@ class BatchAltMin(CautiousSolver, FullBatch):
             fitted.append(w + damp(a, ridge).solve(g) * w.dtype.type(1 / (2 * m)))
         return tuple(fitted)
 
-    def _limits(self, state: BatchState) -> Limits:
-        total = state.budget.steps
-        share = 0.0 if total is None else min(state.step / total, 1.0)
-        anneal = SCHEDULES[self.schedule](share)
-        widest = max(len(w) for w in state.weights)
-        return Limits(
-            self.step_limit * self.damping * anneal,
-            self.change_limit * np.sqrt(widest * anneal),
-            self.momentum,
-        )
-
-    def _wanted(self, state: BatchState) -> tuple[bool, ...]:
-        """Which Gram matrices this iteration gathers; that of the inputs never changes."""
-        exact = self.acceleration is None
-        hidden = exact or state.grams[0] is None or state.step % self.gram_every == 0
-        return (state.grams[0] is None,) + (hidden,) * (len(state.weights) - 1)
+    def _wanted(self, problem: Problem, state: BatchState) -> tuple[bool, ...]:
+        """Which Gram matrices this iteration gathers; those of data alone never change."""
+        first = state.grams[0] is None
+        hidden = first or self.acceleration is None or state.step % self.gram_every == 0
+        return tuple(first if fixed else hidden for fixed in problem.network.fixed)
 
     def _mu(self, problem: Problem, step: int) -> tuple[float, ...]:
         """The weights of the quadratic couplings that z is moved by and W fitted to."""
         if self.coupling == "l1":
-            return (self.rho / 2,) * problem.network.n_layers
+            return (self.rho / 2,) * len(problem.network.shapes)
         return self._own_mu(problem, step)
 
     def _own_mu(self, problem: Problem, step: int) -> tuple[float, ...]:
-        """mu of each layer, as it has grown."""
-        grown = np.broadcast_to(self.mu, problem.network.n_layers) * self.mu_growth**step
+        """mu of each weight matrix, as it has grown."""
+        grown = np.broadcast_to(self.mu, len(problem.network.shapes)) * self.mu_growth**step
         return tuple(grown.tolist())

@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from daskalt.jit import compiled
-from daskalt.kernels.gram import cross
-from daskalt.kernels.joint import joint_step
+from daskalt.joint import joint_step
+from daskalt.kernels.gram import cross_moments, gram_matrix
 from daskalt.kernels.rowwise import copy_rows, square_norms
-from daskalt.kernels.sweep import predict_layers, sweep
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Weights
-from daskalt.solvers.altmin_map import forward_pass, score_rows, weighted_gram
-from daskalt.solvers.base import Problem, Rows
+from daskalt.problem import Problem, Rows
+from daskalt.solvers.altmin_map import score_residual
 from daskalt.statistics import Score
+from daskalt.sweep import sweep
 
 __all__ = ["BatchStep", "Split", "ZStep", "batch_step"]
 
@@ -24,14 +24,14 @@ __all__ = ["BatchStep", "Split", "ZStep", "batch_step"]
 class BatchStep(NamedTuple):
     """Statistics of a block after its z-step.
 
-    With v_l = z_l - W_l ã_{l-1}, ``residuals[l]`` is Σ v ãᵀ (of v - r + u under a `Split`) and
-    ``grams[l]`` is Σ ã ãᵀ or None; ``objective`` is Σ ℓ(z_L, y) + Σ_l μ_l ‖v_l‖², or with ‖v_l‖₁;
-    ``couplings`` are the Σ ‖v_l‖², and
-    ``restarted`` is the weight of the rows whose z started from the forward pass.
+    With v_l = z_l - W_l ã_l, ``moments`` has Σ v ãᵀ (of v - r + u under a `Split`) of every weight
+    matrix and ``grams`` Σ ã ãᵀ or None; ``objective`` is Σ ℓ(z_L, y) + Σ_l μ_l ‖v_l‖², or with
+    ‖v_l‖₁; ``couplings`` are the Σ ‖v_l‖² of every layer, and ``restarted`` is the weight of the
+    rows whose z started from the forward pass.
     """
 
     score: Score
-    residuals: Any
+    moments: Any
     grams: tuple[Any, ...]
     objective: float
     couplings: np.ndarray
@@ -39,15 +39,15 @@ class BatchStep(NamedTuple):
 
 
 class Split(NamedTuple):
-    """The L1 relaxation: each residual z_l - W_l ã_{l-1} = v_l as a variable of its own.
+    """The L1 relaxation: each residual z_l - W_l ã_l = v_l as a variable of its own.
 
     Splits Σ μ_l ‖v_l‖₁ into μ_l ‖r_l‖₁ and the constraint v_l = r_l, with scaled dual u_l, whose
-    quadratic penalty takes the place of the L2 coupling. ``r`` and ``u`` of None are zero.
+    quadratic penalty takes the place of the L2 coupling. Without them r and u are zero.
     """
 
     mu: Sequence[float]
-    r: list[np.ndarray] | None = None
-    u: list[np.ndarray] | None = None
+    r: Sequence[np.ndarray] = ()
+    u: Sequence[np.ndarray] = ()
 
 
 class ZStep(NamedTuple):
@@ -56,7 +56,7 @@ class ZStep(NamedTuple):
     Attributes
     ----------
     mu : sequence of float
-        Weights of the quadratic couplings.
+        Weights of the quadratic couplings, one for each weight matrix; so are those of a split.
     sweeps : int
         Newton steps of each layer.
     iterations : int
@@ -84,29 +84,29 @@ def batch_step(
 ) -> tuple[list[np.ndarray], BatchStep]:
     """Return the moved z of some rows, then r and u of a split, and the statistics of them.
 
-    Without any ``z`` all rows start anew. ``wanted`` says which layers' Gram matrices to gather.
+    Without any ``z`` all rows start anew. ``wanted`` says of which weight matrices to gather the
+    Gram matrices.
     """
-    phi, loss, workspace = problem.network.phi, problem.network.loss, thread_workspace()
+    network, workspace = problem.network, thread_workspace()
+    how = how._replace(mu=network.of_layers(how.mu))
+    if split is not None:
+        split = split._replace(mu=network.of_layers(split.mu))
     x = problem.inputs(rows.X, workspace)
     start = _start(problem, weights, rows, x, z, how, split)
     z = start.z
     predictions: list[np.ndarray] | None = start.predictions
-    r = u = shifts = None
+    shifts = None
     if split is not None:
-        r = [np.zeros_like(own) for own in z] if split.r is None else [v.copy() for v in split.r]
-        u = [np.zeros_like(own) for own in z] if split.u is None else [v.copy() for v in split.u]
-        for own in [*r, *u]:
-            own[start.anew] = 0
-        shifts = [a - b for a, b in zip(r, u, strict=True)]
+        split = _begun(split, start)
+        shifts = [a - b for a, b in zip(split.r, split.u, strict=True)]
     for _ in range(how.sweeps):
         z, inputs, residuals = sweep(
+            network,
             weights,
             x,
             rows.y,
             z,
             how.mu,
-            phi,
-            loss,
             predictions=predictions,
             shifts=shifts,
             iterations=how.iterations,
@@ -114,26 +114,28 @@ def batch_step(
         )
         predictions = None
     importance = np.ones(len(x)) if rows.weight is None else rows.weight.astype(np.float64)
-    value = loss.value(z[-1], rows.y)
+    value = network.loss.value(z[-1], rows.y)
     couplings = np.zeros(len(z))
     for layer, v in enumerate(residuals):
-        if split is not None and shifts is not None and r is not None and u is not None:
+        if shifts is not None:
             v += shifts[layer]
-            value += _norms(v, layer, how, split)
-            couplings[layer] = importance @ square_norms(v)
-            _shrink(v, r[layer], u[layer], split.mu[layer] / (2 * how.mu[layer]))
-        else:
-            norms = square_norms(v)
+        norms = square_norms(v)
+        couplings[layer] = importance @ norms
+        if split is None:
             value += how.mu[layer] * norms
-            couplings[layer] = importance @ norms
+        else:
+            value += _norms(v, layer, how, split)
+            threshold = split.mu[layer] / (2 * how.mu[layer])
+            _shrink(v, split.r[layer], split.u[layer], threshold)
         if rows.weight is not None:
             v *= rows.weight[:, None]
-    return [*z, *(r or ()), *(u or ())], BatchStep(
+    variables = z if split is None else [*z, *split.r, *split.u]
+    return variables, BatchStep(
         start.score,
-        tuple(cross(v, a) for v, a in zip(residuals, inputs, strict=True)),
+        tuple(map(cross_moments, network.pairs(inputs, residuals))),
         tuple(
-            weighted_gram(a, rows.weight) if want else None
-            for a, want in zip(inputs, wanted, strict=True)
+            gram_matrix(own, rows.weight) if want else None
+            for own, want in zip(network.by_matrix(inputs), wanted, strict=True)
         ),
         float(importance @ value),
         couplings,
@@ -142,7 +144,7 @@ def batch_step(
 
 
 class _Start(NamedTuple):
-    """Where the z of some rows start, the predictions W_l ã_{l-1} there, and who starts anew."""
+    """Where the z of some rows start, the predictions W_l ã_l there, and who starts anew."""
 
     score: Score
     z: list[np.ndarray]
@@ -164,15 +166,16 @@ def _start(
     A new start is the forward pass with a joint step of all layers, or without one where that
     would raise the row's objective.
     """
-    phi, loss, workspace = problem.network.phi, problem.network.loss, thread_workspace()
-    ahead, inputs = forward_pass(problem, weights, x, workspace)
-    score, descent = score_rows(problem, ahead[-1].copy(), rows)
+    network, loss, workspace = problem.network, problem.network.loss, thread_workspace()
+    trace = network.trace(weights, x, workspace, apart=True)
+    ahead = trace.z
+    score, descent = score_residual(problem, ahead[-1].copy(), rows)
     if z is not None and not how.restart:
-        predictions = predict_layers(weights, x, z, phi, workspace, first=ahead[0])
+        predictions = network.predict(weights, x, z, workspace, ahead)
         return _Start(score, z, predictions, np.zeros(len(x), bool))
     if rows.weight is not None:
         descent = -loss.gradient(ahead[-1], rows.y)
-    new, predicted, value = joint_step(weights, ahead, inputs, descent, how.mu, phi, workspace)
+    new, predicted, value = joint_step(network, weights, trace, descent, how.mu, workspace)
     value += loss.value(new[-1], rows.y)
     still = loss.value(ahead[-1], rows.y)
     refused = ~(value < still)
@@ -183,7 +186,7 @@ def _start(
     if z is not None:
         # The couplings of a split are other ones than the joint step's, and none at its start.
         value = still if split is not None else np.where(refused, still, value)
-        own = predict_layers(weights, x, z, phi, workspace, first=ahead[0])
+        own = network.predict(weights, x, z, workspace, ahead)
         before = loss.value(z[-1], rows.y)
         for layer, (a, b) in enumerate(zip(z, own, strict=True)):
             before += _norms(a - b, layer, how, split)
@@ -192,6 +195,15 @@ def _start(
             copy_rows(~anew, z[layer], new[layer])
             copy_rows(~anew, own[layer], predicted[layer])
     return _Start(score, new, predicted, anew)
+
+
+def _begun(split: Split, start: _Start) -> Split:
+    """A split with r and u of its own, which are zero where rows start anew."""
+    r = [v.copy() for v in split.r] or [np.zeros_like(own) for own in start.z]
+    u = [v.copy() for v in split.u] or [np.zeros_like(own) for own in start.z]
+    for own in [*r, *u]:
+        own[start.anew] = 0
+    return split._replace(r=r, u=u)
 
 
 def _norms(v: np.ndarray, layer: int, how: ZStep, split: Split | None) -> np.ndarray:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from daskalt.errors import DivergenceError
 from daskalt.network import Weights
-from daskalt.solvers.base import Problem, Report, Solver
+from daskalt.problem import Problem
+from daskalt.solvers.base import Report, Solver
 
 __all__ = ["CALM", "LEAST_TRUST", "LIMIT", "RAISE", "Caution", "CautiousSolver"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,13 +13,14 @@ from daskalt.kernels.workspace import thread_workspace
 from daskalt.network import Weights
 from daskalt.weights import DampedGram
 
-__all__ = ["SCHEDULES", "Limits", "Motion", "at_rest", "descend"]
+__all__ = ["FALLS", "Limits", "Motion", "at_rest", "descend", "fall"]
 
 # Where the new gradient points this far against the last move, steps overshoot; batch noise alone
 # leaves the cosine at a few hundredths either side of zero.
 OVERSHOOT = -0.15
 
-SCHEDULES = {
+# How the limits of a method fall from the first step of a fit, t = 0, to the last, t = 1.
+FALLS = {
     "cosine": lambda t: 0.5 * (1.0 + np.cos(np.pi * t)),
     "linear": lambda t: 1.0 - t,
     "constant": lambda t: 1.0,
@@ -40,6 +41,21 @@ class Limits(NamedTuple):
     step: float  # largest multiple of the direction
     change: float  # of z, as a root mean square over rows of its norm
     momentum: float
+
+    @classmethod
+    def of(cls, method: Any, weights: Weights, left: float) -> Limits:
+        """Return the limits of a method by its parameters, of which a part is left."""
+        widest = max(len(w) for w in weights)
+        return cls(
+            method.step_limit * method.damping * left,
+            method.change_limit * np.sqrt(widest * left),
+            method.momentum,
+        )
+
+
+def fall(name: str, step: int, steps: int | None) -> float:
+    """Return what is left of the limits at a step of so many; all of it in a fit without an end."""
+    return 1.0 if steps is None else FALLS[name](min(step / steps, 1.0))
 
 
 def at_rest(weights: Weights) -> Motion:

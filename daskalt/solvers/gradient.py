@@ -11,9 +11,10 @@ from daskalt.kernels.step import mean_gradient
 from daskalt.kernels.workspace import recycled, thread_workspace
 from daskalt.network import Network, Weights
 from daskalt.parameters import check_parameters, choice, integer
+from daskalt.problem import Problem, Rows
 from daskalt.rules import RULES, SCHEDULES, Rule, Schedule, choose
 from daskalt.solvers.altmin_map import Step, gradient_step
-from daskalt.solvers.base import Budget, Problem, Report, Rows, Variables
+from daskalt.solvers.base import Budget, Report, Variables
 from daskalt.solvers.caution import Caution, CautiousSolver
 from daskalt.statistics import Score
 
@@ -124,7 +125,7 @@ class GradientDescent(CautiousSolver):
         variables: Variables | None = None,
     ) -> tuple[Step, None]:
         """Return the sum of the rows' gradients, negative."""
-        return gradient_step(problem, state.weights, (False,) * len(state.weights), rows), None
+        return gradient_step(problem, state.weights, rows), None
 
     def update(self, problem: Problem, state: GradientState, statistics: Step) -> GradientState:
         """Return the state after a step of the rule."""
@@ -140,7 +141,7 @@ class GradientDescent(CautiousSolver):
         t = state.step / (state.budget.pass_steps or 1)
         rate, step = rule.learning_rate * self._schedule(t) / caution.factor, state.step + 1
         weights, slots, square = [], [], 0.0
-        for w, own, total in zip(state.weights, state.slots, statistics.residuals, strict=True):
+        for w, own, total in zip(state.weights, state.slots, statistics.moments, strict=True):
             new = tuple(recycled(w.shape, w.dtype) for _ in range(1 + len(own)))
             height = max(1, _PIECE // w.shape[1])
             for start in range(0, len(w), height):
@@ -174,8 +175,3 @@ class GradientDescent(CautiousSolver):
         t = max(state.step - 1, 0) / (state.budget.pass_steps or 1)
         rate = self._rule.learning_rate * self._schedule(t)
         return super().report(state)._replace(figures={"learning_rate": rate})
-
-    def flops(self, network: Network) -> float:
-        """Return the floating-point operations of a pass for each row: all matrix products."""
-        back = network.flops - 2 * (network.widths[0] + 1) * network.widths[1]
-        return 2 * network.flops + back

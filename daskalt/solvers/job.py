@@ -9,7 +9,8 @@ from daskalt.data.passes import count_rows
 from daskalt.data.store import absolute
 from daskalt.data.table import Table
 from daskalt.data.zstore import ZStore
-from daskalt.solvers.base import Budget, Problem, RowVariables, Solver, Surveying
+from daskalt.problem import Problem
+from daskalt.solvers.base import Budget, RowVariables, Solver, Surveying
 from daskalt.solvers.reading import Reading, WholeBlocks
 
 __all__ = ["Job", "Pace", "lay_out_variables", "planned_variables", "store_of"]

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from daskalt.parameters import check_parameters, integer
+from daskalt.problem import Problem
 from daskalt.rules import LineSearch
-from daskalt.solvers.base import Problem
 from daskalt.solvers.searching import LineSearchSolver, SearchState, need_smooth, norm
 
 __all__ = ["LBFGS"]

@@ -9,9 +9,10 @@ import numpy as np
 from daskalt.errors import InputError
 from daskalt.kernels.hessian import hessian
 from daskalt.network import Network
+from daskalt.problem import Problem, Rows
 from daskalt.rules import LineSearch
 from daskalt.solvers.altmin_map import gradient_step
-from daskalt.solvers.base import Problem, Rows, Variables
+from daskalt.solvers.base import Variables
 from daskalt.solvers.searching import LineSearchSolver, SearchState, need_smooth
 from daskalt.statistics import Score
 from daskalt.weights import ridge_solve
@@ -27,7 +28,7 @@ class HessianStep(NamedTuple):
     """Sums of the rows' gradients, negative, and Hessians."""
 
     score: Score
-    residuals: Any
+    moments: Any
     grams: Any
     hessian: Array
 
@@ -53,13 +54,13 @@ class Newton(LineSearchSolver):
         """Raise InputError unless the problem is convex and its Hessian of a size to hold."""
         network = problem.network
         need_smooth(self, problem)
-        if network.n_layers > 1 or not network.loss.convex:
+        if not network.is_chain or network.n_layers > 1 or not network.loss.convex:
             raise InputError(
                 "Newton needs a convex problem, hidden_layer_sizes=() and a loss that is convex, "
-                f"such as the cross-entropy; got hidden layers {network.widths[1:-1]} and "
+                f"such as the cross-entropy; got hidden layers {network.units[:-1]} and "
                 f"{network.loss.name} on {network.loss.link.name}. Use LBFGS() for others."
             )
-        size = (network.widths[0] + 1) * network.widths[1]
+        (size,) = network.sizes
         if size > LARGEST_HESSIAN:
             raise InputError(
                 f"Newton's Hessian would have {size} rows and columns, "
@@ -71,12 +72,12 @@ class Newton(LineSearchSolver):
         self, problem: Problem, state: SearchState, rows: Rows, variables: Variables | None = None
     ) -> tuple[HessianStep, None]:
         """Return the sums of loss, gradient and Hessian of some rows at the trial point."""
-        step = gradient_step(problem, state.trial, (False,), rows)
+        step = gradient_step(problem, state.trial, rows)
         x = problem.inputs(rows.X)
         z = x @ state.trial[0].T
         d, u = problem.network.loss.hessian(z, rows.y)
         curvature = hessian(x, d, u, rows.weight)
-        return HessianStep(step.score, step.residuals, None, curvature), None
+        return HessianStep(step.score, step.moments, None, curvature), None
 
     def direction(
         self, problem: Problem, state: SearchState, g: Array, statistics: Any
@@ -92,5 +93,5 @@ class Newton(LineSearchSolver):
 
     def flops(self, network: Network) -> float:
         """Return the floating-point operations of a pass for each row: all matrix products."""
-        outputs = network.widths[1]
-        return 2 * network.flops + outputs * (outputs + 1) * (network.widths[0] + 1) ** 2
+        ((outputs, columns),) = network.shapes
+        return 2 * network.flops + outputs * (outputs + 1) * columns**2

@@ -10,10 +10,11 @@ import numpy as np
 from daskalt.errors import DivergenceError, InputError
 from daskalt.kernels.step import mean_gradient
 from daskalt.network import Network, Weights, pack, unpack
+from daskalt.problem import Problem, Rows
 from daskalt.rules import LINE_SEARCHES, LineSearch, choose
 from daskalt.rules.line_search import Point, Search
 from daskalt.solvers.altmin_map import Step, gradient_step
-from daskalt.solvers.base import Budget, Problem, Report, Rows, Solver, Variables
+from daskalt.solvers.base import Budget, Report, Solver, Variables
 from daskalt.statistics import Score
 
 __all__ = ["LineSearchSolver", "SearchState", "SteepestDescent", "need_smooth", "norm"]
@@ -96,7 +97,7 @@ class LineSearchSolver(Solver):
         self, problem: Problem, state: SearchState, rows: Rows, variables: Variables | None = None
     ) -> tuple[Any, None]:
         """Return the sums of loss and gradient of some rows at the trial point."""
-        return gradient_step(problem, state.trial, (False,) * len(state.trial), rows), None
+        return gradient_step(problem, state.trial, rows), None
 
     def update(self, problem: Problem, state: SearchState, statistics: Any) -> SearchState:
         """Return the state with the next trial, on this line or on a new one."""
@@ -136,11 +137,6 @@ class LineSearchSolver(Solver):
             "trials": 0 if search is None else search.trials,
         }
         return Report(figures, converged=state.converged)
-
-    def flops(self, network: Network) -> float:
-        """Return the floating-point operations of a pass for each row: all matrix products."""
-        back = network.flops - 2 * (network.widths[0] + 1) * network.widths[1]
-        return 2 * network.flops + back
 
     def first_length(self, state: SearchState, slope: float) -> float:
         """Return the first trial of a new line, of slope ``slope``, after that of ``state``."""
@@ -218,7 +214,7 @@ def _objective(problem: Problem, weights: Weights, statistics: Any) -> tuple[flo
     squares = sum(float(np.vdot(w[:, :-1], w[:, :-1])) for w in weights)
     gradients = tuple(
         mean_gradient(total, w, -score.weight, -problem.penalty, out=np.empty_like(w))
-        for total, w in zip(statistics.residuals, weights, strict=True)
+        for total, w in zip(statistics.moments, weights, strict=True)
     )
     return float(score.loss) / score.weight + problem.penalty / 2 * squares, pack(gradients)
 

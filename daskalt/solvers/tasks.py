@@ -10,9 +10,10 @@ from daskalt.data.passes import Lane, read_ahead, read_lane, reader
 from daskalt.data.table import Table
 from daskalt.data.zstore import ZStore
 from daskalt.errors import DivergenceError
+from daskalt.problem import Problem, Rows
 from daskalt.progress import Topic, report
 from daskalt.reduction import FAN_IN, fold
-from daskalt.solvers.base import Problem, Recovering, Report, Reporting, Rows, Solver
+from daskalt.solvers.base import Recovering, Report, Reporting, Solver
 from daskalt.statistics import Score, combine
 
 __all__ = [

@@ -11,10 +11,9 @@ from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
 import daskalt
-from daskalt.kernels.forward import forward
 from daskalt.kernels.workspace import thread_workspace
+from daskalt.problem import Rows
 from daskalt.solvers.altmin_map import gradient_step
-from daskalt.solvers.base import Rows
 from pipelines.benchmark.data import scaled
 from pipelines.benchmark.tables import Table, at_least, at_most
 
@@ -144,11 +143,11 @@ def gradient_and_forward(setting, hidden, rows=2048, repeats=15):
     block = Rows(np.asarray(X), problem.targets.encode(np.asarray(y), problem.dtype), None)
 
     def gradient():
-        return gradient_step(problem, weights, (False,) * len(weights), block)
+        return gradient_step(problem, weights, block)
 
     def ahead():
         workspace = thread_workspace()
-        return forward(weights, problem.inputs(block.X, workspace), problem.network.phi, workspace)
+        return problem.network.trace(weights, problem.inputs(block.X, workspace), workspace)
 
     seconds = {gradient: [], ahead: []}
     with threadpool_limits(1, user_api="blas"):

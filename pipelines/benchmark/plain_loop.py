@@ -8,7 +8,9 @@ import daskalt
 from daskalt.data.passes import read_lane
 from daskalt.kernels.threads import blas_threads
 from daskalt.reduction import fold
-from daskalt.solvers import loop, pass_graph
+from daskalt.solvers import tasks
+from daskalt.solvers.drivers import DRIVERS
+from daskalt.solvers.loop import Pass
 from daskalt.statistics import combine
 
 THREADS = 2
@@ -30,38 +32,49 @@ def plain_loop_seconds(setting, seed, passes, batch_size):
     with (
         blas_threads(),
         ThreadPoolExecutor(THREADS) as pool,
-        patch.object(loop, "run_graph", _plain(pool)),
+        patch.dict(DRIVERS, synchronous=_plain(pool)),
     ):
         model.fit(str(setting.store))
     return time.perf_counter() - began
 
 
 def _plain(pool):
-    """A stand-in for the loop's graph, of a whole pass, that calls the same functions in a row."""
+    """A driver that calls the same functions in a row."""
 
-    def run_graph(job, plan, spans, states, position, check):
-        solver, problem, table = job.solver, job.problem, job.table
-        state, sums = solver.begin_pass(states[0]), []
-        for group in plan.groups:
-            read = [pool.submit(read_lane, table, lane) for lane in group.lanes]
-            lanes = [problem.rows(future.result()) for future in read]
-            shares = [lane.shares(group.steps) for lane in group.lanes]
-            if job.surveys and position.number == 0:
-                parts = [
-                    pool.submit(solver.survey, problem, rows.part(*share[step]))
-                    for rows, share in zip(lanes, shares, strict=True)
-                    for step in range(group.steps)
-                ]
-                sums.extend(part.result() for part in parts)
-            for step in range(group.steps):
-                parts = [
-                    pool.submit(solver.map, problem, state, rows.part(*share[step]))
-                    for rows, share in zip(lanes, shares, strict=True)
-                ]
-                total = fold(combine, [part.result() for part in parts])
-                state = solver.update(problem, state, total)
-        if sums:
-            state = solver.adopt(state, fold(combine, sums))
-        return pass_graph.End([state], position), (state.score, solver.report(state))
+    def run(job, state, position):
+        shared = tasks.Shared(job.solver, job.problem, None)
+        for number in job.passes:
+            began = time.perf_counter()
+            plan = job.reading.plan(job.table, job.bounds, number)
+            state = _make_pass(pool, job, plan, tasks.begin(shared, state), number == 0)
+            score, report = tasks.score(shared, state)
+            seconds = time.perf_counter() - began
+            rows = sum(group.rows for group in plan.groups)
+            yield Pass(number, state, score, report, seconds, plan.steps, rows)
 
-    return run_graph
+    return run
+
+
+def _make_pass(pool, job, plan, state, first):
+    """The state after the steps of a plan."""
+    solver, problem, sums = job.solver, job.problem, []
+    for group in plan.groups:
+        read = [pool.submit(read_lane, job.table, lane) for lane in group.lanes]
+        lanes = [problem.rows(future.result()) for future in read]
+        shares = [lane.shares(group.steps) for lane in group.lanes]
+        if first and job.surveys:
+            parts = [
+                pool.submit(solver.survey, problem, rows.part(*share[step]))
+                for rows, share in zip(lanes, shares, strict=True)
+                for step in range(group.steps)
+            ]
+            sums.extend(part.result() for part in parts)
+        for step in range(group.steps):
+            parts = [
+                pool.submit(solver.map, problem, state, rows.part(*share[step]))
+                for rows, share in zip(lanes, shares, strict=True)
+            ]
+            total = fold(combine, [part.result()[0] for part in parts])
+            score = combine(state.score, total.score)
+            state = solver.update(problem, state, total)._replace(score=score)
+    return solver.adopt(problem, state, fold(combine, sums)) if sums else state

@@ -8,7 +8,6 @@ import sys
 import tempfile
 import threading
 import warnings
-from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -38,8 +37,8 @@ def check_bits(options):
     table = Table("bits", "digests of fits and partial fits to the same rows")
     with tempfile.TemporaryDirectory(prefix="daskalt-harm-") as name:
         found = {}
-        for place, enter in PLACES.items():
-            with warnings.catch_warnings(), enter() as run:
+        for place, run in places():
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 for form in forms:
                     for solver in solvers:
@@ -155,59 +154,39 @@ def _curve(model):
 # ---------------------------------------------------------------------------------- places
 
 
-@contextmanager
-def _scheduler(name):
-    with dask.config.set(scheduler=name):
-        yield lambda call: call()
-
-
-@contextmanager
-def _workers(count):
-    with local_workers(count):
-        yield lambda call: call()
-
-
-@contextmanager
-def _in_process():
+def places():
+    """Where a fit can run: names, each with a function that calls another there."""
+    yield "threads", _call
+    with dask.config.set(scheduler="sync"):
+        yield "the synchronous scheduler", _call
+    with local_workers(1) as client:
+        yield "one worker", _call
+        yield "a task of a worker", lambda call: client.submit(call, pure=False).result(timeout=120)
+        client.cluster.scale(2)
+        client.wait_for_workers(2)
+        yield "two workers", _call
     with (
         LocalCluster(
             2, processes=False, threads_per_worker=1, dashboard_address="127.0.0.1:0"
         ) as cluster,
         Client(cluster),
     ):
-        yield lambda call: call()
+        yield "a cluster in this process", _call
+    yield "a second thread", _call_in_a_thread
 
 
-@contextmanager
-def _second_thread():
-    """Threads that have never set a limit, while the first has."""
+def _call(call):
+    return call()
+
+
+def _call_in_a_thread(call):
+    """Call in a thread that has never set a limit, while the first has."""
     daskalt.kernels.threads.hold_blas_threads(2)
-
-    def run(call):
-        results = []
-        thread = threading.Thread(target=lambda: results.append(call()))
-        thread.start()
-        thread.join()
-        return results[0]
-
-    yield run
-
-
-@contextmanager
-def _inside_a_task():
-    with local_workers(1) as client:
-        yield lambda call: client.submit(call, pure=False).result(timeout=120)
-
-
-PLACES = {
-    "threads": lambda: nullcontext(lambda call: call()),
-    "the synchronous scheduler": lambda: _scheduler("sync"),
-    "one worker": lambda: _workers(1),
-    "two workers": lambda: _workers(2),
-    "a cluster in this process": _in_process,
-    "a second thread": _second_thread,
-    "a task of a worker": _inside_a_task,
-}
+    results = []
+    thread = threading.Thread(target=lambda: results.append(call()))
+    thread.start()
+    thread.join()
+    return results[0]
 
 
 # ---------------------------------------------------------------------------------- cores

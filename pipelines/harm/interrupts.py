@@ -12,7 +12,9 @@ import tempfile
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -38,6 +40,7 @@ ALMOST_DONE = 2.0  # seconds in which a run that is told may have ended anyway
 # Random seconds after the process starts, after its first checkpoint, after its last.
 WINDOWS = {"start": (0.15, 8.0), "middle": (0.0, 1.5), "end": (0.0, 1.5)}
 PASSES = {"threads": 1.0, "workers": 0.15, "scheduler": 0.15}  # which take some seconds
+QUICK = 0.5  # of these passes, where trials run side by side
 SCHEDULER = """
 from distributed import LocalCluster
 if __name__ == "__main__":
@@ -48,51 +51,72 @@ if __name__ == "__main__":
 """
 
 
+@dataclass(frozen=True)
+class Trial:
+    """Where a run is told to stop, by what, and how many seconds after which moment."""
+
+    place: str
+    told: signal.Signals
+    moment: str
+    wait: float
+    solver: str
+    passes: float
+
+    def outcome(self, folder, store, address):
+        """The account of the trial, which uses a folder of its own."""
+        folder.mkdir()
+        config = write_config(self, folder, store, address)
+        return stop_and_resume(config, folder, self)
+
+
 def check_interrupts(options):
     """`daskalt fit` on a terminal, stopped once by a signal to its process group, and resumed."""
     rows = 3_000 if options.quick else 20_000
-    trials = chosen(options.quick)
+    trials = chosen(options.quick, np.random.default_rng(options.seed))
     seconds = PATIENCE if options.quick else SECONDS
     table = Table("interrupts", f"{len(trials)} runs on a terminal stopped by a signal")
-    rng = np.random.default_rng(options.seed)
     wanted = f"≤ {seconds:.0f} s, ≤ {LINES} lines, same bits, nothing left"
     met = 0
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
         signal.signal(signal.SIGINT, signal.default_int_handler)  # or the runs would inherit it
-    with tempfile.TemporaryDirectory(prefix="daskalt-harm-") as name, schedulers(trials) as address:
+    with (
+        tempfile.TemporaryDirectory(prefix="daskalt-harm-") as name,
+        schedulers(trials) as address,
+        ThreadPoolExecutor(len(trials) if options.quick else 1) as pool,
+    ):
         store = write_rows(Path(name) / "rows.zarr", rows)
-        for number, (place, told, moment) in enumerate(trials):
-            folder = Path(name) / f"trial{number}"
-            folder.mkdir()
-            solver = SOLVERS[number % len(SOLVERS)]
-            config = write_config(folder, solver, store, PASSES[place], place, address)
-            outcome = stop_and_resume(config, folder, told, moment, rng)
-            expected = digest(network(solver, PASSES[place]).fit(store))
+        folders = [Path(name) / f"trial{number}" for number in range(len(trials))]
+        outcomes = pool.map(lambda t, folder: t.outcome(folder, store, address), trials, folders)
+        for trial, outcome in zip(trials, outcomes, strict=True):
+            expected = digest(network(trial.solver, trial.passes).fit(store))
             outcome["same_bits"] = outcome.pop("digest") == expected
-            good = fine(outcome, seconds, moment)
+            good = fine(outcome, seconds, trial.moment)
             met += good
             table.add(
                 Target(wanted, good),
-                place=place,
-                signal=told.name,
-                moment=moment,
-                solver=solver,
+                place=trial.place,
+                signal=trial.told.name,
+                moment=trial.moment,
+                solver=trial.solver,
                 **outcome,
             )
     table.notes.append(f"{met} of {len(trials)} as wanted. A run may finish before it is told.")
     return table
 
 
-def chosen(quick):
-    """Place, signal and moment of each trial: all of them in turn."""
-    if quick:
-        return [
-            ("workers", signal.SIGINT, "middle"),
-            ("threads", signal.SIGTERM, "end"),
-            ("threads", signal.SIGINT, "start"),
-        ]
+def chosen(quick, rng):
+    """The trials: places, signals and moments in turn, a random while after each moment."""
     every = list(product(PLACES, SIGNALS, MOMENTS))
-    return [every[i % len(every)] for i in range(TRIALS)]
+    if quick:
+        every = [("workers", signal.SIGINT, "middle"), ("threads", signal.SIGTERM, "end")]
+    trials = []
+    for number in range(len(every) if quick else TRIALS):
+        place, told, moment = every[number % len(every)]
+        wait = rng.uniform(*WINDOWS[moment])
+        solver = SOLVERS[number % len(SOLVERS)]
+        passes = PASSES[place] * (QUICK if quick else 1)
+        trials.append(Trial(place, told, moment, wait, solver, passes))
+    return trials
 
 
 def fine(outcome, seconds, moment):
@@ -106,9 +130,9 @@ def fine(outcome, seconds, moment):
     return ended and quiet and outcome["same_bits"] and not outcome["left"]
 
 
-def write_config(folder, solver, store, passes, place, address):
+def write_config(trial, folder, store, address):
     """Write the YAML file of a trial."""
-    parameters = network(solver, passes).get_params(deep=False)
+    parameters = network(trial.solver, trial.passes).get_params(deep=False)
     wanted = ("solver", "max_iter", "tol", "n_iter_no_change", "batch_size", "random_state")
     run = {
         "estimator": "MLPClassifier",
@@ -117,22 +141,21 @@ def write_config(folder, solver, store, passes, place, address):
         "data": {"train": store},
         "output": str(folder / "run"),
     }
-    run |= {"workers": 2} if place == "workers" else {}
-    run |= {"scheduler": address} if place == "scheduler" else {}
+    run |= {"workers": 2} if trial.place == "workers" else {}
+    run |= {"scheduler": address} if trial.place == "scheduler" else {}
     path = folder / "conf.yaml"
     path.write_text(yaml.safe_dump(run), encoding="utf-8")
     return path
 
 
-def stop_and_resume(config, folder, told, moment, rng):
-    """The account of a run that is told to stop at a moment, and of the one that goes on."""
-    low, high = WINDOWS[moment]
+def stop_and_resume(config, folder, trial):
+    """The account of a run that is told to stop, and of the one that goes on."""
     with terminal([sys.executable, "-m", "daskalt", "fit", str(config)]) as run:
-        if moment != "start":
-            wait_for_checkpoint(run, folder / "run" / "checkpoint", last=moment == "end")
-        time.sleep(rng.uniform(low, high))
+        if trial.moment != "start":
+            wait_for_checkpoint(run, folder / "run" / "checkpoint", last=trial.moment == "end")
+        time.sleep(trial.wait)
         began = time.monotonic()
-        reached = run.tell(told)
+        reached = run.tell(trial.told)
         code = run.wait(PATIENCE)
         ended = time.monotonic() - began
     left = run.left()
@@ -276,7 +299,7 @@ def finished(record):
 @contextmanager
 def schedulers(trials):
     """The address of a scheduler with two workers of its own, where a trial needs one."""
-    if not any(place == "scheduler" for place, _, _ in trials):
+    if not any(trial.place == "scheduler" for trial in trials):
         yield None
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -6,7 +6,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,31 +15,34 @@ from daskalt.runs.clusters import local_workers
 from pipelines.benchmark.tables import Table, Target
 from pipelines.harm.fits import digest, files, network, solvers, write_rows
 
-WORKERS = 3
-
 
 def check_workers(options):
-    """Fits on worker processes, of which one to three are killed in each fit."""
-    fits, rows = (2, 3_000) if options.quick else (24, 20_000)
+    """Fits on worker processes, of which some are killed in each fit."""
+    fits, rows, workers, kills = (2, 3_000, 2, 1) if options.quick else (24, 20_000, 3, 3)
     passes = 0.3 if options.quick else 1.0
-    table = Table("workers", f"{fits} fits on {WORKERS} worker processes, 1 to 3 killed in each")
+    table = Table(
+        "workers", f"{fits} fits on {workers} worker processes, 1 to {kills} killed in each"
+    )
     rng = np.random.default_rng(options.seed)
     outcomes = Counter()
-    with tempfile.TemporaryDirectory(prefix="daskalt-harm-") as folder:
+    with tempfile.TemporaryDirectory(prefix="daskalt-harm-") as folder, ExitStack() as stack:
         store = write_rows(Path(folder) / "rows.zarr", rows)
         scratch = Path(folder) / "scratch"
         scratch.mkdir()
         whole = {}
         for number, solver in enumerate(solvers(fits)):
-            with local_workers(WORKERS) as client:
-                if solver not in whole:
-                    whole[solver] = undisturbed(solver, store, scratch, passes, client)
-                expected, seconds = whole[solver]
-                moments = np.sort(rng.uniform(0, seconds, rng.integers(1, 4)))
-                began = time.perf_counter()
-                with killer(client, moments, rng) as killed:
-                    model = attempt(network(solver, passes, scratch=str(scratch)), store, client)
-                took = time.perf_counter() - began
+            if not number or not options.quick:  # short fits share a cluster
+                stack.close()
+                client = stack.enter_context(local_workers(workers))
+            if solver not in whole:
+                whole[solver] = undisturbed(solver, store, scratch, passes, client)
+            expected, seconds = whole[solver]
+            moments = np.sort(rng.uniform(0, seconds, rng.integers(1, kills + 1)))
+            client.wait_for_workers(workers)
+            began = time.perf_counter()
+            with killer(client, moments, rng) as killed:
+                model = attempt(network(solver, passes, scratch=str(scratch)), store, client)
+            took = time.perf_counter() - began
             same = model is not None and digest(model) == expected
             left = files(scratch)
             outcomes.update(finished=model is not None, same=same, orphans=len(left))
@@ -82,7 +85,6 @@ def on_threads():
 
 def attempt(model, store, client):
     """The fitted model; None if it could not be fitted."""
-    client.wait_for_workers(WORKERS)
     try:
         return model.fit(store, client=client)
     except Exception as error:

@@ -6,8 +6,9 @@ from daskalt.activations import ACTIVATIONS
 from daskalt.data.scaling import Scaling
 from daskalt.data.targets import RealTargets
 from daskalt.losses import get_loss
-from daskalt.network import Network
-from daskalt.solvers.base import Budget, Problem, Rows
+from daskalt.network import dense
+from daskalt.problem import Problem, Rows
+from daskalt.solvers.base import Budget
 
 __all__ = ["linear_problem", "path"]
 
@@ -15,7 +16,7 @@ __all__ = ["linear_problem", "path"]
 def linear_problem(features, penalty=0.0):
     """Linear regression on the features as they are, with weights of zero to start from."""
     problem = Problem(
-        network=Network((features, 1), ACTIVATIONS["identity"], get_loss("squared", "identity")),
+        network=dense((features, 1), ACTIVATIONS["identity"], get_loss("squared", "identity")),
         scaling=Scaling(np.zeros(features), np.ones(features)),
         targets=RealTargets(np.zeros(1), np.ones(1), one_dimensional=True),
         penalty=penalty,
@@ -30,5 +31,6 @@ def path(solver, problem, weights, X, y, batches, pass_steps):
     state = solver.start(problem, weights, Budget(None, None, pass_steps))
     for batch in batches:
         part = rows.part(batch.start, batch.stop)
-        state = solver.update(problem, state, solver.map(problem, state, part))
+        statistics, _ = solver.map(problem, state, part)
+        state = solver.update(problem, state, statistics)
         yield state.weights

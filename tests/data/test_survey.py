@@ -94,9 +94,9 @@ def test_moments_are_those_of_numpy_however_rows_are_chunked(n, rows, offset, co
 def test_clustering_is_about_one_for_shuffled_rows(spread):
     rng = np.random.default_rng(0)
     labels = survey_labels(table_of(rng.integers(0, 4, 20_000), rows=100))
-    assert labels.clustering() == pytest.approx(1, abs=0.3)
+    assert labels.clustering() == pytest.approx(1, abs=0.1)
     numbers = survey_numbers(table_of(spread * rng.standard_normal(20_000), rows=100))
-    assert numbers.clustering() == pytest.approx(1, abs=0.5)
+    assert numbers.clustering() == pytest.approx(1, abs=0.1)
 
 
 def test_clustering_of_sorted_rows_is_the_rows_of_a_block():

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daskalt.activations import ACTIVATIONS
-from daskalt.kernels.backward import backward
-from daskalt.kernels.forward import forward
-from daskalt.kernels.gram import cross, gram
+from daskalt.kernels.gram import cross, cross_moments, gram
 from daskalt.kernels.workspace import Workspace
 from daskalt.losses import LOSSES, get_loss
+from daskalt.network import dense
 from tests import naive
 
+SQUARED = get_loss("squared", "identity")
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
 
 
@@ -34,20 +34,28 @@ def network(widths, dtype, rows=6, seed=0):
     return weights, x.astype(dtype)
 
 
+def chain(weights, activation, loss=SQUARED):
+    """The network of some weights."""
+    widths = [weights[0].shape[1] - 1, *map(len, weights)]
+    return dense(widths, ACTIVATIONS[activation], loss)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("widths", [(4, 3), (4, 5, 3), (4, 5, 6, 1)])
 @pytest.mark.parametrize("scratch", [True, False])
-def test_passes_equal_naive(activation, widths, dtype, scratch):
+@pytest.mark.parametrize("apart", [True, False])
+def test_passes_equal_naive(activation, widths, dtype, scratch, apart):
     weights, x = network(widths, dtype)
-    phi = ACTIVATIONS[activation]
-    workspace = Workspace() if scratch else None
-    activations = forward(weights, x, phi, workspace)
+    net, workspace = chain(weights, activation), Workspace() if scratch else None
+    inputs, z = net.trace(weights, x, workspace, apart=apart)
     expected = naive.forward(weights, x, activation)
-    for a, b in zip(activations, expected, strict=True):
+    own = [naive.matmul(a, W.T) for a, W in zip(expected, weights, strict=False)]
+    expected_z = own if apart else own[-1:]
+    for a, b in zip([*inputs, *z], [*expected[:-1], *expected_z], strict=True):
         assert a.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
-    r = np.random.default_rng(1).standard_normal(activations[-1].shape).astype(dtype)
-    residuals = backward(weights, activations, r, phi, workspace)
+    r = np.random.default_rng(1).standard_normal(z[-1].shape).astype(dtype)
+    residuals = net.pull_back(weights, inputs, r, workspace)
     assert residuals[-1] is r
     for a, b in zip(residuals, naive.backward(weights, expected, r, activation), strict=True):
         assert a.dtype == dtype
@@ -58,17 +66,18 @@ def test_passes_equal_naive(activation, widths, dtype, scratch):
 @pytest.mark.parametrize("activation", ["identity", "tanh", "logistic", "softplus", "relu"])
 def test_residuals_give_the_gradient_of_the_loss(activation, pair):
     """d(Σ loss)/dW_l = -r_lᵀ ã_{l-1}, by central differences of the whole network."""
-    phi, loss = ACTIVATIONS[activation], get_loss(*pair)
+    loss = get_loss(*pair)
     weights, x = network((3, 4, 5, 2), np.float64, seed=2)
+    net = chain(weights, activation, loss)
     rng = np.random.default_rng(3)
     y = rng.integers(0, 2, len(x)) if loss.coded else rng.random((len(x), 2))
 
     def total(weights):
-        return loss.value(forward(weights, x, phi)[-1], y).sum()
+        return loss.value(net.trace(weights, x).z[-1], y).sum()
 
-    activations = forward(weights, x, phi)
-    r, _ = loss.residual(activations[-1], y)
-    residuals = backward(weights, activations, r, phi)
+    inputs, z = net.trace(weights, x)
+    r, _ = loss.residual(z[-1], y)
+    residuals = net.pull_back(weights, inputs, r)
     direction = [rng.standard_normal(W.shape) for W in weights]
     step = 1e-6
     up, down = (
@@ -76,8 +85,8 @@ def test_residuals_give_the_gradient_of_the_loss(activation, pair):
         for sign in (step, -step)
     )
     slope = -sum(
-        np.vdot(cross(r, a), D)
-        for r, a, D in zip(residuals, activations[:-1], direction, strict=True)
+        np.vdot(cross_moments(own), D)
+        for own, D in zip(net.pairs(inputs, residuals), direction, strict=True)
     )
     np.testing.assert_allclose(slope, (up - down) / (2 * step), rtol=1e-6, atol=1e-6)
 
@@ -85,43 +94,44 @@ def test_residuals_give_the_gradient_of_the_loss(activation, pair):
 def test_inputs_are_left_alone(dtype):
     weights, x = network((4, 5, 3), dtype)
     copies = [W.copy() for W in weights], x.copy()
-    activations = forward(weights, x, ACTIVATIONS["relu"])
-    a = activations[1].copy()
-    backward(weights, activations, activations[-1], ACTIVATIONS["relu"])
-    np.testing.assert_array_equal(activations[0], copies[1])
-    np.testing.assert_array_equal(activations[1], a)
+    net = chain(weights, "relu")
+    inputs, z = net.trace(weights, x)
+    a = inputs[1].copy()
+    net.pull_back(weights, inputs, z[-1])
+    np.testing.assert_array_equal(inputs[0], copies[1])
+    np.testing.assert_array_equal(inputs[1], a)
     for W, before in zip(weights, copies[0], strict=True):
         np.testing.assert_array_equal(W, before)
 
 
 def test_a_workspace_changes_no_bit_and_is_reused(dtype):
     workspace = Workspace()
-    phi = ACTIVATIONS["tanh"]
     for rows in (50, 7, 50):  # the last block of a pass is ragged
         weights, x = network((4, 33, 3), dtype, rows=rows)
-        fresh = forward(weights, x, phi)
-        reused = forward(weights, x, phi, workspace)
-        for a, b in zip(fresh, reused, strict=True):
+        net = chain(weights, "tanh")
+        fresh, reused = net.trace(weights, x), net.trace(weights, x, workspace)
+        for a, b in zip([*fresh.inputs, *fresh.z], [*reused.inputs, *reused.z], strict=True):
             np.testing.assert_array_equal(a, b)
         for a, b in zip(
-            backward(weights, fresh, fresh[-1], phi),
-            backward(weights, reused, reused[-1], phi, workspace),
+            net.pull_back(weights, fresh.inputs, fresh.z[-1]),
+            net.pull_back(weights, reused.inputs, reused.z[-1], workspace),
             strict=True,
         ):
             np.testing.assert_array_equal(a, b)
-    again = forward(weights, x, phi, workspace)
-    assert all(np.shares_memory(a, b) for a, b in zip(again[1:], reused[1:], strict=True))
+    again = net.trace(weights, x, workspace)
+    assert np.shares_memory(again.inputs[1], reused.inputs[1])
+    assert np.shares_memory(again.z[0], reused.z[0])
 
 
 @pytest.mark.parametrize("activation", ["identity", "relu", "tanh", "logistic"])
 def test_a_warm_workspace_copies_no_block(activation):
     """NumPy hands BLAS the views as they are."""
     weights, x = network((64, 256, 8), np.float32, rows=512)
-    phi, workspace = ACTIVATIONS[activation], Workspace()
+    net, workspace = chain(weights, activation), Workspace()
 
     def run():
-        activations = forward(weights, x, phi, workspace)
-        backward(weights, activations, activations[-1], phi, workspace)
+        inputs, z = net.trace(weights, x, workspace)
+        net.pull_back(weights, inputs, z[-1], workspace)
 
     run()
     tracemalloc.start()

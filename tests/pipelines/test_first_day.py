@@ -23,10 +23,10 @@ def test_the_first_day_ends_with_predictions_of_every_new_customer(tmp_path, cap
     assert right > new["outcome"].value_counts(normalize=True).max()
 
 
-def test_ingest_is_set_beside_dask(tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr(benchmark_ingest, "PART_ROWS", 5_000)
+def test_ingest_is_set_beside_dask(tmp_path, capfd):
     out = tmp_path / "costs.json"
-    words = ["--gigabytes", "0.001", "--folder", str(tmp_path), "--out", str(out)]
+    words = ["--gigabytes", "0.001", "--part-rows", "5000"]
+    words += ["--folder", str(tmp_path), "--out", str(out)]
     assert benchmark_ingest.main(words) == 0
     record, told = json.loads(out.read_text()), capfd.readouterr().out
     assert record["rows"] == 10_000

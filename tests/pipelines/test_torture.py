@@ -30,7 +30,7 @@ def test_a_killed_run_is_resumed_to_the_same_bits(tmp_path):
 
 def test_a_run_that_is_told_to_stop_ends_quietly_and_goes_on_to_the_same_bits(tmp_path):
     rows = run(tmp_path, "interrupts")
-    assert [row["place"] for row in rows] == ["workers", "threads", "threads"]
+    assert [row["place"] for row in rows] == ["workers", "threads"]
     assert all(row["same bits"] and row["left"] == 0 and not row["traceback"] for row in rows)
 
 

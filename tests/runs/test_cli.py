@@ -10,8 +10,10 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import distributed
 import numpy as np
 import pytest
 import yaml
@@ -604,15 +606,12 @@ def test_missing_configuration(tmp_path, capsys):
     assert "cannot be read" in refused(capsys, "fit", str(tmp_path / "none.yaml"))
 
 
-def test_unreachable_scheduler(tmp_path, capsys, monkeypatch):
-    import distributed
-
-    def refuse(*_, **__):
-        raise OSError("Timed out")
-
-    monkeypatch.setattr(distributed, "Client", refuse)
-    words = ["fit", write_config(tmp_path), "--scheduler", "tcp://127.0.0.1:1"]
-    assert "No Dask scheduler answers at scheduler='tcp://127.0.0.1:1'" in refused(capsys, *words)
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nowhere://127.0.0.1:1"])
+def test_unreachable_scheduler(tmp_path, capsys, monkeypatch, address):
+    start = partial(distributed.Client, timeout="0.2s")
+    monkeypatch.setattr(clusters, "Client", lambda address, timeout: start(address))
+    words = ["fit", write_config(tmp_path), "--scheduler", address]
+    assert f"No Dask scheduler answers at scheduler='{address}'" in refused(capsys, *words)
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -15,6 +13,7 @@ from daskalt.errors import DivergenceError, InputError
 from daskalt.monitor import Monitor
 from daskalt.runs import cli, running
 from daskalt.runs.journal import Journal
+from tests.runs.killing import killed
 
 PASSES = 4
 TREE = {
@@ -23,40 +22,12 @@ TREE = {
     "data": {"dataset": "wine", "chunk_rows": 32},
 }
 
-# Ends itself where a function, named by its module and its path in there, is called a certain time.
-KILLED = """
-import importlib, os, signal, sys
-from daskalt.runs import cli
-
-module, path, time = sys.argv[1].split(":")
-*owners, name = path.split(".")
-owner = importlib.import_module(module)
-for each in owners:
-    owner = getattr(owner, each)
-function, calls = getattr(owner, name), iter(range(1, int(time) + 1))
-
-def dying(*arguments, **options):
-    if next(calls) == int(time):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return function(*arguments, **options)
-
-setattr(owner, name, dying)
-cli.main(sys.argv[2:])
-"""
-
 
 def write_config(folder, **parameters):
     tree = TREE | {"parameters": TREE["parameters"] | parameters, "output": str(folder / "run")}
     path = folder / "conf.yaml"
     path.write_text(yaml.safe_dump(tree))
     return str(path)
-
-
-def killed(where, *words):
-    run = subprocess.run(
-        [sys.executable, "-c", KILLED, where, *words], capture_output=True, text=True, check=False
-    )
-    assert run.returncode == -9, run.stderr
 
 
 def report_of(folder):

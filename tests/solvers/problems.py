@@ -9,8 +9,8 @@ from daskalt.activations import ACTIVATIONS
 from daskalt.data.scaling import Scaling
 from daskalt.data.targets import ClassTargets, RealTargets
 from daskalt.losses import get_loss
-from daskalt.network import Network
-from daskalt.solvers.base import Problem, Rows
+from daskalt.network import dense
+from daskalt.problem import Problem, Rows
 from daskalt.solvers.job import Job
 
 
@@ -30,7 +30,7 @@ def make_problem(
     """A problem on inputs that are not scaled, its rows, and weights to start from."""
     rng = np.random.default_rng(seed)
     loss = get_loss(*pair)
-    network = Network((features, *hidden, outputs), ACTIVATIONS[activation], loss)
+    network = dense((features, *hidden, outputs), ACTIVATIONS[activation], loss)
     X = rng.standard_normal((n, features)).astype(dtype)
     if loss.coded:
         y, targets = rng.integers(0, outputs, n).astype(np.int32), ClassTargets(np.arange(outputs))

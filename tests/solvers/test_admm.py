@@ -71,7 +71,7 @@ def test_an_iteration_is_the_formulas_of_the_paper(hidden, activation):
             options={"gtol": 1e-8},
         )
         z[-1][i] = best.x
-    for total, gram, own, ã, w in zip(step.residuals, step.grams, z, inputs, W, strict=True):
+    for total, gram, own, ã, w in zip(step.moments, step.grams, z, inputs, W, strict=True):
         np.testing.assert_allclose(total, (own - ã @ w.T).T @ ã, atol=1e-4)
         np.testing.assert_allclose(gram, ã.T @ ã, atol=1e-9)
     assert step.dual == pytest.approx(0.49 * np.sum((z[-1] - m) ** 2), rel=1e-4)

@@ -200,7 +200,7 @@ def test_local_results_merge_weighted_by_their_gram_matrices():
         sums = None
         for k in range(3):
             rows = case.rows.part(start + 20 * k, start + 20 * (k + 1))
-            part = gradient_step(case.problem, weights, (True, True), rows)
+            part = gradient_step(case.problem, weights, rows, (True, True))
             sums = combine(sums, part.grams)
             weights, motion = solver._descend(
                 case.problem, weights, motion, state.damped, part, solver._anneal(state)
@@ -222,7 +222,7 @@ def test_one_task_keeps_its_own_local_result():
     state = one_step(solver, case)
     weights, motion = state.weights, state.motion
     for start, stop in ((0, 30), (30, 60)):
-        part = gradient_step(case.problem, weights, (True, True), case.rows.part(start, stop))
+        part = gradient_step(case.problem, weights, case.rows.part(start, stop), (True, True))
         weights, motion = solver._descend(
             case.problem, weights, motion, state.damped, part, solver._anneal(state)
         )
@@ -273,7 +273,7 @@ def test_the_inputs_gram_matrix_is_that_of_all_rows_after_a_pass():
     b = np.random.default_rng(0).standard_normal((2, len(gram)))
     expected = np.linalg.solve(gram + ridge * np.eye(len(gram)), b.T).T
     np.testing.assert_allclose(state.damped[0].solve(b), expected, rtol=1e-8, atol=1e-10)
-    assert not solver._wanted(state)[0]
+    assert not solver._wanted(case.problem, state)[0]
 
 
 def test_flops_are_those_of_the_matrix_products():

@@ -67,7 +67,7 @@ def test_many_sweeps_end_at_a_minimum_of_each_row(activation, pair, hidden):
     how = ZStep(mu, sweeps=150, iterations=50)
     wanted = (False,) * len(mu)
     z, _ = batch_step(case.problem, case.weights, case.rows, None, how, wanted=wanted)
-    widths = case.problem.network.widths[1:]
+    widths = case.problem.network.units
     edges = np.cumsum([0, *widths])
     for i in range(3):
 
@@ -88,7 +88,7 @@ def test_statistics_are_their_sums(weighted):
     a = np.column_stack([np.tanh(z[0]), np.ones(12)])
     residuals = [z[0] - case.x @ case.weights[0].T, z[1] - a @ case.weights[1].T]
     for r, inputs, total, gram, norm in zip(
-        residuals, (case.x, a), step.residuals, step.grams, step.couplings, strict=True
+        residuals, (case.x, a), step.moments, step.grams, step.couplings, strict=True
     ):
         weight = case.row_weight[:, None]
         np.testing.assert_allclose(total, (weight * r).T @ inputs, rtol=1e-9, atol=1e-12)

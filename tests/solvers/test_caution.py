@@ -227,7 +227,7 @@ def test_a_sum_of_gram_matrices_that_overflows_is_refused(case):
     half = map_rows(solver, case.problem, state, case.rows)
     half = half._replace(
         score=half.score._replace(weight=1.0),
-        residuals=tuple(np.zeros_like(r) for r in half.residuals),
+        moments=tuple(np.zeros_like(r) for r in half.moments),
         grams=tuple(np.full_like(g, 2e38 / len(g)) for g in half.grams),
     )
     with np.errstate(over="ignore"):
@@ -239,7 +239,7 @@ def test_a_sum_of_gram_matrices_that_overflows_is_refused(case):
 def test_an_overflowing_survey_leaves_the_running_mean(case):
     solver = StochasticAltMin()
     *_, state = after_steps(solver, case, 1)
-    total = InputGram(60.0, np.full((5, 5), np.inf, np.float32))
+    total = InputGram(60.0, (np.full((5, 5), np.inf, np.float32), None))
     adopted = solver.adopt(case.problem, state, total)
     assert adopted.grams is state.grams
     assert adopted.damped is state.damped
@@ -277,7 +277,7 @@ def test_a_trial_that_overflows_shortens_the_step(solver, part):
     if part == "loss":
         bad = statistics._replace(score=statistics.score._replace(loss=np.nan))
     else:
-        bad = statistics._replace(residuals=tuple(r * np.inf for r in statistics.residuals))
+        bad = statistics._replace(moments=tuple(r * np.inf for r in statistics.moments))
     with np.errstate(invalid="ignore"):
         after = solver.update(case.problem, state, bad)
     assert after.search.trial < state.search.trial

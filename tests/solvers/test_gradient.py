@@ -249,7 +249,7 @@ def test_newtons_hessian_equals_finite_differences(pair, weighted):
     def gradient(v):
         weights = unpack(v, case.weights)
         state = solver.start(case.problem, weights, Budget(None, None))
-        return -np.ravel(map_rows(solver, case.problem, state, case.rows).residuals[0])
+        return -np.ravel(map_rows(solver, case.problem, state, case.rows).moments[0])
 
     start = pack(case.weights)
     state = solver.start(case.problem, case.weights, Budget(None, None))

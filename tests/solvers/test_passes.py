@@ -4,7 +4,7 @@ import pytest
 
 from daskalt.activations import ACTIVATIONS
 from daskalt.losses import get_loss
-from daskalt.network import Network
+from daskalt.network import dense
 from daskalt.solvers import StochasticAltMin
 
 CROSS_ENTROPY = get_loss("cross_entropy", "softmax")
@@ -23,6 +23,5 @@ CROSS_ENTROPY = get_loss("cross_entropy", "softmax")
 )
 def test_passes_follow_from_rows_and_weights(rows, widths, passes):
     assert (
-        StochasticAltMin().passes(rows, Network(widths, ACTIVATIONS["relu"], CROSS_ENTROPY))
-        == passes
+        StochasticAltMin().passes(rows, dense(widths, ACTIVATIONS["relu"], CROSS_ENTROPY)) == passes
     )

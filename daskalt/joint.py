@@ -1,6 +1,6 @@
 """A joint step of the z of all layers, from the forward pass.
 
-Minimised over all layers at once, ℓ(z_L, y) + Σ_l μ_l ‖v_l‖² with z_l = W_l ã_{l-1} + v_l has, to
+Minimised over all layers at once, ℓ(z_L, y) + Σ_l μ_l ‖v_l‖² with z_l = W_l ã_l + v_l has, to
 first order, v_l = -∂ℓ/∂z_l / 2μ_l: the back-propagated gradient. It reaches the first layers as it
 is, where a sweep from layer to layer lets only a part 1 / (1 + σ²) of it through each of them, σ
 being singular values of the weights; in a deep network nothing would be left.
@@ -12,11 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from daskalt.activations import Activation
 from daskalt.jit import compiled
-from daskalt.kernels.backward import backward
-from daskalt.kernels.sweep import activated
 from daskalt.kernels.workspace import Workspace, empty
+from daskalt.network import Network, Trace
 
 __all__ = ["joint_step"]
 
@@ -24,51 +22,52 @@ Array = np.ndarray
 
 
 def joint_step(
+    network: Network,
     weights: Sequence[Array],
-    z: Sequence[Array],
-    inputs: Sequence[Array],
+    trace: Trace,
     r: Array,
     mu: Sequence[float],
-    phi: Activation,
     workspace: Workspace | None = None,
 ) -> tuple[list[Array], list[Array], Array]:
     """Return (z, predictions, coupling) after the step v_l = r_l / 2μ_l in every layer.
 
     Parameters
     ----------
-    weights : sequence of ndarray, (out, in + 1)
-        [W_l b_l] of each layer.
-    z : sequence of ndarray, (rows, out)
-        Pre-activations of the forward pass.
-    inputs : sequence of ndarray, (rows, in + 1)
-        The inputs ã of every layer in it.
+    network : Network
+        The layers.
+    weights : sequence of ndarray, (units, in + 1)
+        Every weight matrix [W b].
+    trace : Trace
+        Of the forward pass, with the z of all layers; its inputs are overwritten.
     r : ndarray, (rows, K)
         -∂ℓ/∂z_L; overwritten.
     mu : sequence of float
         Multiplier of each layer's coupling.
-    phi : Activation
-        φ of the hidden layers.
     workspace : Workspace, optional
         Holds the results until its next use; by default they are fresh.
 
     Returns
     -------
-    z : list of ndarray, (rows, out)
-        W_l ã_{l-1} + v_l, each layer with the moved ones below it.
-    predictions : list of ndarray, (rows, out)
-        The W_l ã_{l-1} in them; the first is ``z[0]``.
+    z : list of ndarray, (rows, units)
+        W_l ã_l + v_l, each layer with the moved ones below it.
+    predictions : list of ndarray, (rows, units)
+        The W_l ã_l in them; where ã_l is of the data alone, that of the trace.
     coupling : ndarray, (rows,)
         Σ_l μ_l ‖v_l‖².
     """
-    moved = backward(weights, inputs, r, phi, workspace)
-    predictions = [z[0]]
+    moved = network.pull_back(weights, trace.inputs, r, workspace)
+    predictions: list[Array] = []
     coupling = np.zeros(len(r))
-    for layer, (v, w, m) in enumerate(zip(moved, weights, mu, strict=True)):
-        if layer:
-            below = activated(moved[layer - 1], phi, workspace, layer)
-            out = empty(workspace, f"joint{layer}", v.shape, v.dtype)
-            predictions.append(np.matmul(below, w.T, out=out))
-        _scale_and_add(v, v.dtype.type(0.5 / m), predictions[layer], m, coupling)
+    for index, (layer, v, m) in enumerate(zip(network.layers, moved, mu, strict=True)):
+        if network.grounded[index]:
+            predictions.append(trace.z[index])
+        else:
+            out = empty(workspace, f"joint{index}", v.shape, v.dtype)
+            w = weights[layer.weights]
+            predictions.append(np.matmul(trace.inputs[index], w.T, out=out))
+        _scale_and_add(v, v.dtype.type(0.5 / m), predictions[index], m, coupling)
+        if layer.phi is not None:
+            network.activate(index, v, trace.inputs)
     return moved, predictions, coupling
 
 

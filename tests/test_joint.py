@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 
 from daskalt.activations import ACTIVATIONS
-from daskalt.kernels.joint import joint_step
-from daskalt.kernels.sweep import predict_layers, sweep
+from daskalt.joint import joint_step
 from daskalt.kernels.workspace import Workspace
 from daskalt.losses import get_loss
+from daskalt.network import Trace
+from daskalt.sweep import sweep
 from tests import naive
-from tests.kernels.test_passes import network
+from tests.kernels.test_passes import chain, network
+
+CROSS_ENTROPY = get_loss("cross_entropy", "softmax")
 
 MU = (0.5, 2.0, 7.0)
 
@@ -31,20 +34,14 @@ def close(dtype):
 def test_every_layer_moves_by_its_own_gradient(activation, dtype, scratch):
     """z_l - W_l ã_{l-1} = -∂ℓ/∂z_l / 2μ_l, the left side with moved layers below."""
     weights, x, activations, forward = problem(activation, dtype)
-    loss = get_loss("cross_entropy", "softmax")
     y = np.arange(8) % 3
-    r, _ = loss.residual(forward[-1].astype(dtype), y)
+    r, _ = CROSS_ENTROPY.residual(forward[-1].astype(dtype), y)
     expected = naive.backward(weights, activations, r.copy(), activation)
     inputs = [a.astype(dtype) for a in activations[:-1]]
     workspace = Workspace() if scratch else None
+    trace = Trace(inputs, [f.astype(dtype) for f in forward])
     moved, predictions, coupling = joint_step(
-        weights,
-        [f.astype(dtype) for f in forward],
-        inputs,
-        r,
-        MU,
-        ACTIVATIONS[activation],
-        workspace,
+        chain(weights, activation, CROSS_ENTROPY), weights, trace, r, MU, workspace
     )
     below, total = x.astype(float), np.zeros(8)
     for layer, (W, mu) in enumerate(zip(weights, MU, strict=True)):
@@ -64,14 +61,14 @@ def test_the_gradient_reaches_the_first_layer_of_a_deep_network_undiminished():
     weights = [rng.standard_normal((20, 21)) * np.sqrt(1.0 / 20) for _ in range(9)]
     weights.append(rng.standard_normal((3, 21)) * np.sqrt(1.0 / 20))
     x = np.column_stack([rng.standard_normal((6, 20)), np.ones(6)])
-    phi, loss = ACTIVATIONS["identity"], get_loss("cross_entropy", "softmax")
+    net = chain(weights, "identity", CROSS_ENTROPY)
     y, mu = np.arange(6) % 3, (10.0,) * 10
     activations = naive.forward(weights, x, "identity")
     z = [a @ W.T for a, W in zip(activations, weights, strict=False)]
-    r, _ = loss.residual(z[-1].copy(), y)
-    moved, _, _ = joint_step(weights, z, activations[:-1], r.copy(), mu, phi)
+    r, _ = CROSS_ENTROPY.residual(z[-1].copy(), y)
     full = naive.backward(weights, activations, r, "identity")[0] / 20
-    swept, _, _ = sweep(weights, x, y, z, mu, phi, loss)
+    moved, _, _ = joint_step(net, weights, Trace(activations[:-1], z), r, mu)
+    swept, _, _ = sweep(net, weights, x, y, z, mu)
     own, left = np.linalg.norm(moved[0] - z[0]), np.linalg.norm(swept[0] - z[0])
     assert own == pytest.approx(np.linalg.norm(full), rel=1e-9)
     assert left < 0.05 * own
@@ -81,11 +78,10 @@ def test_a_sweep_needs_no_predictions_that_it_is_given():
     weights, x, _, z = problem("tanh")
     rng = np.random.default_rng(1)
     z = [own + 0.3 * rng.standard_normal(own.shape) for own in z]
-    phi, loss = ACTIVATIONS["tanh"], get_loss("cross_entropy", "softmax")
-    y = np.arange(8) % 3
-    alone = sweep(weights, x, y, z, MU, phi, loss)
-    known = predict_layers(weights, x, z, phi, first=x @ weights[0].T)
-    given = sweep(weights, x, y, z, MU, phi, loss, predictions=known)
+    net, y = chain(weights, "tanh", CROSS_ENTROPY), np.arange(8) % 3
+    alone = sweep(net, weights, x, y, z, MU)
+    known = net.predict(weights, x, z, ahead=[x @ weights[0].T, None, None])
+    given = sweep(net, weights, x, y, z, MU, predictions=known)
     for ours, theirs in zip(alone, given, strict=True):
         for a, b in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
@@ -95,8 +91,8 @@ def test_a_sweep_needs_no_predictions_that_it_is_given():
 def test_a_sweep_returns_the_activations_and_residuals_of_its_own_z(activation):
     weights, x, _, z = problem(activation)
     z = [own + 0.5 for own in z]
-    phi, loss = ACTIVATIONS[activation], get_loss("cross_entropy", "softmax")
-    moved, inputs, residuals = sweep(weights, x, np.arange(8) % 3, z, MU, phi, loss)
+    net, phi = chain(weights, activation, CROSS_ENTROPY), ACTIVATIONS[activation]
+    moved, inputs, residuals = sweep(net, weights, x, np.arange(8) % 3, z, MU)
     below = x
     for layer, W in enumerate(weights):
         np.testing.assert_allclose(inputs[layer], below, rtol=1e-12)
