@@ -296,14 +296,7 @@ class Assembly:
         table, bounds = rows.table, rows.bounds
         if rows.held is not None:
             watch.add(rows.held.given)
-        if before is None:
-            goal = own._learn_targets(table, classes)
-            earlier = own._fitted if own.warm_start and hasattr(own, "_fitted") else None
-            if earlier is not None:
-                _check_same_labels(earlier.problem.targets, goal.targets)
-            problem = self.problem(table, goal)
-        else:
-            goal, problem = None, before.problem
+        goal, problem = self._goal(table, classes, before)
         plan = self._plan(rows, problem, before)
         sample = sample_rows(table, bounds, self.seed)
         weights: Weights = ()
@@ -333,6 +326,18 @@ class Assembly:
             so_far=so_far,
         )
         return training, state
+
+    def _goal(
+        self, table: Table, classes: np.ndarray | None, before: Fitted | None
+    ) -> tuple[Goal | None, Problem]:
+        """What the targets ask for, None where an earlier call found it, and the problem."""
+        own = self.estimator
+        if before is not None:
+            return None, before.problem
+        goal = own._learn_targets(table, classes)
+        if own.warm_start and hasattr(own, "_fitted"):
+            _check_same_labels(own._fitted.problem.targets, goal.targets)
+        return goal, self.problem(table, goal)
 
     def _plan(self, rows: LaidOut, problem: Problem, before: Fitted | None) -> Plan:
         """The plan of the fit, if it fits; a pass over no more rows than before keeps the old."""

@@ -16,12 +16,7 @@ from daskalt.data.opening import is_stored
 from daskalt.data.staging import Promised
 from daskalt.data.survey import survey_labels
 from daskalt.data.table import Table
-from daskalt.data.targets import (
-    BinaryTargets,
-    ClassTargets,
-    MultilabelTargets,
-    class_factors,
-)
+from daskalt.data.targets import BinaryTargets, ClassTargets, MultilabelTargets, class_factors
 from daskalt.errors import InputError
 from daskalt.losses import LOSSES, Loss, get_loss
 from daskalt.perceptron import BaseMLP

@@ -23,7 +23,7 @@ from daskalt.data.recipe import ATTRIBUTE, find_recipe, recipe_of_rows
 from daskalt.data.roles import assign_roles, roles_by_recipe
 from daskalt.data.store import filesystem_of, refuse_existing, storage_errors
 from daskalt.data.table import Block, Table
-from daskalt.data.writers import MEMORY_BYTES, table_layout, write_blocks
+from daskalt.data.writers import MEMORY_BYTES, Layout, table_layout, write_blocks
 from daskalt.errors import InputError
 from daskalt.parameters import check_arguments, choice, instance, integer, names
 
@@ -127,48 +127,18 @@ def ingest(
     StorageError
         When files cannot be read or the disk is full; nothing is left behind.
     """
-    check_arguments(
-        inputs=(inputs, _PLACES),
-        destination=(destination, instance("a path or URL", str, Path)),
-        target=(target, names(str, Path)),
-        features=(features, names(str, Path)),
-        exclude=(exclude, names(str)),
-        weight=(weight, instance("a name or None", str, Path, NoneType)),
-        ident=(ident, instance("a name or None", str, NoneType)),
-        categorical=(categorical, choice("auto", "error", None)),
-        missing=(missing, choice("median", "drop", "error", None)),
-        unknown=(unknown, choice("own", "error", None)),
-        max_categories=(max_categories, integer(at_least=1, or_none=True)),
-        recipe=(recipe, instance("a path, a recipe or None", str, Path, dict, NoneType)),
-        dtype=(dtype, _NUMBERS),
-        shuffle=(shuffle, choice(True, False)),
-        seed=(seed, integer(at_least=0)),
-        chunk_rows=(chunk_rows, integer(at_least=1, or_none=True)),
-        memory_bytes=(memory_bytes, integer(at_least=1)),
-        overwrite=(overwrite, choice(True, False)),
-    )
+    given = locals()
+    check_arguments(**{name: (given[name], allowed) for name, allowed in _ARGUMENTS.items()})
     refuse_existing(destination, overwrite)
     files = find_files(inputs)
     kind = kind_of_files(files)
-    asked = _given(
-        exclude=exclude,
-        ident=ident,
-        categorical=categorical,
-        missing=missing,
-        unknown=unknown,
-        max_categories=max_categories,
-        recipe=recipe,
-    )
+    asked = _given(**{name: given[name] for name in _OF_COLUMNS})
     with _parents_of(destination), locked(str(destination)), _folder_beside(destination) as folder:
         refuse_existing(destination, overwrite)  # another ingest may have made it meanwhile
-        attributes: dict[str, Any] = {}
         if kind in ("csv", "parquet"):
-            chosen = _given(target=target, features=features, weight=weight)
-            encoded = _encoded(FrameFiles(files, kind), {**chosen, **asked}, dtype, folder)
-            with storage_errors(destination):
-                learnt, layout = encoded.survey(progress=progress)
-            blocks = encoded.blocks(learnt, layout)
-            attributes[ATTRIBUTE] = learnt.as_dict()
+            asked |= _given(target=target, features=features, weight=weight)
+            encoded = _encoded(FrameFiles(files, kind), asked, dtype, folder)
+            layout, blocks = _frame_rows(encoded, destination, progress)
             target = encoded.roles.target
         else:
             _refuse_frame_options(asked, files[0])
@@ -176,13 +146,13 @@ def ingest(
             table = OPENERS[kind](files, single_names(named), folder)
             layout, blocks = table_layout(table, destination, memory_bytes)
             blocks = _without_negative_weights(blocks, files[0])
-            attributes |= _given(**{ATTRIBUTE: recipe_of_rows(table.X)})
+            layout = replace(layout, attributes=_given(**{ATTRIBUTE: recipe_of_rows(table.X)}))
         shuffle = shuffle and "y" in layout.arrays
         before = kind == "zarr" and is_shuffled(zarr.open_group(files[0], mode="r"))
-        attributes |= _described(files, target, shuffled=shuffle or before)
+        described = _described(files, target, shuffled=shuffle or before)
         return write_blocks(
             blocks,
-            replace(layout, attributes=attributes),
+            replace(layout, attributes={**layout.attributes, **described}),
             destination,
             seed=int(seed) if shuffle else None,
             chunk_rows=chunk_rows,
@@ -228,6 +198,16 @@ def _folder_beside(destination: str | Path) -> Iterator[Path]:
 def _given(**options: Any) -> dict[str, Any]:
     """The options that are not None."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _frame_rows(
+    encoded: EncodedFrames, destination: str | Path, progress: bool
+) -> tuple[Layout, Iterator[Block]]:
+    """The layout of the rows of files, with the recipe that they are encoded by, and the rows."""
+    with storage_errors(destination):
+        learnt, layout = encoded.survey(progress=progress)
+    attributes = {ATTRIBUTE: learnt.as_dict()}
+    return replace(layout, attributes=attributes), encoded.blocks(learnt, layout)
 
 
 def _encoded(frames: FrameFiles, asked: dict[str, Any], dtype: Any, folder: Path) -> EncodedFrames:
@@ -293,6 +273,28 @@ def _is_number_type(value: Any) -> bool:
 
 _PLACES = ("a path or URL, or a list of them", _are_places)
 _NUMBERS = ("the name of a type of numbers, such as 'float32', or None", _is_number_type)
+_ARGUMENTS = {
+    "inputs": _PLACES,
+    "destination": instance("a path or URL", str, Path),
+    "target": names(str, Path),
+    "features": names(str, Path),
+    "exclude": names(str),
+    "weight": instance("a name or None", str, Path, NoneType),
+    "ident": instance("a name or None", str, NoneType),
+    "categorical": choice("auto", "error", None),
+    "missing": choice("median", "drop", "error", None),
+    "unknown": choice("own", "error", None),
+    "max_categories": integer(at_least=1, or_none=True),
+    "recipe": instance("a path, a recipe or None", str, Path, dict, NoneType),
+    "dtype": _NUMBERS,
+    "shuffle": choice(True, False),
+    "seed": integer(at_least=0),
+    "chunk_rows": integer(at_least=1, or_none=True),
+    "memory_bytes": integer(at_least=1),
+    "overwrite": choice(True, False),
+}
+# Those that need columns with names.
+_OF_COLUMNS = ["exclude", "ident", "categorical", "missing", "unknown", "max_categories", "recipe"]
 
 
 def is_shuffled(group: zarr.Group) -> bool:

@@ -70,17 +70,43 @@ Model = Annotated[str, Argument(metavar="MODEL", help="Run folder or saved model
 
 # ------------------------------------------------------------------------------- fit and plan
 
+Words = Annotated[
+    list[str] | None,
+    Argument(
+        metavar="CONF|DATA",
+        show_default=False,
+        help="A configuration (.yaml, .yml; see the folder conf); or data: a Zarr group, or "
+        "CSV or Parquet files, folders and quoted patterns, which are ingested first.",
+    ),
+]
+EarlyStopping = Annotated[
+    bool | None,
+    _flag(
+        "Hold out rows of the training data, and stop when their loss rises.",
+        "--early-stopping",
+        panel=NETWORK,
+    ),
+]
+Estimator = Annotated[
+    str | None,
+    _option("MLPClassifier or MLPRegressor; else as the target has it.", NETWORK, "NAME"),
+]
+Hidden = Annotated[
+    str | None,
+    _option("Units of the hidden layers, as in 256,128 (100).", NETWORK, "WIDTHS"),
+]
+Passes = Annotated[
+    int | None,
+    _option("Most passes over the rows; else as their number has it.", NETWORK, "N"),
+]
+Scheduler = Annotated[
+    str | None,
+    _option("Train on a Dask cluster, as in tcp://host:8786.", PLACE, "ADDRESS"),
+]
+
 
 def _run(
-    words: Annotated[
-        list[str] | None,
-        Argument(
-            metavar="CONF|DATA",
-            show_default=False,
-            help="A configuration (.yaml, .yml; see the folder conf); or data: a Zarr group, or "
-            "CSV or Parquet files, folders and quoted patterns, which are ingested first.",
-        ),
-    ] = None,
+    words: Words = None,
     target: Annotated[
         list[str] | None,
         _option("Column or array to predict; repeat it for several.", DATA, "NAME"),
@@ -103,39 +129,20 @@ def _run(
         float | None,
         _option("Share of the rows to evaluate on (0.1 without --test).", DATA, "SHARE"),
     ] = None,
-    estimator: Annotated[
-        str | None,
-        _option("MLPClassifier or MLPRegressor; else as the target has it.", NETWORK, "NAME"),
-    ] = None,
-    hidden: Annotated[
-        str | None,
-        _option("Units of the hidden layers, as in 256,128 (100).", NETWORK, "WIDTHS"),
-    ] = None,
+    estimator: Estimator = None,
+    hidden: Hidden = None,
     solver: Annotated[
         str | None, _option("Training method, such as adam or lbfgs (altmin).", NETWORK, "NAME")
     ] = None,
-    passes: Annotated[
-        int | None,
-        _option("Most passes over the rows; else as their number has it.", NETWORK, "N"),
-    ] = None,
-    early_stopping: Annotated[
-        bool | None,
-        _flag(
-            "Hold out rows of the training data, and stop when their loss rises.",
-            "--early-stopping",
-            panel=NETWORK,
-        ),
-    ] = None,
+    passes: Passes = None,
+    early_stopping: EarlyStopping = None,
     seed: Annotated[
         int | None, _option("Seed of weights and of the order of rows (0).", NETWORK, "N")
     ] = None,
     workers: Annotated[
         int | None, _option("Train on N worker processes, not on threads.", PLACE, "N")
     ] = None,
-    scheduler: Annotated[
-        str | None,
-        _option("Train on a Dask cluster, as in tcp://host:8786.", PLACE, "ADDRESS"),
-    ] = None,
+    scheduler: Scheduler = None,
     dashboard: Annotated[
         int | None,
         _option("Port of the dashboard of --workers (0: any that is free).", PLACE, "PORT"),
@@ -278,15 +285,26 @@ def evaluate(
     return Request("evaluate", locals())
 
 
+Files = Annotated[
+    list[str],
+    Argument(
+        metavar="INPUT",
+        help="CSV, Parquet, .npy or .npz files, patterns or folders of them, or a Zarr group.",
+    ),
+]
+Shuffle = Annotated[
+    bool,
+    Option(
+        "--shuffle/--no-shuffle",
+        help="Put rows in random order; those without a target always keep theirs.",
+        metavar=" ",
+    ),
+]
+
+
 @app.command()
 def ingest(
-    inputs: Annotated[
-        list[str],
-        Argument(
-            metavar="INPUT",
-            help="CSV, Parquet, .npy or .npz files, patterns or folders of them, or a Zarr group.",
-        ),
-    ],
+    inputs: Files,
     destination: Annotated[str, Argument(metavar="DESTINATION", help="New Zarr group.")],
     target: Annotated[
         list[str] | None,
@@ -322,14 +340,7 @@ def ingest(
     dtype: Annotated[
         str | None, _option("Type of features from CSV or Parquet.", show="TYPE")
     ] = None,
-    shuffle: Annotated[
-        bool,
-        Option(
-            "--shuffle/--no-shuffle",
-            help="Put rows in random order; those without a target always keep theirs.",
-            metavar=" ",
-        ),
-    ] = True,
+    shuffle: Shuffle = True,
     seed: Annotated[int, Option(help="Seed of the shuffle.", metavar="N")] = 0,
     chunk_rows: Annotated[int | None, _option("Rows of a Zarr chunk.", show="N")] = None,
     overwrite: Overwrite = False,
