@@ -23,7 +23,7 @@ from daskalt.data.identity import names_of
 from daskalt.data.labelled import is_data_array, is_dataset
 from daskalt.errors import InputError
 
-__all__ = ["Chosen", "Named", "choose", "choose_features", "takes_names", "without_names"]
+__all__ = ["Chosen", "Named", "choose_arrays", "choose_features", "takes_names", "without_names"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -73,7 +73,7 @@ class Chosen(NamedTuple):
     members: dict[str, str | list[str]]
 
 
-def choose(
+def choose_arrays(
     X: Any,
     y: Any = None,
     sample_weight: Any = None,
@@ -150,7 +150,7 @@ def _refuse_twice(members: dict[str, Any]) -> None:
 def choose_features(
     X: Any, fit: Mapping[str, Any] | None = None, columns: Sequence[str] | None = None
 ) -> Any:
-    """Return the array that a user means by X, where there are no targets; see `choose`."""
+    """Return the array that a user means by X, where there are no targets; see `choose_arrays`."""
     data, wanted, box = _open(X)
     if box is None:
         return data

@@ -23,16 +23,16 @@ from daskalt.errors import InputError
 __all__ = [
     "WHOLE",
     "broken_chunks",
-    "check_seal",
+    "check_metadata",
     "chunks_of_rows",
     "full_key",
     "is_whole",
     "keys_of_rows",
     "local_folder",
+    "mark_whole",
     "missing_chunks",
     "named",
     "refuse_code",
-    "seal",
     "stored_document",
     "stored_keys",
 ]
@@ -49,12 +49,12 @@ def is_whole(array: zarr.Array) -> bool:
     return bool(array.metadata.attributes.get(WHOLE))
 
 
-def seal(array: zarr.Array) -> zarr.Array:
+def mark_whole(array: zarr.Array) -> zarr.Array:
     """Return a new array marked as one whose chunks will all be written, its metadata digested."""
     return array.update_attributes({WHOLE: _digest(stored_document(array) or {})})
 
 
-def check_seal(array: zarr.Array) -> None:
+def check_metadata(array: zarr.Array) -> None:
     """Raise ValueError if the metadata of an array that was sealed are not those written then."""
     mark = array.metadata.attributes.get(WHOLE)
     if mark is not None and mark != _digest(stored_document(array) or {}):

@@ -12,7 +12,7 @@ import zarr
 from fsspec.implementations.local import LocalFileSystem
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from daskalt.data.chunks import seal
+from daskalt.data.chunks import mark_whole
 from daskalt.data.retries import patiently
 from daskalt.data.store import refuse_existing, remove, storage_errors
 from daskalt.folders import whole_folder
@@ -77,7 +77,7 @@ class NewGroup:
             config={"write_empty_chunks": True},
             **options,
         )
-        return seal(array)
+        return mark_whole(array)
 
 
 @contextmanager

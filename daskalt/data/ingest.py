@@ -127,8 +127,7 @@ def ingest(
     StorageError
         When files cannot be read or the disk is full; nothing is left behind.
     """
-    given = locals()
-    check_arguments(**{name: (given[name], allowed) for name, allowed in _ARGUMENTS.items()})
+    given = _checked(locals())
     refuse_existing(destination, overwrite)
     files = find_files(inputs)
     kind = kind_of_files(files)
@@ -138,21 +137,17 @@ def ingest(
         if kind in ("csv", "parquet"):
             asked |= _given(target=target, features=features, weight=weight)
             encoded = _encoded(FrameFiles(files, kind), asked, dtype, folder)
-            layout, blocks = _frame_rows(encoded, destination, progress)
-            target = encoded.roles.target
+            layout, blocks, target = _frame_rows(encoded, destination, progress)
         else:
             _refuse_frame_options(asked, files[0])
             named = {"X": features, "y": target, "sample_weight": weight}
             table = OPENERS[kind](files, single_names(named), folder)
-            layout, blocks = table_layout(table, destination, memory_bytes)
-            blocks = _without_negative_weights(blocks, files[0])
-            layout = replace(layout, attributes=_given(**{ATTRIBUTE: recipe_of_rows(table.X)}))
+            layout, blocks = _array_rows(table, files[0], destination, memory_bytes)
         shuffle = shuffle and "y" in layout.arrays
-        before = kind == "zarr" and is_shuffled(zarr.open_group(files[0], mode="r"))
-        described = _described(files, target, shuffled=shuffle or before)
+        shuffled = shuffle or (kind == "zarr" and is_shuffled(zarr.open_group(files[0], mode="r")))
         return write_blocks(
             blocks,
-            replace(layout, attributes={**layout.attributes, **described}),
+            _described(layout, files, target, shuffled=shuffled),
             destination,
             seed=int(seed) if shuffle else None,
             chunk_rows=chunk_rows,
@@ -160,6 +155,12 @@ def ingest(
             overwrite=overwrite,
             progress=progress,
         )
+
+
+def _checked(given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `ingest`; InputError unless all are of the types allowed."""
+    check_arguments(**{name: (given[name], allowed) for name, allowed in _ARGUMENTS.items()})
+    return given
 
 
 @contextmanager
@@ -202,12 +203,22 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def _frame_rows(
     encoded: EncodedFrames, destination: str | Path, progress: bool
-) -> tuple[Layout, Iterator[Block]]:
-    """The layout of the rows of files, with the recipe that they are encoded by, and the rows."""
+) -> tuple[Layout, Iterator[Block], str | list[str] | None]:
+    """The layout of the rows of files, with their recipe, the rows, and the names of targets."""
     with storage_errors(destination):
         learnt, layout = encoded.survey(progress=progress)
     attributes = {ATTRIBUTE: learnt.as_dict()}
-    return replace(layout, attributes=attributes), encoded.blocks(learnt, layout)
+    layout = replace(layout, attributes=attributes)
+    return layout, encoded.blocks(learnt, layout), encoded.roles.target
+
+
+def _array_rows(
+    table: Table, file: str, destination: str | Path, memory_bytes: int
+) -> tuple[Layout, Iterator[Block]]:
+    """The layout of the rows of arrays, with the recipe that made them if any, and the rows."""
+    layout, blocks = table_layout(table, destination, memory_bytes)
+    attributes = _given(**{ATTRIBUTE: recipe_of_rows(table.X)})
+    return replace(layout, attributes=attributes), _without_negative_weights(blocks, file)
 
 
 def _encoded(frames: FrameFiles, asked: dict[str, Any], dtype: Any, folder: Path) -> EncodedFrames:
@@ -308,7 +319,9 @@ def is_shuffled(group: zarr.Group) -> bool:
     return bool(attributes.get("shuffled", attributes.get("seed") is not None))
 
 
-def _described(files: list[str], target: Any, *, shuffled: bool) -> dict[str, Any]:
+def _described(layout: Layout, files: list[str], target: Any, *, shuffled: bool) -> Layout:
+    """A layout whose attributes also say where the rows are from, and in what order."""
     shown = files[:10] + ([f"and {len(files) - 10} more"] if len(files) > 10 else [])
     named = target if target is None or isinstance(target, str) else [str(each) for each in target]
-    return {"source": shown, "target": named, "shuffled": shuffled}
+    source = {"source": shown, "target": named, "shuffled": shuffled}
+    return replace(layout, attributes={**layout.attributes, **source})

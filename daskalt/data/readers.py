@@ -15,7 +15,7 @@ import zarr
 from daskalt.data.chunks import (
     WHOLE,
     broken_chunks,
-    check_seal,
+    check_metadata,
     full_key,
     is_whole,
     keys_of_rows,
@@ -163,7 +163,7 @@ class ZarrSource(StoredSource):
         what = f"{self.name}: opening the Zarr array at {self.location}"
         try:
             array = patiently(what, zarr.open_array, store, path=self.path, mode="r")
-            check_seal(array)
+            check_metadata(array)
         except DaskaltError:
             raise
         except Exception as error:

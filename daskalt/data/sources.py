@@ -9,7 +9,7 @@ import numpy as np
 import zarr
 
 from daskalt.data.checks import check_array, kind_of, refuse_masked, refuse_sparse
-from daskalt.data.choosing import choose, choose_features
+from daskalt.data.choosing import choose_arrays, choose_features
 from daskalt.data.columns import ColumnsSource, beside, lazy_beside
 from daskalt.data.containers import Columns, member, open_store, refuse_packed
 from daskalt.data.graphs import read_through
@@ -51,8 +51,8 @@ def as_source(
         NumPy array, list, pandas or Dask DataFrame or Series, Dask array, xarray DataArray,
         ``zarr.Array``, or the path or fsspec URL of a Zarr array, or of a group with a member
         called "y" or "sample_weight" as ``name`` has it. Features may also be a Zarr group or an
-        xarray Dataset, as `choose` takes them. A Dask array that is stored rows and nothing more
-        is read where these lie; any other is computed once, to Zarr.
+        xarray Dataset, as `choose_arrays` takes them. A Dask array that only reads stored rows is
+        not copied: its rows are read where they are stored. Any other is computed once, to Zarr.
     name : str
         The argument, for messages. "y..." and "sample_weight..." are targets and weights,
         everything else is features.
@@ -93,7 +93,7 @@ def as_table(
     Everything is checked before anything is copied, and Dask arrays that must be copied are
     computed together. Takes what ``as_source`` takes. Where ``X`` is a Zarr group or an xarray
     Dataset, the others may be names of arrays in it, and what is not given has the names of the
-    fit, ``fit`` and ``columns``: see `choose`.
+    fit, ``fit`` and ``columns``: see `choose_arrays`.
 
     With ``lazy`` nothing is computed or copied: what would have to be has no rows to read yet.
 
@@ -106,7 +106,7 @@ def as_table(
     """
     if lazy:
         _refuse_unknown_rows(X, y, sample_weight)
-    X, y, sample_weight, members = choose(X, y, sample_weight, fit, columns)
+    X, y, sample_weight, members = choose_arrays(X, y, sample_weight, fit, columns)
     ready = {"X": _prepare(X, "X")}
     if y is not None:
         ready["y"] = _prepare(y, "y")

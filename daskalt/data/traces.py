@@ -11,7 +11,7 @@ from zarr.core.sync import sync
 
 from daskalt.data.chunks import full_key, keys_of_rows, local_folder, stored_document, stored_keys
 
-__all__ = ["Trace", "difference", "found_objects", "take_trace", "trace_of_file"]
+__all__ = ["Trace", "changes_between", "found_objects", "take_trace", "trace_of_file"]
 
 # What file systems call a tag of the content; and, where they have none, the time of a change.
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "crc32c", "checksum")
@@ -129,7 +129,7 @@ def _digest(trace: list[str] | None) -> tuple[int, int] | None:
 # --------------------------------------------------------------------------------- changes
 
 
-def difference(array: zarr.Array, start: int, stop: int, old: Trace, new: Trace) -> str:
+def changes_between(array: zarr.Array, start: int, stop: int, old: Trace, new: Trace) -> str:
     """Return what changed between two traces of the same rows, in words; "" if nothing did."""
     if new.document is None and old.document is not None:
         return "it is gone"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from daskalt.data.gaps import stored_arrays
 from daskalt.data.readers import Source, ZarrSource
 from daskalt.data.table import Table
-from daskalt.data.traces import Trace, difference
+from daskalt.data.traces import Trace, changes_between
 from daskalt.errors import DivergenceError, InputError, StorageError
 
 __all__ = ["Watch"]
@@ -25,7 +25,7 @@ class _Watched(NamedTuple):
         """What changed since, as a sentence; "" if nothing did."""
         source, start, stop = self.source, self.start, self.stop
         new = source.look(start, stop)
-        change = difference(source.array, start, stop, self.trace, new)
+        change = changes_between(source.array, start, stop, self.trace, new)
         if not change:
             return ""
         return (

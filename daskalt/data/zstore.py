@@ -22,7 +22,7 @@ import numpy as np
 import zarr
 from fsspec.implementations.local import LocalFileSystem
 
-from daskalt.data.chunks import broken_chunks, check_seal, chunks_of_rows, missing_chunks, named
+from daskalt.data.chunks import broken_chunks, check_metadata, chunks_of_rows, missing_chunks, named
 from daskalt.data.groups import NewGroup, PatientArray
 from daskalt.data.retries import patiently
 from daskalt.data.scratch import temporary_place
@@ -229,7 +229,7 @@ class ZStore:
 def _opened(path: str, token: str) -> zarr.Array:
     array = patiently(f"Opening {path}", zarr.open_array, path, mode="r+")
     try:
-        check_seal(array)
+        check_metadata(array)
     except ValueError as error:
         raise StorageError(
             f"{path} cannot be used: {error}. Fit again with resume=False."
