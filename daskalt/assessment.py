@@ -82,8 +82,8 @@ def residual_histogram(
     X, y, sample_weight
         As in `fit`: arrays, or where they are stored, with names for those of a container.
     bins : int, default=64
-        Most bins along an axis, at least 2; there are more than half as many unless all values are almost
-        the same.
+        Most bins along an axis, at least 2; there are more than half as many unless all values are
+        almost the same.
     output : int, default=0
         Which column of y, where it has several.
 

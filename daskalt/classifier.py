@@ -82,8 +82,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Passes without improvement before training stops.
     learning_rate_init : float, default=None
         Learning rate of the named gradient rules, such as solver="sgd" and "adam". This and the
-        parameters up to `max_fun` are scikit-learn's: None is the solver's own default; one that the
-        solver lacks is an error that names what it has instead.
+        parameters up to `max_fun` are scikit-learn's: None is the solver's own default; one that
+        the solver lacks is an error that names what it has instead.
     learning_rate : {"constant", "invscaling"}, default=None
         Schedule of solver="sgd"; "invscaling" divides the rate by (1 + t)^power_t after t passes,
         where scikit-learn counts rows.
@@ -154,8 +154,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     Differences from scikit-learn's estimator:
 
     - The default `solver` is "altmin". scikit-learn's "sgd", "adam" and "lbfgs" exist too; their
-      rules are PyTorch's, in which momentum does not depend on the learning rate, and Adam's epsilon
-      is added after the correction of the bias.
+      rules are PyTorch's, in which momentum does not depend on the learning rate, and Adam's
+      epsilon is added after the correction of the bias.
     - `max_iter` counts passes over the data for every solver, evaluations of the loss for "lbfgs",
       and is the solver's choice by default. Nothing warns that it was reached.
     - `batch_size="auto"` gives other sizes.
@@ -347,8 +347,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         -------
         ndarray or dask.array.Array
             For two labels one number a row, positive where the second is predicted; for more a
-            column for each, the largest of which is predicted; with a multilabel y a column for each
-            label, positive where it is predicted. Margins with the hinge loss. Lazy like `predict`.
+            column for each, the largest of which is predicted; with a multilabel y a column for
+            each label, positive where it is predicted. Margins with the hinge loss. Lazy like
+            `predict`.
         """
         return self._apply(X, "decision_function")
 
@@ -364,7 +365,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Returns
         -------
         ndarray, dask.array.Array or xarray.DataArray of shape (rows, classes)
-            A column for each of `classes_`, or with a multilabel y for each label. Lazy like `predict`.
+            A column for each of `classes_`, or with a multilabel y for each label. Lazy like
+            `predict`.
         """
         return self._apply(X, "predict_proba")
 

@@ -21,8 +21,8 @@ SCORES = {"accuracy": "accuracy", "r2": "R²"}
 class LossCurveDisplay:
     """Loss and score of a fit, pass by pass.
 
-    Best made by `from_estimator`. Training rows are scored within each pass, before their own steps,
-    held-out rows after it. R² is that of held-out rows only.
+    Best made by `from_estimator`. Training rows are scored within each pass, before their own
+    steps, held-out rows after it. R² is that of held-out rows only.
 
     Parameters
     ----------
@@ -178,8 +178,8 @@ class ResidualDisplay:
         ax : Axes, optional
             Where; by default a new figure.
         **kwargs
-            Passed to `matplotlib.axes.Axes.pcolormesh`. Colours are logarithmic unless told by `norm`,
-            and from `vmin` to `vmax` rows if these are given.
+            Passed to `matplotlib.axes.Axes.pcolormesh`. Colours are logarithmic unless told by
+            `norm`, and from `vmin` to `vmax` rows if these are given.
 
         Raises
         ------

@@ -63,7 +63,7 @@ def parse_limit(value: str | int | None) -> Limit | None:
 
 
 def process_limit() -> Limit:
-    """Return the memory that this process may take: the least of its containers and the machine's memory."""
+    """Return the limit of this process: the least of its containers and the machine's memory."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = [Limit(physical, "the memory of this machine"), *_container_limits()]
     return min(limits)

@@ -1,8 +1,8 @@
 """The peak memory of the processes of a fit, part by part.
 
-A process's peak is the memory it has before the fit, plus the largest of the phases: the sample at the
-start, the steps, the scoring of held-out rows, the end. Nothing here depends on the number of rows,
-except what is bounded anyway: the tasks of one graph, and small arrays that stay decoded.
+A process's peak is the memory it has before the fit, plus the largest of the phases: the sample at
+the start, the steps, the scoring of held-out rows, the end. Nothing here depends on the number of
+rows, except what is bounded anyway: the tasks of one graph, and small arrays that stay decoded.
 """
 
 from __future__ import annotations

@@ -304,9 +304,9 @@ def _cluster_errors() -> Iterator[None]:
     except (distributed.KilledWorker, CancelledError, CommClosedError) as error:
         if connected():
             raise ClusterError(
-                f"Workers were lost again and again at the same task: {error}. Their logs say why; if "
-                "they ran out of memory, see what plan() says, and give them more or take smaller "
-                "blocks. A fit with a checkpoint can be resumed."
+                f"Workers were lost again and again at the same task: {error}. Their logs say why; "
+                "if they ran out of memory, see what plan() says, and give them more or take "
+                "smaller blocks. A fit with a checkpoint can be resumed."
             ) from error
         raise ClusterError(
             "The Dask scheduler is gone. A fit with a checkpoint can be resumed on another."

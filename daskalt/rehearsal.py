@@ -1,8 +1,8 @@
 """The memory of a solver's steps, measured on a few made-up rows before any block is read.
 
 NumPy reports its allocations to `tracemalloc`. The memory of a map is a constant and a part that
-grows with its rows: two numbers of rows give both. Statistics and states are of their true size, since
-neither depends on the rows.
+grows with its rows: two numbers of rows give both. Statistics and states are of their true size,
+since neither depends on the rows.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Ctrl-C and SIGTERM: how they stop a program, and what they must not interrupt.
 
 By default they raise an exception, as Ctrl-C always does. Code that must not be interrupted is
-`held`: the signal takes effect after it. A fit with checkpoints is `patient`: it runs on to its next
-checkpoint, seconds away, and stops there.
+`held`: the signal takes effect after it. A fit with checkpoints is `patient`: it runs on to its
+next checkpoint, seconds away, and stops there.
 """
 
 import _thread

@@ -56,7 +56,7 @@ def ingest(
 
     Memory stays bounded whatever the size of the files. The rows are put in a uniformly random
     order unless ``shuffle`` is False: data that lies sorted by label spoils stochastic steps. Rows
-    without a target always keep their order, as they are there to be predicted for. The attribute
+    without a target always keep their order, as predictions for them will. The attribute
     ``shuffled`` of the group says whether its rows are in another order than their source, or
     than the source of that.
 
@@ -71,7 +71,7 @@ def ingest(
         - ``.npz`` with named arrays;
         - a Zarr group.
 
-        Arrays of more than two dimensions are laid flat, a row for each first index.
+        Arrays of more than two dimensions are flattened, with a row for each first index.
     destination : str or Path
         Path or fsspec URL of the new group.
     target, features, weight : optional
@@ -83,24 +83,24 @@ def ingest(
     exclude : str or sequence of str, optional
         Columns of CSV and Parquet that are left out, as names and patterns like ``features``.
     ident : str, optional
-        Column that says what a row is called: no feature, and what predictions are written beside.
+        Column that names the rows. It is no feature; predictions are written beside it.
     categorical : {"auto", "error"}, optional
-        What to do about text, in columns of features. "auto", the default, makes one feature of
+        Treatment of text in columns of features. "auto", the default, makes one feature of
         zeros and ones for each different text, called ``column=text``. Truth values are 0 and 1.
         Numbers with leading zeros, such as 007, are codes and make their column text, as they do
         for a target; the first rows of the first CSV file (2 MiB or more) decide.
     missing : {"median", "drop", "error"}, optional
-        What to do about missing values. With "median", the default, numbers are filled by the
+        Treatment of missing values. With "median", the default, numbers are filled by the
         median of their column, missing texts are a category of their own, and a missing target or
         weight is an error; "drop" leaves out rows in which anything is missing.
     unknown : {"own", "error"}, optional
-        What to do later about a category that is not among these rows: zeros in all features of
-        its column by "own", the default, or an error.
+        Later treatment of a category that is not among these rows: "own", the default, gives zeros
+        in all features of its column; or an error.
     max_categories : int, optional
-        Most different texts in a column of features, 256 by default: more is an error.
+        Most distinct texts in a column of features, 256 by default; more are an error.
     recipe : str, Path or dict, optional
-        A store that was ingested before, a run folder or a saved model, by whose recipe the rows
-        are encoded, so that nothing is learnt of them: for rows to test on.
+        A store ingested earlier, a run folder or a saved model, whose recipe encodes the rows, so
+        that nothing is learnt from them: for test sets.
     dtype : str, optional
         Type of the features of CSV and Parquet files. By default that of Parquet, and for CSV the
         smallest that holds all features if they are integers, signed before unsigned, because
@@ -114,16 +114,16 @@ def ingest(
     chunk_rows : int, optional
         Rows of a chunk; by default about 4 MiB.
     memory_bytes : int
-        Memory that shuffling works in.
+        Memory for shuffling.
     overwrite : bool
-        Whether what lies at ``destination`` may be replaced.
+        Whether what is at ``destination`` may be replaced.
     progress : bool
         Whether to show a progress bar.
 
     Raises
     ------
     InputError
-        When files, columns or values will not do, or something is at ``destination`` already.
+        When files, columns or values cannot be used, or something is at ``destination`` already.
     StorageError
         When files cannot be read or the disk is full; nothing is left behind.
     """
@@ -165,7 +165,7 @@ def _checked(given: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _parents_of(destination: str | Path) -> Iterator[None]:
-    """Folders that are made above a destination go again if it fails and they are empty."""
+    """Remove the folders made above a destination if writing fails and they are empty."""
     filesystem, path = filesystem_of(destination)
     local = isinstance(filesystem, LocalFileSystem)
     new = [folder for folder in Path(path).parents if local and not folder.exists()]
@@ -180,7 +180,7 @@ def _parents_of(destination: str | Path) -> Iterator[None]:
 
 @contextmanager
 def _folder_beside(destination: str | Path) -> Iterator[Path]:
-    """A folder for what is put aside meanwhile; of a rerun the same, where that can be."""
+    """A folder for temporary files, where possible the same if the ingest is run again."""
     filesystem, path = filesystem_of(destination)
     if not isinstance(filesystem, LocalFileSystem):
         with tempfile.TemporaryDirectory(prefix="daskalt-") as folder:
@@ -222,7 +222,7 @@ def _array_rows(
 
 
 def _encoded(frames: FrameFiles, asked: dict[str, Any], dtype: Any, folder: Path) -> EncodedFrames:
-    """The rows of CSV or Parquet files, by what was asked for or by an earlier recipe."""
+    """The rows of CSV or Parquet files, by the given options or by an earlier recipe."""
     rules = {name: asked[name] for name in ("missing", "unknown") if name in asked}
     if "recipe" in asked:
         _refuse_beside_recipe(asked)
@@ -243,7 +243,7 @@ def _refuse_beside_recipe(asked: dict[str, Any]) -> None:
     decided = [n for n in ("features", "exclude", "categorical", "max_categories") if n in asked]
     if decided:
         raise InputError(
-            f"{decided[0]} cannot be given beside recipe: the recipe says what becomes of every "
+            f"{decided[0]} cannot be given beside recipe: the recipe decides about every "
             "column. Leave one of them out."
         )
 
@@ -311,7 +311,7 @@ _OF_COLUMNS = ["exclude", "ident", "categorical", "missing", "unknown", "max_cat
 def is_shuffled(group: zarr.Group) -> bool:
     """Say whether the rows of a group that `ingest` wrote are in another order than their source.
 
-    Groups of other origin have no order but their own.
+    A group that `ingest` did not write counts as not shuffled.
     """
     attributes = group.attrs.asdict()
     if not {"daskalt_format", "source"} <= attributes.keys():

@@ -1,4 +1,4 @@
-"""Whatever the user has, as sources of rows: checked first, copied only where it must be."""
+"""Data of any kind as sources of rows: checked first, copied only where necessary."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,7 +64,7 @@ def as_source(
     Raises
     ------
     InputError
-        When type, shape or number of rows will not do.
+        When type, shape or number of rows is wrong.
     StorageError
         When a store is missing or unreadable.
     """
@@ -95,12 +95,12 @@ def as_table(
     Dataset, the others may be names of arrays in it, and what is not given has the names of the
     fit, ``fit`` and ``columns``: see `choose_arrays`.
 
-    With ``lazy`` nothing is computed or copied: what would have to be has no rows to read yet.
+    With ``lazy`` nothing is computed or copied; sources that would be have no rows to read yet.
 
     Raises
     ------
     InputError
-        When type, shape or number of rows will not do.
+        When type, shape or number of rows is wrong.
     StorageError
         When a store is missing or unreadable.
     """
@@ -179,7 +179,7 @@ def _prepare(value: Any, name: str) -> Source | da.Array:
 
 
 def _side_by_side(value: Columns, name: str) -> Source | da.Array:
-    """Arrays of a container as the columns of one, read where they lie if all of them can be."""
+    """Arrays of a container as the columns of one, read where they are stored if all can be."""
     columns = value.columns
     parts = {f"{name} {key!r}": part for key, part in value.parts.items()}
     if isinstance(value.first, zarr.Array):
@@ -268,7 +268,7 @@ def _from_dask(array: da.Array, name: str, columns: list[str] | None = None) -> 
 
 
 def _plain(array: da.Array, name: str) -> da.Array:
-    """The array without masks, of which there is an error where they hide anything."""
+    """The array without masks; computing it raises if they hide anything."""
     if not isinstance(array._meta, np.ma.MaskedArray):
         return array
     plain = np.empty((0,) * array.ndim, array.dtype)

@@ -1,4 +1,4 @@
-"""The commands and their options, as ``--help`` shows them, and what they are given."""
+"""The commands and their options, as ``--help`` shows them, and their values."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ class Request(NamedTuple):
 
 
 def parse(words: Sequence[str]) -> Request | None:
-    """Return what the words of a command line ask for; None where help was, and has been given.
+    """Return the request of a command line; None where it asked for help, which was printed.
 
     Raises
     ------
     typer.TyperException
-        When they are no command.
+        When the words are no command.
     """
     command = typer.main.get_command(app)
     asked = command.main(list(words) or ["--help"], "daskalt", standalone_mode=False)
@@ -60,7 +60,7 @@ def _daskalt(
         bool, _flag("Show the version.", "--version", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Take the options that are no command's."""
+    """Take the options that belong to no command."""
 
 
 Debug = Annotated[bool, _flag("Show the traceback of any error.", "--debug")]
@@ -89,7 +89,7 @@ EarlyStopping = Annotated[
 ]
 Estimator = Annotated[
     str | None,
-    _option("MLPClassifier or MLPRegressor; else as the target has it.", NETWORK, "NAME"),
+    _option("MLPClassifier or MLPRegressor; else the target decides.", NETWORK, "NAME"),
 ]
 Hidden = Annotated[
     str | None,
@@ -97,7 +97,7 @@ Hidden = Annotated[
 ]
 Passes = Annotated[
     int | None,
-    _option("Most passes over the rows; else as their number has it.", NETWORK, "N"),
+    _option("Most passes over the rows; else their number decides.", NETWORK, "N"),
 ]
 Scheduler = Annotated[
     str | None,
@@ -152,7 +152,7 @@ def _run(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Say what fit and plan have in common."""
+    """Declare the options that fit and plan share."""
 
 
 def _sharing(command: Callable) -> Callable:
@@ -166,8 +166,8 @@ def _sharing(command: Callable) -> Callable:
 
 KEYS = (
     "Any parameter of the estimator can be given as --parameters.NAME VALUE, of its solver as "
-    "--parameters.solver.NAME, any key of the data as --data.NAME; they go before what a "
-    "configuration says."
+    "--parameters.solver.NAME, any key of the data as --data.NAME; they override the "
+    "configuration."
 )
 
 
@@ -184,7 +184,7 @@ def fit(
     ] = False,
     resume: Annotated[
         bool,
-        _flag("Go on with a run that was cut short, to the same result.", "--resume", panel=PLACE),
+        _flag("Resume a run that was interrupted, to the same result.", "--resume", panel=PLACE),
     ] = False,
     **shared: Any,
 ) -> Request:
@@ -200,7 +200,7 @@ def fit(
 def plan(
     json: Annotated[bool, _flag("Print JSON, not a table.", "--json")] = False, **shared: Any
 ) -> Request:
-    """Say what a fit would take, without reading X; files are ingested for it all the same."""
+    """Print what a fit would take, without reading X; files are ingested all the same."""
     return Request("plan", {**shared, "json": json})
 
 
@@ -211,7 +211,7 @@ Missing = Annotated[
     Literal["median", "drop", "error"] | None,
     _option(
         "Missing values of files: filled by the column's median, rows left out (drop), or an "
-        "error; else as the recipe has it.",
+        "error; else as in the recipe.",
         show="median|drop|error",
     ),
 ]
@@ -251,7 +251,7 @@ def predict(
         Literal["median", "error"] | None,
         _option(
             "Missing values of files: filled by the median that training learnt, or an error; else "
-            "as the recipe has it.",
+            "as in the recipe.",
             show="median|error",
         ),
     ] = None,
@@ -329,7 +329,7 @@ def ingest(
         _option("Text: zeros and ones for each (auto), or an error.", show="auto|error"),
     ] = None,
     max_categories: Annotated[
-        int | None, _option("Most different texts of a column (256).", show="N")
+        int | None, _option("Most distinct texts of a column (256).", show="N")
     ] = None,
     missing: Missing = None,
     unknown: Unknown = None,

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM on a terminal, at random moments: the run ends soon, quietly, and goes on."""
+"""Ctrl-C and SIGTERM on a terminal, at random moments: the run ends soon, quietly, and is resumed."""
 
 import errno
 import json
@@ -32,7 +32,7 @@ PLACES, MOMENTS, SOLVERS = (
 )
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TRIALS, SECONDS, PATIENCE = 20, 10.0, 60.0
-LINES = 3  # that it stops, that it has, and the command that goes on
+LINES = 3  # that it stops, that it has, and the command that resumes it
 MARK = "DASKALT_TRIAL"  # in the environment of all processes of a trial
 ALMOST_DONE = 2.0  # seconds in which a run that is told may have ended anyway
 # Random seconds after the process starts, after its first checkpoint, after its last.
@@ -125,7 +125,7 @@ def write_config(folder, solver, store, passes, place, address):
 
 
 def stop_and_resume(config, folder, told, moment, rng):
-    """The account of a run that is told to stop at a moment, and of the one that goes on."""
+    """The account of a run that is stopped at a moment, and of the one that resumes it."""
     low, high = WINDOWS[moment]
     with terminal([sys.executable, "-m", "daskalt", "fit", str(config)]) as run:
         if moment != "start":

@@ -1,4 +1,4 @@
-"""How often three-block ADMM comes apart, by its penalty weights and the warm-up."""
+"""How often three-block ADMM diverges, by its penalty weights and the warm-up."""
 
 import warnings
 
