@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM on a terminal, at random moments: the run ends soon and quietly, and resumes."""
+"""Ctrl-C and SIGTERM on a terminal at random moments: the run ends soon, quietly, and resumes."""
 
 import errno
 import json
