@@ -157,7 +157,7 @@ def said(text):
 
 
 def resume(run, config, folder):
-    """Go on as the run says, to its end."""
+    """Resume as the run says, to its end."""
     report = folder / "run" / "report.json"
     if report.is_file() and json.loads(report.read_text())["status"] == "complete":
         return

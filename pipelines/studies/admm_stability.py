@@ -65,7 +65,7 @@ def study(options):
 
 
 def fit(solver, rows, seed, passes):
-    """The losses of one fit, its accuracy, and whether it came apart."""
+    """The losses of one fit, its accuracy, and whether it diverged."""
     X, y, new, labels = rows
     model = daskalt.MLPClassifier(
         (64,),

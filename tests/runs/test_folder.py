@@ -1,4 +1,4 @@
-"""The life of a run folder: what is in it at any moment, and what a killed run leaves."""
+"""The life of a run folder: its content at any moment, and what a killed run leaves."""
 
 import csv
 import json
