@@ -1,7 +1,7 @@
-"""How a fit is put together, the same for `fit`, `plan` and `partial_fit`.
+"""The assembly of a fit, the same for `fit`, `plan` and `partial_fit`.
 
-Rows are laid out, a problem is posed, its memory is planned and may be refused; then a sample says
-how inputs are scaled and where the weights start, and what is to run is one `Training`.
+Rows are laid out, the problem is posed, and its memory is planned and may be refused; then a sample
+gives the scaling of the inputs and the initial weights. The result is one `Training`.
 """
 
 from collections.abc import Callable
@@ -58,7 +58,7 @@ from daskalt.solvers.reading import (
 
 __all__ = ["Assembly", "Goal"]
 
-# What to do in eval_set, beside which nothing can name its features.
+# The cure for eval_set, whose features cannot be named by keyword.
 NAMELESS = {
     "X": 'Give the arrays themselves, as in eval_set=("rows.zarr/X", "rows.zarr/y") or '
     'eval_set=(rows["X"], rows["y"]), or rename them as those of the fit were called.',
@@ -77,22 +77,22 @@ class Goal(NamedTuple):
 
 @dataclass(frozen=True)
 class LaidOut:
-    """Rows where a fit reads them: blocks to train on, and what is scored after every pass."""
+    """Rows as a fit reads them: blocks to train on, and rows to score after every pass."""
 
     table: Table
     bounds: np.ndarray
     held: Held | None = None
-    shuffled: int = 0  # bytes that lie on disk a second time while they are put in order
+    shuffled: int = 0  # bytes that are on disk twice while rows are shuffled
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """How the fit of an estimator is put together.
+    """Assembles the fit of an estimator.
 
     Attributes
     ----------
     estimator : PreparedMLP
-        Whose parameters it follows, and which knows what targets ask for.
+        Gives the parameters, and interprets the targets.
     seed : int
         Of all that is random.
     checkpoints : bool
@@ -108,12 +108,12 @@ class Assembly:
 
     @cached_property
     def solver(self) -> Solver:
-        """The solver that the parameters stand for."""
+        """The solver that the parameters name."""
         return self.estimator._solver
 
     @cached_property
     def limit(self) -> Limit | None:
-        """The limit that the user has set."""
+        """The limit set by the user."""
         return parse_limit(self.estimator.memory_limit)
 
     @property
@@ -233,7 +233,7 @@ class Assembly:
         )
 
     def _passes(self, rows: LaidOut, network: Network) -> int:
-        """The passes that the fit makes at most."""
+        """The most passes that the fit makes."""
         if not self.ends:
             return 1
         own = self.estimator
@@ -269,18 +269,18 @@ class Assembly:
         classes: np.ndarray | None = None,
         so_far: Callable[..., Any] | None = None,
     ) -> tuple[Training, Any]:
-        """Return what is to be trained, and the state that it starts from.
+        """Return the training, and the state that it starts from.
 
         Parameters
         ----------
         given : Table
             The rows.
         watch : Watch
-            Over them.
+            Of their stores.
         eval_set : Any
             Rows to score after every pass.
         before : Fitted, optional
-            What a fit without an end goes on from.
+            What a fit without an end continues from.
         classes : ndarray, optional
             All labels that will ever come.
         so_far : callable, optional
@@ -298,14 +298,7 @@ class Assembly:
         table, bounds = rows.table, rows.bounds
         if rows.held is not None:
             watch.add(rows.held.given)
-        if before is None:
-            goal = own._learn_targets(table, classes)
-            earlier = own._fitted if own.warm_start and hasattr(own, "_fitted") else None
-            if earlier is not None:
-                _check_same_labels(earlier.problem.targets, goal.targets)
-            problem = self.problem(table, goal)
-        else:
-            goal, problem = None, before.problem
+        goal, problem = self._goal(table, classes, before)
         plan = self._plan(rows, problem, before)
         sample = sample_rows(table, bounds, self.seed)
         weights: Weights = ()
@@ -336,6 +329,18 @@ class Assembly:
         )
         return training, state
 
+    def _goal(
+        self, table: Table, classes: np.ndarray | None, before: Fitted | None
+    ) -> tuple[Goal | None, Problem]:
+        """What the targets ask for, None where an earlier call found it, and the problem."""
+        own = self.estimator
+        if before is not None:
+            return None, before.problem
+        goal = own._learn_targets(table, classes)
+        if own.warm_start and hasattr(own, "_fitted"):
+            _check_same_labels(own._fitted.problem.targets, goal.targets)
+        return goal, self.problem(table, goal)
+
     def _plan(self, rows: LaidOut, problem: Problem, before: Fitted | None) -> Plan:
         """The plan of the fit, if it fits; a pass over no more rows than before keeps the old."""
         if before is not None and before.plan is not None and _covers(before.plan, rows):
@@ -352,11 +357,11 @@ class Assembly:
         reading: Reading | WholeBlocks,
         before: Fitted | None,
     ) -> tuple[range, Budget]:
-        """The numbers of the passes, and how long the fit is."""
+        """The numbers of the passes, and the length of the fit."""
         first = 0 if before is None else before.passes
         passes = self._passes(rows, problem.network)
         steps = reading.plan(rows.table, rows.bounds, first).steps
-        # What has no end has no schedule either: one that an earlier fit has run through is over.
+        # A fit without an end has no schedule either: that of an earlier fit is over.
         budget = Budget(steps * passes, steps, steps) if self.ends else Budget(pass_steps=steps)
         return range(first, first + passes), budget
 
@@ -381,7 +386,7 @@ class Assembly:
 
 
 def _covers(plan: Plan, rows: LaidOut) -> bool:
-    """Say whether rows can take no more than those of an earlier plan."""
+    """Say whether rows take no more than those of an earlier plan."""
     return rows.table.in_memory and count_rows(rows.bounds) <= plan.rows
 
 

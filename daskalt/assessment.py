@@ -1,4 +1,4 @@
-"""What a fitted estimator gets right and wrong on rows of any number: counts, block by block."""
+"""Confusions and residuals of a fitted estimator on any number of rows, block by block."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,7 +34,7 @@ def confusion_matrix(model: Any, X: Any, y: Any = None, sample_weight: Any = Non
     Parameters
     ----------
     model : MLPClassifier
-        A fitted one, of one label a row.
+        Fitted, for one label a row.
     X, y, sample_weight
         As in `fit`: arrays, or where they are stored, with names for those of a container.
 
@@ -47,7 +47,7 @@ def confusion_matrix(model: Any, X: Any, y: Any = None, sample_weight: Any = Non
     Raises
     ------
     InputError
-        If the model or the rows are of another kind.
+        If the model or the rows do not suit.
     """
     predictor = _predictor_of(model)
     if not isinstance(predictor.targets, ClassTargets):
@@ -70,20 +70,20 @@ def residual_histogram(
     bins: int = 64,
     output: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return how many rows have which prediction and which residual, y less the prediction.
+    """Return the joint histogram of predictions and residuals, y less the prediction.
 
-    Rows are read once, block by block, as tasks of the active scheduler. Bins are a power of two
-    wide, as narrow as leaves at most `bins` of them from the least to the greatest value.
+    Rows are read once, block by block, as tasks of the active scheduler. The width of a bin is the
+    least power of two that gives at most `bins` of them from the least to the greatest value.
 
     Parameters
     ----------
     model : MLPRegressor
-        A fitted one.
+        Fitted.
     X, y, sample_weight
         As in `fit`: arrays, or where they are stored, with names for those of a container.
     bins : int, default=64
-        Most bins a side, at least 2; there are more than half as many unless all values are almost
-        the same.
+        Most bins along an axis, at least 2; there are more than half as many unless all values are
+        almost the same.
     output : int, default=0
         Which column of y, where it has several.
 
@@ -92,12 +92,12 @@ def residual_histogram(
     counts : ndarray of shape (bins of predictions, bins of residuals)
         Rows in each bin; sums of the weights, if there are any. As of `numpy.histogram2d`.
     predicted_edges, residual_edges : ndarray
-        Where bins begin and end, one more than bins.
+        Edges of the bins, one more than there are bins.
 
     Raises
     ------
     InputError
-        If the model, the rows or an argument are of another kind.
+        If the model, the rows or an argument do not suit.
     """
     predictor = _predictor_of(model)
     if not isinstance(predictor.targets, RealTargets):

@@ -1,4 +1,4 @@
-"""What a long task shows of itself: a line at the foot of a terminal, elsewhere plain lines."""
+"""Progress of a long task: a bar on the last line of a terminal, elsewhere plain lines."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _UNWRITABLE = (OSError, ValueError)  # a terminal that is gone, a file that is c
 
 
 class Bar:
-    """How far a task is: nothing to be seen of it but the lines that it is told to leave.
+    """How far a task is; shows nothing but the lines that it is told to print.
 
     Attributes
     ----------
     words : str
-        What is under way.
+        What is being done.
     done, total : float
-        Of whatever is counted.
+        In the unit that is counted.
     facts : sequence of str
-        What else there is to say, the most important first.
+        Further figures, the most important first.
     left : float or None
-        Seconds until the end; None where nobody knows.
+        Seconds until the end; None where unknown.
     columns : int or None
-        Of the terminal; None where there is none.
+        Width of the terminal; None where there is none.
     """
 
     columns: int | None = None
@@ -44,18 +44,18 @@ class Bar:
 
     @property
     def share(self) -> float:
-        """What of the total is done."""
+        """Share of the total that is done."""
         return min(1.0, self.done / self.total) if self.total > 0 else 0.0
 
     def tell(self, line: str) -> None:
-        """Leave a line for good, where it can be written."""
+        """Print a line that stays, where it can be written."""
         if sys.stderr is not None:
             with suppress(*_UNWRITABLE):
                 print(line, file=sys.stderr, flush=True)
 
 
 class _LiveBar(Bar):
-    """A bar at the foot of a terminal, drawn anew by a thread of its own."""
+    """A bar at the foot of a terminal, redrawn by its own thread."""
 
     def __init__(self, console: Any) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class _LiveBar(Bar):
 
 
 def fitted_parts(bar: Bar, columns: int) -> list[str]:
-    """Return what a line of so many columns says after its words, beside the bar itself."""
+    """Return the figures that fit on a line of so many columns beside the bar."""
     share = [f"{100 * bar.share:.0f}%"] if bar.total > 0 else []
     left = [] if bar.left is None else [f"{describe_seconds(bar.left)} left"]
     facts = list(bar.facts)
@@ -128,7 +128,7 @@ def fitted_parts(bar: Bar, columns: int) -> list[str]:
 
 @contextmanager
 def shown_bar(shown: bool = True) -> Iterator[Bar]:
-    """Yield a bar on stderr: live on a terminal, else but for its lines unseen."""
+    """Yield a bar on stderr: drawn on a terminal, elsewhere only its lines."""
     if not shown or not _on_terminal():
         yield Bar()
         return
@@ -151,7 +151,7 @@ def _on_terminal() -> bool:
 
 
 class Count:
-    """Rows that are done with, counted on a bar."""
+    """A count of finished rows, shown on a bar."""
 
     def __init__(self, bar: Bar, unit: str) -> None:
         self._bar, self._unit = bar, unit
@@ -166,11 +166,11 @@ class Count:
         bar.left = seconds * (1 - bar.share) / bar.share if bar.share > 0 else None
 
     def settle(self) -> None:
-        """Take what is done for all that there is, where the total was a guess."""
+        """Set the total to what is done, where the total was an estimate."""
         self._bar.total = self._bar.done
 
     def describe(self) -> str:
-        """Return how much was done in what time, in words."""
+        """Return what was done and how long it took, in words."""
         bar, seconds = self._bar, time.perf_counter() - self._began
         done = f"{bar.done:,.0f}/{bar.total:,.0f} {self._unit}"
         return f"{bar.words} {done} in {describe_seconds(seconds)}"
@@ -178,7 +178,7 @@ class Count:
 
 @contextmanager
 def counted(words: str, total: float, unit: str, shown: bool) -> Iterator[Count]:
-    """Yield what counts up to ``total`` on a bar, and leave a line that says so at the end."""
+    """Yield a counter up to ``total`` on a bar, and print a summary line at the end."""
     with shown_bar(shown) as bar:
         bar.words, bar.total = words, total
         count = Count(bar, unit)

@@ -17,7 +17,7 @@ __all__ = ["Sizes", "changes"]
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a fit may take more or less of.
+    """Sizes of a fit that decide how much memory it takes.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Sizes:
     machine : Machine
         Where the fit runs.
     given : Limit or None
-        The limit that the user has set.
+        The limit set by the user.
     batch_size : int or None
         Rows of a step; None leaves it to "auto" or as it is.
     """
@@ -43,11 +43,11 @@ def changes(sizes: Sizes, batch_size: int | None, limit: int) -> Iterator[tuple[
     Parameters
     ----------
     sizes : Sizes
-        Those that are too large.
+        The sizes that are too large.
     batch_size : int or None
         Rows of a step of these; None where a step has all rows.
     limit : int
-        What every process may take.
+        The limit of every process.
     """
     table, machine = sizes.table, sizes.machine
     tight, words = sizes, ""

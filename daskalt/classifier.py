@@ -16,12 +16,7 @@ from daskalt.data.opening import is_stored
 from daskalt.data.staging import Promised
 from daskalt.data.survey import survey_labels
 from daskalt.data.table import Table
-from daskalt.data.targets import (
-    BinaryTargets,
-    ClassTargets,
-    MultilabelTargets,
-    class_factors,
-)
+from daskalt.data.targets import BinaryTargets, ClassTargets, MultilabelTargets, class_factors
 from daskalt.errors import InputError
 from daskalt.losses import LOSSES, Loss, get_loss
 from daskalt.perceptron import BaseMLP
@@ -42,7 +37,7 @@ def _has_probabilities(classifier: "MLPClassifier") -> bool:
 class MLPClassifier(ClassifierMixin, BaseMLP):
     """Multi-layer perceptron classifier, trained out of core.
 
-    It has the interface of :class:`sklearn.neural_network.MLPClassifier`, and X may also be a Dask
+    It has the interface of :class:`sklearn.neural_network.MLPClassifier`. X may also be a Dask
     array, a Zarr array, xarray's data or the path of a Zarr store of any size, trained block by
     block on threads or on the active Dask cluster. The Notes say where it differs.
 
@@ -77,7 +72,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     verbose : bool, default=False
         Show a progress bar on a terminal, elsewhere a line for each pass, on stderr.
     warm_start : bool, default=False
-        Start `fit` from the weights of the last.
+        Start `fit` from the weights of the last fit.
     early_stopping : bool, default=False
         Watch the loss of held-out rows (or of `eval_set`) and keep the best weights; not with
         `partial_fit`.
@@ -87,18 +82,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Passes without improvement before training stops.
     learning_rate_init : float, default=None
         Learning rate of the named gradient rules, such as solver="sgd" and "adam". This and the
-        parameters up to `max_fun` are scikit-learn's: None is the solver's own default, and any
-        that the solver has not is an error that says what it has instead.
+        parameters up to `max_fun` are scikit-learn's: None is the solver's own default; one that
+        the solver lacks is an error that names what it has instead.
     learning_rate : {"constant", "invscaling"}, default=None
         Schedule of solver="sgd"; "invscaling" divides the rate by (1 + t)^power_t after t passes,
         where scikit-learn counts rows.
     power_t, momentum, nesterovs_momentum : float, float, bool, default=None
-        Of solver="sgd"; `power_t` with learning_rate="invscaling".
+        For solver="sgd"; `power_t` with learning_rate="invscaling".
     beta_1, beta_2, epsilon : float, default=None
-        Of solver="adam"; `epsilon` of "adagrad", "rmsprop" and "adadelta", too.
+        For solver="adam"; `epsilon` also for "adagrad", "rmsprop" and "adadelta".
     max_fun : int, default=None
-        Most evaluations of the loss by solver="lbfgs", of which each is a pass: the lesser of
-        `max_fun` and `max_iter` counts.
+        Most evaluations of the loss by solver="lbfgs", each of which is a pass; the lesser of
+        `max_fun` and `max_iter` applies.
     class_weight : dict, "balanced" or None, default=None
         Factor on the weight of each class's rows.
     loss : {"auto", "cross_entropy", "squared", "hinge"} or Loss, default="auto"
@@ -138,17 +133,17 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     history_ : list of dict
         Loss, accuracy, seconds and bytes read of each pass.
     cost_ : dict
-        Passes, bytes, seconds and GFLOP/s that the fit took; of one that was resumed, all of it,
-        and after how many passes that was.
+        Passes, bytes, seconds and GFLOP/s of the fit; of a resumed one, including what came before,
+        and after how many passes it was resumed.
     n_iter_, n_layers_, n_outputs_, n_features_in_ : int
     stop_reason_ : str
-        Why the fit ended, and where its weights are from if these are not the last.
+        Why the fit ended, and which weights it kept if not the last.
     out_activation_ : str
     feature_names_in_ : ndarray of str
         Where X has string column names.
     members_ : dict
         Where X was a Zarr group or an xarray Dataset: the names of X, y and sample_weight in it,
-        which are those in such rows from then on.
+        which `predict` and `score` use.
     target_name_ : str
         Where y has a name.
     recipe_ : dict
@@ -156,18 +151,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     Notes
     -----
-    What differs from scikit-learn's estimator:
+    Differences from scikit-learn's estimator:
 
-    - The default `solver` is "altmin". Of scikit-learn's there are "sgd", "adam" and "lbfgs"; their
-      rules are PyTorch's, in which momentum knows nothing of the learning rate, and Adam's epsilon
-      is added after the correction of the bias.
+    - The default `solver` is "altmin". scikit-learn's "sgd", "adam" and "lbfgs" exist too; their
+      rules are PyTorch's, in which momentum does not depend on the learning rate, and Adam's
+      epsilon is added after the correction of the bias.
     - `max_iter` counts passes over the data for every solver, evaluations of the loss for "lbfgs",
       and is the solver's choice by default. Nothing warns that it was reached.
-    - `batch_size` "auto" is another.
-    - `alpha` is divided by all rows, not by those of a mini-batch, where it counts for more.
+    - `batch_size="auto"` gives other sizes.
+    - `alpha` is divided by the number of all rows, not of those in a mini-batch.
     - Features are standardised (`scale`), and `alpha` acts on the weights for these.
     - Early stopping watches the loss of the held-out rows, not their score.
-    - All but float64 is trained in float32, and equal seeds give other weights.
+    - Data of any type but float64 is trained in float32. Equal seeds give other weights.
     - Sparse matrices are refused.
 
     Examples
@@ -262,7 +257,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         X, y, sample_weight
             As in `fit`.
         classes : array of shape (n_classes,), optional
-            All labels that will ever come; needed in the first call.
+            All labels that may ever occur; needed in the first call.
         """
         first = not hasattr(self, "_fitted")
         if first and classes is None:
@@ -291,7 +286,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                     "holds several labels: use one on 'logistic'."
                 )
             indicators = MultilabelTargets(table.y.shape[1])
-            if table.y.in_memory:  # stored ones are met block by block
+            if table.y.in_memory:  # stored ones are checked block by block
                 indicators.check(table.y.read(0, table.n_rows))
             return Goal(indicators, loss)
         clustering, counts = 1.0, None
@@ -310,7 +305,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return Goal(targets, loss, class_factors(self.class_weight, classes, counts), clustering)
 
     def _chosen_loss(self, units: bool) -> Loss:
-        """The loss of units that each say yes or no, or of classes that exclude each other."""
+        """The loss of units that are independent (yes or no), or of exclusive classes."""
         if isinstance(self.loss, Loss):
             return self.loss
         name = "cross_entropy" if self.loss == "auto" else self.loss
@@ -351,9 +346,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Returns
         -------
         ndarray or dask.array.Array
-            Of two labels one number a row, which is positive where the second is predicted; of more
-            a column for each, of which the largest is predicted; with a multilabel y a column for
-            each label, positive where it is predicted. Margins with the hinge loss. Lazy as
+            For two labels one number a row, positive where the second is predicted; for more a
+            column for each, the largest of which is predicted; with a multilabel y a column for
+            each label, positive where it is predicted. Margins with the hinge loss. Lazy like
             `predict`.
         """
         return self._apply(X, "decision_function")
@@ -370,8 +365,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Returns
         -------
         ndarray, dask.array.Array or xarray.DataArray of shape (rows, classes)
-            A column for each of `classes_`; with a multilabel y that of each label by itself. Lazy
-            as `predict`.
+            A column for each of `classes_`, or with a multilabel y for each label. Lazy like
+            `predict`.
         """
         return self._apply(X, "predict_proba")
 
@@ -398,13 +393,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Parameters
         ----------
         X, y, sample_weight
-            As in `fit`, names too; in a container those of the fit are the default. Stored rows are
-            scored block by block and never gathered.
+            As in `fit`; names in a container default to those of the fit. Stored rows are scored
+            block by block and never gathered.
 
         Returns
         -------
         float
-            From 0 to 1; of a multilabel y a row counts where all its labels are right.
+            From 0 to 1; with a multilabel y a row counts if all its labels are right.
         """
         check_is_fitted(self, "coefs_")
         if is_stored(X) or is_stored(y):

@@ -1,4 +1,4 @@
-"""Pictures of a fit and of its residuals, made and used as scikit-learn's displays are."""
+"""Plots of a fit and of its residuals, used like scikit-learn's displays."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SCORES = {"accuracy": "accuracy", "r2": "R²"}
 class LossCurveDisplay:
     """Loss and score of a fit, pass by pass.
 
-    Best made by `from_estimator`. Training rows are as each pass met them, before their own steps,
-    and held-out rows as they are after the pass. R² is of held-out rows only.
+    Best made by `from_estimator`. Training rows are scored within each pass, before their own
+    steps, held-out rows after it. R² is that of held-out rows only.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class LossCurveDisplay:
         Parameters
         ----------
         estimator : MLPClassifier or MLPRegressor
-            A fitted one.
+            Fitted.
         ax, **kwargs
             As in `plot`.
         """
@@ -80,9 +80,9 @@ class LossCurveDisplay:
         Parameters
         ----------
         ax : Axes or sequence of two Axes, optional
-            Where: one is for the loss alone. By default a new figure, for both.
+            Where to draw: one for the loss alone. By default a new figure, for both.
         **kwargs
-            Of `matplotlib.axes.Axes.plot`, for every curve.
+            Passed to `matplotlib.axes.Axes.plot`, for every curve.
         """
         known = {key.removeprefix("validation_") for record in self.history for key in record}
         score = next((name for name in SCORES if name in known), None)
@@ -116,11 +116,10 @@ class LossCurveDisplay:
 
 
 class ResidualDisplay:
-    """How many rows have which prediction and which residual, as a picture of a histogram.
+    """Plot of the joint histogram of predictions and residuals.
 
-    Best made by `from_estimator`, which takes rows of any number and is given as much memory as a
-    few blocks of them take. For each row as a point of its own there is
-    :class:`sklearn.metrics.PredictionErrorDisplay`.
+    Best made by `from_estimator`, which takes any number of rows in the memory of a few blocks. To
+    draw each row as a point, use :class:`sklearn.metrics.PredictionErrorDisplay`.
 
     Parameters
     ----------
@@ -160,7 +159,7 @@ class ResidualDisplay:
         Parameters
         ----------
         estimator : MLPRegressor
-            A fitted one.
+            Fitted.
         X, y, sample_weight, bins, output
             As in `daskalt.residual_histogram`.
         ax, **kwargs
@@ -179,8 +178,8 @@ class ResidualDisplay:
         ax : Axes, optional
             Where; by default a new figure.
         **kwargs
-            Of `matplotlib.axes.Axes.pcolormesh`. Colours are logarithmic unless told by `norm`,
-            and from `vmin` to `vmax` rows if these are given.
+            Passed to `matplotlib.axes.Axes.pcolormesh`. Colours are logarithmic unless told by
+            `norm`, and from `vmin` to `vmax` rows if these are given.
 
         Raises
         ------
@@ -203,7 +202,7 @@ class ResidualDisplay:
 
 
 def _logarithmic(counts: Any, vmin: float | None, vmax: float | None) -> Any:
-    """Colours of counts, linear below the least of them if they begin at 0 or less."""
+    """Colours of counts, linear below the least count if they begin at 0 or less."""
     from matplotlib.colors import LogNorm, SymLogNorm
 
     least = counts.min()

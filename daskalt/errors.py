@@ -38,7 +38,7 @@ class PlanError(InputError):
 
 
 class InputTypeError(InputError, TypeError):
-    """The data is of a type that cannot be trained on; a TypeError too, as scikit-learn has it."""
+    """The data is of a type that cannot be trained on; a TypeError too, as in scikit-learn."""
 
 
 class ConfigError(InputError):
@@ -50,7 +50,7 @@ class StorageError(DaskaltError, OSError):
 
 
 class ClusterError(DaskaltError, RuntimeError):
-    """Workers died again and again, or the scheduler is gone."""
+    """Workers were lost again and again, or the scheduler is gone."""
 
 
 class DivergenceError(DaskaltError, ArithmeticError):
@@ -59,7 +59,7 @@ class DivergenceError(DaskaltError, ArithmeticError):
 
 @contextmanager
 def about(argument: str) -> Iterator[None]:
-    """Have the errors inside begin with the name of the argument that they are about."""
+    """Prefix the errors inside with the name of the argument that they are about."""
     try:
         yield
     except (InputError, StorageError) as error:
@@ -67,7 +67,7 @@ def about(argument: str) -> Iterator[None]:
 
 
 class CheckpointWarning(UserWarning):
-    """A fit is resumed from less, to another end or with other libraries than it might be."""
+    """A fit is resumed from an older checkpoint, to a new end or with other libraries."""
 
 
 class UnshuffledWarning(UserWarning):
@@ -83,7 +83,7 @@ class DivergenceWarning(UserWarning):
 
 
 class RefusalWarning(UserWarning):
-    """Steps with non-finite numbers were left out of a fit that went on."""
+    """Steps with non-finite numbers were left out of a fit that continued."""
 
 
 class ObjectiveWarning(UserWarning):

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear complete or not at all."""
 
 import os
 import posixpath
@@ -17,9 +17,9 @@ __all__ = ["check_replaceable", "whole_file", "whole_folder", "write_whole"]
 
 
 def check_replaceable(folder: str | Path, marks: Sequence[str]) -> None:
-    """Raise InputError if ``folder`` holds anything but an older result of ours.
+    """Raise InputError if ``folder`` holds anything but an older result of daskalt.
 
-    ``marks`` are files that every such result has: a folder of something else is never removed.
+    ``marks`` are files that every such result has: any other folder is never removed.
     """
     place = Path(folder)
     if place.is_dir():
@@ -37,8 +37,8 @@ def check_replaceable(folder: str | Path, marks: Sequence[str]) -> None:
 def whole_folder(folder: str | Path) -> Iterator[Path]:
     """Yield a temporary sibling that becomes ``folder`` once the block ends well.
 
-    Whatever lies at ``folder`` stays until then. The sibling has a fixed name, so that the next
-    attempt clears away what a killed process left.
+    What is at ``folder`` stays until then. The sibling has a fixed name, so that the next attempt
+    removes what a killed process left.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def whole_file(
 ) -> Iterator[Any]:
     """Yield a new file that is at ``place`` once the block ends well.
 
-    Whatever lies there stays until then.
+    What is there stays until then.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def whole_file(
     mode : str, default="wb"
         As of `open`; ``options`` too.
     lasting : bool
-        Whether a local file is on disk then, and not in a cache.
+        Whether a local file is flushed to disk by then.
     """
     filesystem, path = _located(place)
     local = isinstance(filesystem, LocalFileSystem)
@@ -119,7 +119,7 @@ def _partial(name: str) -> str:
 
 
 def _keep_names(folder: str) -> None:
-    """Have the names of a folder's files on disk."""
+    """Flush the names of a folder's files to disk."""
     file = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(file)

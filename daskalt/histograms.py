@@ -1,4 +1,4 @@
-"""Histograms of two numbers whose range nobody knows beforehand, as statistics that add.
+"""Histograms of two numbers of unknown range, as statistics that add.
 
 Bins are as wide as a power of two and begin at multiples of it. So a finer histogram coarsens
 exactly, two of them add whatever their ranges, and the sum is that of all rows at once.
@@ -32,14 +32,14 @@ class Axis(NamedTuple):
         return self.first + self.bins - 1
 
     def coarser(self, most: int) -> "Axis":
-        """Return bins of the least width of which at most so many reach as far."""
+        """Return the narrowest bins of which at most so many cover the range."""
         exponent, first, last = self.exponent, self.first, self.last
         while last - first >= most:
             exponent, first, last = exponent + 1, first // 2, last // 2
         return Axis(exponent, first, last - first + 1)
 
     def at(self, exponent: int) -> "Axis":
-        """Return the bins of another, no smaller width that reach as far."""
+        """Return the bins of another, no smaller width that cover the same range."""
         by = exponent - self.exponent
         first, last = self.first >> by, self.last >> by
         return Axis(exponent, first, last - first + 1)
@@ -49,7 +49,7 @@ class Axis(NamedTuple):
         return np.floor(np.ldexp(values, -self.exponent)).astype(np.int64) - self.first
 
     def join(self, other: "Axis", most: int) -> "Axis":
-        """Return the bins for what both are for."""
+        """Return the bins that cover both ranges."""
         exponent = max(self.exponent, other.exponent)
         a, b = self.at(exponent), other.at(exponent)
         first = min(a.first, b.first)
@@ -78,7 +78,7 @@ def histogram_of(
 
 
 def merge(a: Histogram | None, b: Histogram | None, most: int) -> Histogram | None:
-    """Return the histogram of all pairs that either is of."""
+    """Return the histogram of the pairs of both."""
     if a is None or b is None:
         return b if a is None else a
     x, y = a.x.join(b.x, most), a.y.join(b.y, most)

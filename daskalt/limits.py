@@ -1,7 +1,7 @@
-"""How much memory a process has, and how much it may have: of the machine, its container, a worker.
+"""Memory that a process uses, and its limit: the machine's, its container's, a worker's.
 
-What is found here refuses a plan and nothing else. Sizes follow from the data and the parameters
-alone, or the same fit would have other bits on another machine.
+These limits only refuse a plan. Sizes follow from the data and the parameters alone, or the same
+fit would give other bits on another machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 class Limit(NamedTuple):
-    """Bytes that a process may take, and who says so."""
+    """Bytes that a process may take, and what sets that limit."""
 
     bytes: int
     source: str
@@ -63,7 +63,7 @@ def parse_limit(value: str | int | None) -> Limit | None:
 
 
 def process_limit() -> Limit:
-    """Return what this process may take: the least of its containers and the machine's memory."""
+    """Return the limit of this process: the least of its containers and the machine's memory."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = [Limit(physical, "the memory of this machine"), *_container_limits()]
     return min(limits)
@@ -74,7 +74,7 @@ def _container_limits() -> list[Limit]:
     found = []
     try:
         lines = OWN_CGROUP.read_text().splitlines()
-    except OSError:  # no Linux, or no control groups
+    except OSError:  # not Linux, or no control groups
         return []
     for line in lines:
         _, controllers, path = line.split(":", 2)
@@ -108,7 +108,7 @@ def peak_resident() -> int:
     try:
         status = Path("/proc/self/status").read_text()
         return 1024 * int(status.partition("VmHWM:")[2].split()[0])
-    except (OSError, IndexError):  # no Linux; of a forked process this counts its parent, too
+    except (OSError, IndexError):  # not Linux; of a forked process this counts its parent, too
         return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

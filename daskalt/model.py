@@ -84,7 +84,7 @@ def save(estimator: Any, folder: str | Path) -> None:
     check_replaceable(folder, (MODEL, WEIGHTS))
     arrays: dict[str, np.ndarray] = {}
     types = _PARTS | {"BuiltIn": BuiltIn}
-    # Where the checkpoints of a fit lie is no part of what it led to.
+    # The place of the checkpoints is not part of the result.
     given = estimator.get_params(deep=False) | {"checkpoint": None}
     parts = {
         "parameters": {key: _named(value, f"parameters.{key}") for key, value in given.items()},
@@ -209,7 +209,7 @@ def _revived(facts: dict[str, Any], estimator: Any) -> Fitted:
 
 
 class BuiltIn(NamedTuple):
-    """An activation, or a loss on its link, by name, and what tells it from others of that name."""
+    """An activation, or a loss on its link, by name, with the digest of its values."""
 
     names: tuple[str, ...]
     digest: str
@@ -246,7 +246,7 @@ def _built_in(names: tuple[str, ...], digest: str) -> Any:
 
 @contextmanager
 def _damage_named(folder: str | Path) -> Iterator[None]:
-    """Say of any surprise while reading that the folder is damaged."""
+    """Turn any error while reading into one that says that the folder is damaged."""
     try:
         yield
     except StorageError:

@@ -36,7 +36,7 @@ def check_parameters(owner: Any, **constraints: Constraint) -> None:
             )
 
 
-MOST_UNITS = 2**31 - 1  # of a layer; what fewer take is for the plan to say
+MOST_UNITS = 2**31 - 1  # of a layer; the plan says what fewer take
 
 
 def check_layers(sizes: Any) -> None:
@@ -112,9 +112,9 @@ def real(
 
 
 def integer(*, at_least: int, or_word: str | None = None, or_none: bool = False) -> Constraint:
-    """An integer from a lower limit, or a word or None that stands for a choice of ours.
+    """An integer from a lower limit, or a word or None that leaves the choice to the library.
 
-    It is of 64 bits at most, as what counts with it is.
+    It has 64 bits at most, as the counters that use it do.
     """
 
     def allows(value: Any) -> bool:
@@ -140,7 +140,7 @@ def choice(*options: Any) -> Constraint:
 
 
 def either(one: Constraint, other: Constraint) -> Constraint:
-    """A value that one or the other constraint allows."""
+    """A value that either of two constraints allows."""
     (words, allows), (more_words, allows_more) = one, other
     return (f"{words}, or {more_words}", lambda value: allows(value) or allows_more(value))
 
@@ -178,7 +178,7 @@ def instance(words: str, *kinds: type) -> Constraint:
 
 
 def _computable(value: Any) -> bool:
-    """Whether compiled code takes a real number: a finite one, and no integer of over 64 bits."""
+    """Whether compiled code accepts a number: finite, and no integer of over 64 bits."""
     if isinstance(value, numbers.Integral):
         return abs(int(value)) < 2**63
     return bool(np.isfinite(float(value)))

@@ -1,8 +1,8 @@
 """The peak memory of the processes of a fit, part by part.
 
-A process's peak is what it has before the fit, plus the largest of the phases: the sample at the
-start, the steps, the scoring of held-out rows, the end. Nothing here depends on the number of rows,
-except what is bounded anyway: the tasks of one graph, and small arrays that stay decoded.
+A process's peak is the memory it has before the fit, plus the largest of the phases: the sample at
+the start, the steps, the scoring of held-out rows, the end. Nothing here depends on the number of
+rows, except what is bounded anyway: the tasks of one graph, and small arrays that stay decoded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["BEFORE", "Machine", "Work", "client_peak", "worker_peak"]
 BEFORE = "the process before the fit"
 TASK_BYTES = 5_000  # of a task while its graph runs
 BLAS_BYTES = 8 << 20  # of the packing buffers that OpenBLAS keeps for a thread
-# What a process comes to hold that no array accounts for: the threads of Dask and of Zarr, their
+# Memory of a process that no array accounts for: the threads of Dask and of Zarr, their
 # libraries, and memory that the allocator keeps between uses.
 LIBRARIES_BYTES = 32 << 20
 READER_BYTES = 24 << 20  # that the allocator keeps for a thread that reads
@@ -57,7 +57,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Work:
-    """What is done, and where."""
+    """The fit that is planned, and the machine that it runs on."""
 
     job: Job
     plan: PassPlan  # of the first pass
@@ -77,7 +77,7 @@ class Work:
 
     @cached_property
     def occupancy(self) -> Occupancy:
-        """What a process that runs tasks has of a pass at once."""
+        """What a process that runs tasks holds of a pass at once."""
         return occupancy(self.plan, self.machine.threads, self.machine.workers)
 
     @cached_property
@@ -198,7 +198,7 @@ def _gathered(work: Work) -> dict[str, int]:
 
 
 def _states(work: Work, chain: int) -> int:
-    """The state and what of it there is more than once."""
+    """The state, and the copies of it or of its parts."""
     rehearsal = work.rehearsal
     copies = chain + 3  # of the pass before, of those around the best
     return rehearsal.state + copies * rehearsal.fresh + rehearsal.initial

@@ -1,4 +1,4 @@
-"""What the estimators share: fitting and continuing, whatever the targets are."""
+"""The base of both estimators: fitting and continuing a fit, whatever the targets are."""
 
 import contextlib
 import time
@@ -38,9 +38,9 @@ _STOPPING = ("early_stopping", "validation_fraction", "tol", "n_iter_no_change")
 
 
 class BaseMLP(PreparedMLP):
-    """What classifier and regressor share."""
+    """The base of classifier and regressor."""
 
-    _listeners: Sequence[Listener] = ()  # who is told how a fit goes
+    _listeners: Sequence[Listener] = ()  # which follow the progress of a fit
 
     # Training
 
@@ -72,7 +72,7 @@ class BaseMLP(PreparedMLP):
         y : like X or str or list of str, optional
             Targets; in a container by name, a list for several outputs. A text is the name of an
             array where X is a container that has it, and else a path. None with a container
-            means its array ``y``. An array of the container itself is as good as its name, and is
+            means its array ``y``. An array of the container itself is treated like its name, and is
             no feature either.
         sample_weight : like X or str, optional
             Weight of each row in the loss; in a container by name. None with targets from a
@@ -83,11 +83,11 @@ class BaseMLP(PreparedMLP):
         client : distributed.Client, optional
             Cluster to train on; by default the active client, or threads where there is none.
         resume : bool, optional
-            What to do with the checkpoint of a fit that was cut short: True goes on from it, to
-            the same bits, and from the start where there is none; False starts anew in its place;
-            by default that is an error. Needs `checkpoint`. With another `max_iter`, no less than
-            the passes made, True also goes on from a finished fit, to a new end: to the bits of a
-            fit that was to end there if steps do not shrink towards the end, else with a warning.
+            What to do with the checkpoint of a fit that was interrupted: True continues from it, to
+            the same bits, and starts anew where there is none; False starts anew in its place; by
+            default that is an error. Needs `checkpoint`. With another `max_iter`, no less than the
+            passes made, True also continues from a finished fit, to a new end: to the bits of a fit
+            planned to end there if steps do not shrink towards the end, else with a warning.
 
         Raises
         ------
@@ -133,13 +133,13 @@ class BaseMLP(PreparedMLP):
             self.cost_ |= keeper.earlier(self.cost_)
 
     def _identity(self, training: Training, given: Table, start: Any, seed: int) -> dict[str, Any]:
-        """What a fit must have in common with this one to go on from its checkpoint."""
+        """What a fit must have in common with this one to resume from its checkpoint."""
         job, held = training.job, training.held
         facts = {
             "random_state": seed,
             "alpha": float(self.alpha),
             **_fingerprints(given),
-            # Rows of the table itself are known by their blocks.
+            # Rows of the table itself are identified by their blocks.
             "held_out": None if held is None or held.given is given else _fingerprints(held.given),
             "shuffle": self.shuffle,
             **{name: getattr(self, name) for name in _STOPPING},
@@ -157,25 +157,25 @@ class BaseMLP(PreparedMLP):
         )
 
     def _so_far(self, training: Training, state: Any, monitor: Monitor) -> Any:
-        """The estimator as it would be if the fit ended with a state that it has had."""
+        """The estimator as it would be if the fit ended with one of its states."""
         model = self._twin()
         model._finish(training, fetch(state), monitor, last=UNDER_WAY)
         return model
 
     def _twin(self) -> Any:
-        """The same object once more; not by `copy`, which leaves out what is not pickled."""
+        """A shallow copy; not by `copy`, which leaves out what is not pickled."""
         twin = object.__new__(type(self))
         twin.__dict__ = dict(vars(self))
         return twin
 
     def _alone(self) -> contextlib.AbstractContextManager:
-        """Keep other fits out of where this one puts itself down, and what it keeps of rows."""
+        """Keep other fits out of the places of this one's checkpoints and row variables."""
         place = getattr(self.checkpoint, "location", self.checkpoint)
         places = [place, store_of(self._solver)]
         return alone_in(absolute(str(place)) for place in places if place is not None)
 
     def _checkpoints(self, solver: Solver, resume: bool | None) -> Checkpoints | None:
-        """Where the fit's checkpoints are kept, if they are."""
+        """Where the fit's checkpoints are kept, if it has any."""
         if resume is not None and not isinstance(resume, bool | np.bool_):
             raise InputError(f"resume must be True, False or None; got {resume!r}.")
         checkpoints = self.checkpoint
@@ -197,7 +197,7 @@ class BaseMLP(PreparedMLP):
         return checkpoints
 
     def _seed(self, checkpoints: Checkpoints | None = None) -> int:
-        """The seed of all that is random: that of a fit to resume, if it was left to chance."""
+        """The seed of all that is random: that of the fit to resume, if none was given."""
         if self.random_state is None and checkpoints is not None:
             seed = checkpoints.seed
             if seed is not None:
@@ -205,7 +205,7 @@ class BaseMLP(PreparedMLP):
         return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
     def _train(self, training: Training, state: Any, monitor: Monitor, resume: bool) -> Any:
-        """The state after all passes, those included that an earlier fit has made."""
+        """The state after all passes, including those of an earlier fit."""
         job, keeper, position = training.job, training.keeper, None
         passes = job.passes.stop
         monitor.begin(state, training.trivial)
@@ -233,7 +233,7 @@ class BaseMLP(PreparedMLP):
 
     @contextlib.contextmanager
     def _variables(self, training: Training, resume: bool) -> Iterator[ZStore | None]:
-        """What the solver keeps for each row, laid out anew unless resumed."""
+        """The store of the solver's row variables, made anew unless the fit is resumed."""
         self._kept_variables: ZStore | None = None
         keeper = training.keeper
         place = None if keeper is None else f"{keeper.checkpoints.location}/z.zarr"
@@ -295,5 +295,5 @@ class BaseMLP(PreparedMLP):
 
 
 def _fingerprints(table: Table) -> dict[str, Any]:
-    """What tells the rows of a table from others."""
+    """What identifies the rows of a table."""
     return {name: fingerprint(source) for name, source in table.present.items()}

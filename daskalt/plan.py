@@ -1,4 +1,4 @@
-"""What a fit will take, in figures and as a table."""
+"""The plan of a fit: what it will take, in figures and as a table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Plan:
     batch_size : int
         Rows of a step, nearly.
     passes : int
-        Passes that the fit makes unless it stops before.
+        Passes that the fit makes unless it stops earlier.
     bytes_read, bytes_written : int
         Of all these passes, copies of the rows to scratch included.
     flops : float
@@ -39,13 +39,13 @@ class Plan:
     worker_bytes : int or None
         Peak memory of the largest worker process; None where threads do the work.
     parts, worker_parts : dict of str to int
-        What these peaks are made of.
+        The parts of these peaks.
     memory_limit : int
-        What the process that is nearest to its limit may take.
+        Limit of the process that is nearest to it.
     limit_source : str
-        Who says so.
+        What sets it.
     worker_limit : int or None
-        What a worker may take; None where there are none, or nobody says.
+        Limit of a worker; None where there are none, or none is known.
     worker_limit_source : str or None
     """
 
@@ -84,7 +84,7 @@ class Plan:
         return max(self.client_bytes, self.worker_bytes or 0)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as JSON has it."""
+        """Return everything as plain values for JSON."""
         return asdict(self) | {"fits": self.fits}
 
     def table(self) -> str:

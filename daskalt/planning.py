@@ -1,4 +1,4 @@
-"""What a fit will take, before it reads a block; and what to change where that is too much."""
+"""The plan of a fit before it reads a block, and what to change where it takes too much."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def current_machine() -> Machine:
 
 
 def _limits(sizes: Sizes) -> tuple[Limit, Limit | None]:
-    """What this process may take, and what each worker may, if that is known."""
+    """The limit of this process, and that of each worker if it is known."""
     machine, given = sizes.machine, sizes.given
     own = given or process_limit()
     if machine.workers is None:
@@ -66,21 +66,21 @@ def _limits(sizes: Sizes) -> tuple[Limit, Limit | None]:
 
 @dataclass(frozen=True)
 class Project:
-    """A fit that is to be made, and how its sizes may still change.
+    """A fit that is about to be made, and how its sizes may still change.
 
     Attributes
     ----------
     solver, problem, table, bounds, held
-        As the fit has them; the scaling of the problem may be made up.
+        As in the fit; the scaling of the problem may be made up.
     passes : int
         That the fit makes.
     ends : bool
-        Whether there are no more after them.
+        Whether these are all; False for `partial_fit`, which makes one of any number.
     read : callable
         Says how rows are read: of a table, a batch size (None leaves it to "auto" or as it is) and
         a memory limit that the user sets.
     given : Limit or None
-        The limit that the user has set.
+        The limit set by the user.
     machine : Machine
         Where the fit runs.
     checkpoints : bool
@@ -146,7 +146,7 @@ class Project:
         return self.read(sizes.table, sizes.batch_size, memory)
 
     def _budget(self, steps: int) -> Budget:
-        """How long the fit is, if a pass has so many steps."""
+        """The length of the fit, if a pass has so many steps."""
         return Budget(steps * self.passes, steps, steps) if self.ends else Budget(pass_steps=steps)
 
     def _work(self, sizes: Sizes) -> Work:
@@ -210,7 +210,7 @@ class Project:
     def refuse_weights(self) -> None:
         """Raise PlanError if a few copies of the weights are too much, before one is made.
 
-        Not where the process itself is what there is no room for: the plan says so, and how much.
+        Not where the process itself is over the limit: the plan says so, and by how much.
         """
         network = self.problem.network
         size = LEAST_COPIES * sum(network.sizes) * self.problem.dtype.itemsize
@@ -248,7 +248,7 @@ class Project:
 
 
 def _excess(plan: Plan) -> str:
-    """What is too large, in words."""
+    """The process and the part that are too large, in words."""
     over_worker = plan.worker_bytes is not None and plan.client_bytes <= plan.memory_limit
     parts = (plan.worker_parts or {}) if over_worker else plan.parts
     peak, limit = plan.client_bytes, plan.memory_limit
@@ -268,7 +268,7 @@ def _excess(plan: Plan) -> str:
 
 
 def _itself(plan: Plan) -> int:
-    """What the process with the higher peak has before the fit, and comes to load."""
+    """Bytes that the process with the higher peak has before the fit, and those it loads."""
     parts = plan.parts
     if plan.worker_parts is not None and plan.peak_bytes == plan.worker_bytes:
         parts = plan.worker_parts

@@ -1,4 +1,4 @@
-"""What an estimator is before a fit: its parameters, and the plan of what a fit would take."""
+"""An estimator before a fit: its parameters, and the plan of a fit."""
 
 from pathlib import Path
 from types import NoneType
@@ -43,11 +43,11 @@ LINKED = ("'auto' beside a loss object, which brings its own", choice("auto")[1]
 
 
 class PreparedMLP(FittedMLP):
-    """The half of an estimator that there is before a fit."""
+    """The part of an estimator that needs no fit."""
 
     _losses: tuple[str, ...]
 
-    # Declared once for both; the subclasses list their parameters for scikit-learn to see.
+    # Declared once for both; the subclasses list their parameters, which scikit-learn inspects.
     def _check_parameters(self) -> None:
         check_layers(self.hidden_layer_sizes)
         check_parameters(
@@ -101,7 +101,7 @@ class PreparedMLP(FittedMLP):
         Raises
         ------
         InputError
-            If a parameter of the solver is given while that is only named.
+            If a parameter of the solver is given while the solver is only named.
         """
         named = params.get("solver", self.solver)
         own = {name.partition("__")[2]: value for name, value in params.items() if "__" in name}
@@ -129,12 +129,12 @@ class PreparedMLP(FittedMLP):
         classes: Any = None,
         client: Any = None,
     ) -> Plan:
-        """Return what a fit to these rows would take; no block of X is read.
+        """Return the plan of a fit to these rows; no block of X is read.
 
-        Peak memory is that of the processes as they are, and of what a few steps on made-up rows
-        take, carried over to the real sizes. A fit makes the same plan and is refused where it is
-        over the limit: the parameter `memory_limit`, else the least of the workers' limits, for
-        this process that of its container or of the machine.
+        Peak memory is the memory of the processes as they are, plus that of a few steps on made-up
+        rows, extrapolated to the real sizes. A fit makes the same plan and is refused if it is over
+        the limit: the parameter `memory_limit`, else the least of the workers' limits, and for this
+        process the limit of its container or of the machine.
 
         Parameters
         ----------
@@ -165,7 +165,7 @@ class PreparedMLP(FittedMLP):
         eval_set: Any = None,
         classes: Any = None,
     ) -> Project:
-        """The fit to these rows as a project, which leaves the estimator as it is."""
+        """The fit to these rows as a project; the estimator does not change."""
         self._check_parameters()
         probe = clone(self)
         assembly = Assembly(probe, probe._seed(), checkpoints=self.checkpoint is not None)
@@ -183,12 +183,12 @@ class PreparedMLP(FittedMLP):
         return dense((n_features, *hidden, n_outputs), get_activation(self.activation), loss)
 
     def _labels(self, table: Table) -> np.ndarray | None:
-        """What has to be held out in equal shares, of all rows."""
+        """The labels of all rows, of each of which an equal share is held out."""
         return None
 
     def _learn_targets(self, table: Table, classes: np.ndarray | None = None) -> Goal:
         raise NotImplementedError
 
     def _expect_targets(self, table: Table, classes: np.ndarray | None) -> Goal:
-        """The goal as far as a plan has to know it: kind and number of the outputs."""
+        """The goal as far as a plan needs it: kind and number of the outputs."""
         raise NotImplementedError

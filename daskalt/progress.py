@@ -1,4 +1,4 @@
-"""What steps tell, while they run in tasks here or on a cluster, to the fit that listens."""
+"""Progress messages from steps, which run in tasks here or on a cluster, to their fit."""
 
 import math
 import threading
@@ -21,14 +21,14 @@ _listeners: dict[str, Callable[["Done"], object]] = {}
 
 
 class Topic(NamedTuple):
-    """Where steps report to: a fit that listens, and which of its passes they are of."""
+    """Where steps report to: a fit, and the number of its pass."""
 
     name: str
     number: int
 
 
 class Done(NamedTuple):
-    """What is done of a pass: rows, and the sums of their forward loss."""
+    """Finished rows of a pass, and the sums of their forward loss."""
 
     number: int  # of the pass
     rows: int
@@ -44,7 +44,7 @@ class Done(NamedTuple):
 
 
 def report(topic: Topic | None, rows: int, statistics: Any) -> None:
-    """Tell the fit that listens, here or across the cluster, that some rows are mapped."""
+    """Report to the fit, here or across the cluster, that some rows are mapped."""
     if topic is None:
         return
     score = getattr(statistics, "score", None)
@@ -62,14 +62,14 @@ def report(topic: Topic | None, rows: int, statistics: Any) -> None:
 
 
 class _Outbox:
-    """Sums up what a worker has to tell, which short steps would flood the scheduler with."""
+    """Collects the messages of a worker, as short steps would flood the scheduler with them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sums: dict[str, tuple[Done, float]] = {}  # and when the last was sent
 
     def add(self, topic: str, done: Done) -> Done | None:
-        """Take in what is done; return what to send, if it is time."""
+        """Add what is done; return what to send, if it is time."""
         now = time.monotonic()
         with self._lock:
             if len(self._sums) > REMEMBERED:
@@ -88,7 +88,7 @@ _outbox = _Outbox()
 
 @contextmanager
 def listen(take: Callable[[Done], object]) -> Iterator[str]:
-    """Call ``take`` with what steps report to the topic of the name that this yields."""
+    """Yield the name of a topic, and call ``take`` with what steps report to it."""
     topic = f"daskalt-{uuid.uuid4().hex}"
     client = active_client()
     _listeners[topic] = take

@@ -1,4 +1,4 @@
-"""Values as JSON and arrays, and back: nothing is constructed but types that the reader names."""
+"""Values as JSON and arrays, and back: only types that the reader names are constructed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ __all__ = ["decode", "encode"]
 def encode(
     value: Any, where: str, arrays: dict[str, np.ndarray], types: Mapping[str, Any] | None = None
 ) -> Any:
-    """Return a value as JSON holds it, and add its arrays to ``arrays``.
+    """Return a value as plain values for JSON, and add its arrays to ``arrays``.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def _plain(key: Any) -> bool:
 
 
 def _put(array: np.ndarray, where: str, arrays: dict[str, np.ndarray]) -> str:
-    """The name of an array among others, to which it is added if it is none of them."""
+    """The name of an array among others, to which it is added if it is new."""
     known = (name for name, other in arrays.items() if other is array)
     name = next(known, where if where not in arrays else f"{where}#{len(arrays)}")
     arrays[name] = array
@@ -63,7 +63,7 @@ def _put(array: np.ndarray, where: str, arrays: dict[str, np.ndarray]) -> str:
 
 
 def _parted(value: Any, where: str, types: Mapping[str, Any] | None) -> tuple[str, Any]:
-    """What kind of thing a value is, and what it is made of."""
+    """The kind of a value, and its parts."""
     name = type(value).__name__
     if type(value) is tuple:
         return "<tuple>", list(value)
@@ -89,7 +89,7 @@ def decode(value: Any, arrays: Mapping[str, np.ndarray], types: Mapping[str, Any
     Parameters
     ----------
     value : Any
-        As JSON has it.
+        As read from JSON.
     arrays : mapping
         The arrays, by name.
     types : mapping

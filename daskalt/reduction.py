@@ -41,7 +41,7 @@ __all__ = [
     "task_threads",
 ]
 
-ATTEMPTS = 5  # at a graph whose workers die
+ATTEMPTS = 5  # at a graph whose workers are lost
 FAN_IN = 4  # children of a node: more would serialise the sums, fewer add latency
 
 # A value that a scheduler holds: in this process, or on a cluster as a future.
@@ -115,7 +115,7 @@ class Graph:
         Raises
         ------
         ClusterError
-            If workers died at a task again and again, or the scheduler is gone.
+            If workers were lost at a task again and again, or the scheduler is gone.
         """
         with self._held(), _cluster_errors():
             wanted = [Delayed(result.key, self._tasks) for result in results]
@@ -133,7 +133,7 @@ class Graph:
         Raises
         ------
         ClusterError
-            If workers died at a task again and again, or the scheduler is gone.
+            If workers were lost at a task again and again, or the scheduler is gone.
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -148,7 +148,7 @@ class Graph:
 
     @contextmanager
     def _held(self) -> Iterator[None]:
-        """Keep this process to the graph's threads, and its scheduler to as many tasks as fit."""
+        """Limit this process to the graph's threads, and its scheduler to as many tasks as fit."""
         check_client()
         with ExitStack() as stack:
             stack.enter_context(blas_threads(self.threads))
@@ -183,7 +183,7 @@ def fold(combine: Callable[[Any, Any], Any], parts: Iterable[Any]) -> Any:
 def call(function: Callable, *arguments: Any) -> Any:
     """Run one call as a task of the active scheduler and return its value.
 
-    A scheduler of this process is not troubled: it would take longer than most calls.
+    A scheduler of this process is bypassed: it would take longer than most calls.
     """
     if in_this_process():
         with blas_threads():  # in its turn
@@ -195,8 +195,8 @@ def call(function: Callable, *arguments: Any) -> Any:
 def scheduler_of_here() -> str | None:
     """Return the scheduler that graphs of this thread must run on; None leaves it to Dask.
 
-    A task of a worker that waited for others might keep the very thread that they need, so what it
-    calls is computed in its own thread; unless it has seceded, as in a `worker_client`.
+    A task of a worker that waited for others might occupy the thread that they need, so its calls
+    are computed in its own thread; unless it has seceded, as in a `worker_client`.
     """
     return "sync" if holds_a_worker() else None
 
@@ -298,15 +298,15 @@ def task_threads() -> int:
 
 @contextmanager
 def _cluster_errors() -> Iterator[None]:
-    """Turn the ways in which a cluster loses work into ClusterError."""
+    """Turn the errors of a cluster that loses work into ClusterError."""
     try:
         yield
     except (distributed.KilledWorker, CancelledError, CommClosedError) as error:
         if connected():
             raise ClusterError(
-                f"Workers died again and again at the same task: {error}. Their logs say why; if "
-                "they ran out of memory, see what plan() says, and give them more or take smaller "
-                "blocks. A fit with a checkpoint can be resumed."
+                f"Workers were lost again and again at the same task: {error}. Their logs say why; "
+                "if they ran out of memory, see what plan() says, and give them more or take "
+                "smaller blocks. A fit with a checkpoint can be resumed."
             ) from error
         raise ClusterError(
             "The Dask scheduler is gone. A fit with a checkpoint can be resumed on another."

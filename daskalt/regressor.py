@@ -40,10 +40,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     epsilon, max_fun
         As in :class:`MLPClassifier`.
     loss : {"auto", "squared", "squared_error", "absolute", "cross_entropy"} or Loss, default="auto"
-        "auto" is "squared", half the squared error, or by scikit-learn's name "squared_error". All
+        "auto" is "squared", half the squared error, which scikit-learn calls "squared_error". All
         are summed over the outputs; the cross-entropy is for targets from 0 to 1 and
-        output_activation="logistic". A :class:`daskalt.Loss` of your own is of standardised
-        targets where its link is the identity.
+        output_activation="logistic". A :class:`daskalt.Loss` of your own sees standardised targets
+        if its link is the identity.
     output_activation : str, default="auto"
         Link of the output layer; "auto" is the identity. With any other, targets are not scaled.
 
@@ -55,7 +55,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     loss_, best_loss_, loss_curve_
         Mean training loss, in units of the standardised targets.
     validation_scores_, best_validation_score_
-        As in :class:`MLPClassifier`, of R².
+        As in :class:`MLPClassifier`, but R².
 
     Examples
     --------
@@ -193,8 +193,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Parameters
         ----------
         X, y, sample_weight
-            As in `fit`, names too; in a container those of the fit are the default. Stored rows are
-            scored block by block and never gathered.
+            As in `fit`; names in a container default to those of the fit. Stored rows are scored
+            block by block and never gathered.
 
         Returns
         -------

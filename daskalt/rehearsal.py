@@ -1,8 +1,8 @@
-"""What a solver's steps take, measured on a few made-up rows before any block is read.
+"""The memory of a solver's steps, measured on a few made-up rows before any block is read.
 
-NumPy reports its allocations to `tracemalloc`. What a map takes is a constant and a part that grows
-with its rows: two numbers of rows give both. Statistics and states are of their true size, since
-neither depends on the rows.
+NumPy reports its allocations to `tracemalloc`. The memory of a map is a constant and a part that
+grows with its rows: two numbers of rows give both. Statistics and states are of their true size,
+since neither depends on the rows.
 """
 
 from __future__ import annotations
@@ -63,9 +63,10 @@ class Rehearsal:
     statistics, surveyed : int
         Of the result of a map, and of a survey.
     update : int
-        Of an update, beside the statistics and the old state.
+        Of an update, in addition to the statistics and the old state.
     state, fresh, initial : int
-        Of a state, of what of it an update makes anew, and of the state before the first step.
+        Of a state, of the part of it that an update replaces, and of the state before the first
+        step.
     """
 
     map: Line
@@ -82,9 +83,9 @@ class Rehearsal:
 def rehearse(
     solver: Solver, problem: Problem, dtype: np.dtype, weighted: bool, budget: Budget
 ) -> Rehearsal:
-    """Return what the steps of a fit take, from a few steps on made-up rows.
+    """Return the memory that the steps of a fit take, from a few steps on made-up rows.
 
-    What is compiled for that is compiled for the fit. Results are remembered.
+    The code compiled here serves the fit, too. Results are cached.
 
     Parameters
     ----------
@@ -120,7 +121,7 @@ def rehearse(
 
 
 class _Stage:
-    """Made-up rows, and a solver at work on them."""
+    """A solver that makes a few steps on made-up rows."""
 
     def __init__(
         self, solver: Solver, problem: Problem, dtype: np.dtype, weighted: bool, budget: Budget
@@ -139,7 +140,7 @@ class _Stage:
         solver, problem, rows = self.solver, self.problem, self.rows
         few = rows.part(0, self.few)
         start = solver.start(problem, self.weights, self.budget)
-        # Everything once, to have it compiled: what compilers allocate is no part of a step.
+        # Everything once, to have it compiled: what compilers allocate is not part of a step.
         first, begun = self._step(start, few)
         self._survey(few)
         score_rows(problem, self.weights, few)
@@ -194,7 +195,7 @@ class _Stage:
         return statistics, new
 
     def _map(self, state: Any, rows: Rows) -> Any:
-        """The statistics of a map, which reads the variables of its rows beside them."""
+        """The statistics of a map, which also reads the variables of its rows."""
         own = None
         if isinstance(self.solver, RowVariables):
             widths = self.solver.variables(self.problem).values()

@@ -13,13 +13,13 @@ __all__ = ["read_arrays", "seal", "unseal", "write_arrays"]
 
 
 def seal(record: dict[str, Any], *, readable: bool = False) -> bytes:
-    """Return a record as JSON with a digest of itself; in lines if people are to read it."""
+    """Return a record as JSON with a digest of itself; in lines if it is for people to read."""
     digest = hashlib.blake2b(json.dumps(record).encode()).hexdigest()
     return json.dumps({"digest": digest, "record": record}, indent=1 if readable else None).encode()
 
 
 def unseal(content: bytes) -> dict[str, Any]:
-    """Return the record in sealed JSON; ValueError if a single bit is not as it was written."""
+    """Return the record in sealed JSON; ValueError if any bit has changed."""
     record = json.loads(content)["record"]
     if seal(record, readable=content.startswith(b"{\n")) != content:
         raise ValueError("its record is not the one that was written")
@@ -35,9 +35,9 @@ def write_arrays(file: Any, arrays: Mapping[str, np.ndarray]) -> str:
 
 @contextmanager
 def read_arrays(file: io.BufferedIOBase, digest: str) -> Iterator[Mapping[str, np.ndarray]]:
-    """Have the arrays in an open npz file at hand; ValueError if they are not of that digest.
+    """Return the arrays of an open npz file by name; ValueError if their digest is another.
 
-    They are read when they are taken, and none that NumPy would unpickle.
+    Each is read when it is asked for, and none that NumPy would unpickle.
     """
     if hashlib.file_digest(file, "blake2b").hexdigest() != digest:
         raise ValueError("its arrays are not those that were written")
@@ -47,7 +47,7 @@ def read_arrays(file: io.BufferedIOBase, digest: str) -> Iterator[Mapping[str, n
 
 
 class _Digested(io.BufferedIOBase):
-    """A file that is only written to, from front to back, and the digest of what was."""
+    """A file that is written from front to back, and the digest of its content."""
 
     def __init__(self, file: Any) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""What a worker process does first: leave the terminal, whose signals are for its parent.
+"""The first act of a worker process: leave the terminal, whose signals are for its parent.
 
-Dask imports this before a worker starts. It was born with both signals blocked, so that none could
-come earlier. It ends with its parent, whose nanny tells it to or ends it by SIGTERM.
+Dask imports this before a worker starts. It starts with both signals blocked, so that none
+arrives earlier. It ends with its parent, whose nanny tells it to or ends it by SIGTERM.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM: how they stop a program, and what they may not cut in two.
+"""Ctrl-C and SIGTERM: how they stop a program, and what they must not interrupt.
 
-Where nothing else is said they raise, as Ctrl-C always does. What must be whole is `held`: the
-signal counts once it is. A fit that can be put down is `patient`: it goes on to where it stands
-firm, which is seconds away, and there it stops.
+By default they raise an exception, as Ctrl-C always does. Code that must not be interrupted is
+`held`: the signal takes effect after it. A fit with checkpoints is `patient`: it runs on to its
+next checkpoint, seconds away, and stops there.
 """
 
 import _thread
@@ -42,7 +42,7 @@ KINDS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 
 
 class _Told:
-    """What the main thread has been told, and how it takes that."""
+    """The signals that the main thread has received, and how it reacts to them."""
 
     def __init__(self) -> None:
         self.number: int | None = None  # the first signal that has not been raised
@@ -59,7 +59,7 @@ class _Told:
         self.settle()
 
     def settle(self) -> None:
-        """Raise what the program was told, unless that has to wait."""
+        """Raise the signal that was received, unless that has to wait."""
         waits = self.watch is not None and not self.urgent
         if self.number is not None and not self.holds and not waits:
             self.stop()
@@ -96,7 +96,7 @@ def terminable() -> Iterator[None]:
 
 @contextmanager
 def held(*, drop: bool = False) -> Iterator[None]:
-    """Let what is inside come to its end before a signal counts; or ``drop`` what comes."""
+    """Delay signals until the code inside has ended; or ``drop`` them."""
     if not _in_main_thread():
         yield
         return
@@ -116,7 +116,7 @@ def held(*, drop: bool = False) -> Iterator[None]:
 
 @contextmanager
 def patient() -> Iterator[None]:
-    """Take a first signal only at `stop_here`; a second, or 5 seconds without it, at once."""
+    """Raise a first signal only at `stop_here`; a second, or after 5 seconds, at once."""
     if not _in_main_thread():
         yield
         return
@@ -143,7 +143,7 @@ def _stop_watching(watch: threading.Thread) -> None:
 
 
 def _watch(queue: SimpleQueue) -> None:
-    """Say that a signal has come, and send it again where it does not lead to an end.
+    """Print that a signal was received, and send it again if the program does not stop.
 
     Beside the handler, which may run while the main thread holds any lock.
     """
@@ -163,13 +163,13 @@ def stopping() -> bool:
 
 
 def stop_here() -> None:
-    """Raise what a patient program has been told: it stands where it may stop."""
+    """Raise the signal that a patient program has received: here it may stop."""
     if _in_main_thread() and _told.number is not None and not _told.holds:
         _told.stop()
 
 
 def leave(number: int, frame: Any) -> NoReturn:
-    """End the process at once: a handler for when nothing is there yet, or nothing is left to do.
+    """End the process at once: a handler for before the work begins and after it has ended.
 
     Imports cannot be trusted with an exception: some turn what Ctrl-C raises into others.
     """
@@ -179,7 +179,7 @@ def leave(number: int, frame: Any) -> NoReturn:
 
 @contextmanager
 def leaving() -> Iterator[None]:
-    """End the process at once on a signal, unless what is inside takes it better."""
+    """End the process at once on a signal, unless code inside sets another handler."""
     with _handled(leave):
         yield
 
@@ -188,7 +188,7 @@ def leaving() -> Iterator[None]:
 def sheltered() -> Iterator[None]:
     """Start processes that a terminal's signals do not reach, nor those that they start.
 
-    They are born with the signals blocked; `daskalt.shelter` opens them to SIGTERM again once they
+    They start with the signals blocked; `daskalt.shelter` opens them to SIGTERM again once they
     have a session of their own.
     """
     resource_tracker.ensure_running()  # or it opens the thread that starts it to both again
@@ -201,7 +201,7 @@ def sheltered() -> Iterator[None]:
 
 @contextmanager
 def _handled(handler: Any) -> Iterator[None]:
-    """Have signals handled, in the main thread, that the program leaves as they are."""
+    """Install handlers, in the main thread, for signals that the program does not handle itself."""
     mine: list[signal.Signals] = []
     if _in_main_thread():
         weak = (signal.default_int_handler, signal.SIG_DFL, leave)
@@ -220,7 +220,7 @@ def _in_main_thread() -> bool:
 
 
 def _sent_again(hook: Any) -> Any:
-    """A hook for exceptions that are lost, as in a destructor, which does not lose a signal."""
+    """A hook for ignored exceptions, as in a destructor, which keeps a signal from being lost."""
     numbers = {kind: number for number, kind in KINDS.items()}
 
     def send(lost: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["closest", "meant", "plural", "spoken"]
 
-# What a message says to a program in Python, and to somebody at a terminal.
+# Phrases of a message for Python, and their equivalents on the command line.
 _PHRASES = [
     (r"resume=True \(--resume\)", "--resume"),
     (r"resume=False \(--overwrite\)", "--overwrite"),
@@ -54,9 +54,9 @@ def spoken(message: str, command: str, parameters: list[str], solver: list[str])
     Parameters
     ----------
     message : str
-        As an error says it.
+        The message of an error.
     command : str
-        The command that it is met in.
+        The command that raised it.
     parameters, solver : list of str
         Names of parameters of the estimator and of its solver, which a fit can be given.
     """
@@ -87,14 +87,14 @@ def plural(count: int, thing: str, things: str | None = None) -> str:
 
 
 def closest(word: Any, known: Iterable[str]) -> str | None:
-    """Return the one of some names that a wrong one was most likely meant to be."""
+    """Return the name that a misspelt one was most likely meant to be."""
     lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(str(word).lower(), lower, 1)
     return lower[close[0]] if close else None
 
 
 def meant(unknown: Sequence[Any], known: Iterable[str]) -> str:
-    """Return a guess at what wrong names were meant to be, as a sentence after a space."""
+    """Return a guess at what misspelt names were meant to be, as a sentence after a space."""
     known = list(known)
     names = [repr(close) for word in unknown if (close := closest(word, known)) is not None]
     return f" Did you mean {', '.join(names)}?" if names else ""

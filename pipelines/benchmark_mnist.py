@@ -75,7 +75,7 @@ def main(arguments=None):
 
 
 def report(table, options):
-    """Print a table and write it, and the picture where the check has curves."""
+    """Print a table and write it, and a plot if the check has curves."""
     if options.quick:
         table.notes.append("--quick: tiny sizes to try the code; these numbers mean nothing")
     table.notes.append(f"seeds: {options.seeds}; medians over them unless said otherwise")

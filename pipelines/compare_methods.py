@@ -26,7 +26,7 @@ METHODS = {
         daskalt.BatchAltMin(acceleration=None, damping=0.1, mu=(0.3, 0.1), restart=False),
         30,
     ),
-    "admm": ("admm", None),  # ends early where it comes apart
+    "admm": ("admm", None),  # ends early where it diverges
 }
 ACCURACY, PASSES, COST = 0.965, 30, 2.0
 

@@ -87,7 +87,7 @@ def accuracy_of_sklearn(train: pd.DataFrame, new: pd.DataFrame, width: int) -> f
 
 
 def walk(folder: Path, rows: int, new_rows: int, width: int) -> tuple[float, float]:
-    """Walk the day in ``folder``; return the accuracy on new customers, and scikit-learn's."""
+    """Run the whole day in ``folder``; return the accuracy on new customers, and scikit-learn's."""
     rng = np.random.default_rng(0)
     train, new = customers(rows, rng, 1), customers(new_rows, rng, rows + 1)
     new.loc[:9, "region"] = "moon"  # which no customer before came from
@@ -116,7 +116,7 @@ def walk(folder: Path, rows: int, new_rows: int, width: int) -> tuple[float, flo
 
 
 def main(arguments=None) -> int:
-    """Walk the day; the exit status is 1 where scikit-learn is better by more than half a point."""
+    """Run the whole day; return 1 if scikit-learn is better by more than half a point."""
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.first_day",
         description=__doc__,

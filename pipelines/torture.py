@@ -2,7 +2,7 @@
 
 `python -m pipelines.torture` kills workers and clients at random moments, presses Ctrl-C, fills a
 disk, flips bits, takes stores away and changes them under fits, holds fits to their memory, and
-compares the bits of fits in every place; every check prints a table with what came of it.
+compares the bits of fits in every place; every check prints a table of the results.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Confusion matrices and residuals of rows of any number, beside those of arrays in memory."""
+"""Confusion matrices and residuals of any number of rows, against those of arrays in memory."""
 
 import numpy as np
 import pytest

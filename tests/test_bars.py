@@ -1,4 +1,4 @@
-"""What is shown of a long task: it fits its terminal, and is plain lines where there is none."""
+"""Progress of a long task: a bar that fits its terminal, plain lines without one."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Checkpoints: any state there and back, whole or not at all, nothing that runs code."""
+"""Checkpoints: any state survives a round trip, complete or absent, and nothing runs code."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Arrays with names: the same model whatever holds them, and predictions labelled as the rows."""
+"""Arrays with names: the same model from every container, and predictions with the rows' labels."""
 
 import inspect
 import pickle

@@ -1,4 +1,4 @@
-"""Pictures of fits: what is drawn in them, and where."""
+"""Plots of fits: their content and axes."""
 
 import matplotlib as mpl
 import numpy as np

@@ -1,4 +1,4 @@
-"""What is watched while a fit goes on, and what it must never end with."""
+"""What is watched during a fit, and the weights that it must never end with."""
 
 import warnings
 from types import SimpleNamespace

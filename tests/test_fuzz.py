@@ -222,7 +222,7 @@ def assert_finite_or_refused(case):
     ):
         for kind in OURS:
             warnings.simplefilter("ignore", kind)
-        # scikit-learn's own, of what it goes on to refuse or to use.
+        # scikit-learn's own warning about input that it then refuses or uses.
         warnings.simplefilter("ignore", DataConversionWarning)
         warnings.filterwarnings("ignore", "overflow encountered in cast", module="sklearn")
         warnings.filterwarnings("ignore", "invalid value encountered in reduce", module="numpy")

@@ -1,4 +1,4 @@
-"""What comes in by every argument: used as it is, or an error that names it, before any work."""
+"""Every argument is used as given, or is an error that names it, before any work."""
 
 import decimal
 

@@ -1,4 +1,4 @@
-"""The estimators in the hands of scikit-learn's tools that look into and build on estimators."""
+"""The estimators in scikit-learn's tools for inspection and composition."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""The joint step of all layers, and the sweep that goes on from it."""
+"""The joint step of all layers, and the sweep that continues from it."""
 
 import numpy as np
 import pytest

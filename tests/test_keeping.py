@@ -1,4 +1,4 @@
-"""Fits that are cut short anywhere, by anything, and go on to the bits of a whole one."""
+"""Fits interrupted anywhere, by anything, and resumed to the bits of an uninterrupted one."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ VARIANTS = {"local steps": StochasticAltMin(local_steps=2, tasks=3)}
 
 
 class Cut(BaseException):
-    """What ends a fit without warning, as far as Python lets it: nothing is put down after it."""
+    """Ends a fit without warning, as far as Python allows: no checkpoint is written after it."""
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,7 @@ def test_a_checkpoint_of_another_format_is_not_gone_on_with(place, tmp_path, mon
 def test_graphs_that_fail_are_made_again_from_firm_ground(
     place, tmp_path, monkeypatch, cluster, solver
 ):
-    """Every third graph is one whose workers died too often."""
+    """Every third graph is one whose workers were lost too often."""
     whole = network(solver).fit(place)
     cluster(2)
     monkeypatch.setattr(loop, "ROOT_SECONDS", 0.05)
@@ -208,7 +208,7 @@ def test_graphs_that_fail_are_made_again_from_firm_ground(
 
     def failing(self, steps):
         if next(calls) % 3 == 2:
-            raise ClusterError("Workers died.")
+            raise ClusterError("Workers were lost.")
         return run(self, steps)
 
     monkeypatch.setattr(PassGraph, "run", failing)
@@ -230,7 +230,7 @@ def test_there_is_no_way_back_past_the_start_of_a_pass_where_z_is_stored(
         result = run(self, steps)
         if self.position.number == 3 and len(failed) < 2:
             failed.append(self.position)
-            raise ClusterError("Workers died.")
+            raise ClusterError("Workers were lost.")
         return result
 
     monkeypatch.setattr(PassGraph, "run", failing)
@@ -249,7 +249,7 @@ def test_a_pass_that_was_reported_is_not_again(place, tmp_path, monkeypatch, clu
     def failing(self, steps):
         if self.position.number == 3 and not failed:
             failed.append(self.position)
-            raise ClusterError("Workers died.")
+            raise ClusterError("Workers were lost.")
         return run(self, steps)
 
     save = Checkpoints.save
@@ -271,10 +271,10 @@ def test_workers_that_die_for_ever_end_the_fit(place, monkeypatch, cluster):
     cluster(1)
 
     def failing(self, steps):
-        raise ClusterError("Workers died.")
+        raise ClusterError("Workers were lost.")
 
     monkeypatch.setattr(PassGraph, "run", failing)
-    with pytest.raises(ClusterError, match="Workers died"):
+    with pytest.raises(ClusterError, match="Workers were lost"):
         network("altmin").fit(place)
 
 
@@ -424,7 +424,7 @@ def test_a_fit_whose_cluster_is_gone_is_put_down_where_it_last_stood(
     client = cluster(1)
 
     def gone(_):
-        raise ClusterError("Workers died.")
+        raise ClusterError("Workers were lost.")
 
     def dying(self, steps):
         if next(count, None) is None:

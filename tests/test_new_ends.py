@@ -1,4 +1,4 @@
-"""Fits that are resumed to make more passes than they were to make."""
+"""Fits resumed to make more passes than first planned."""
 
 import warnings
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What steps tell of themselves: every row once, and the sums of its loss, wherever they run."""
+"""Progress messages of steps: every row once, and the sums of its loss, on every scheduler."""
 
 import numpy as np
 import pytest

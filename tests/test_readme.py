@@ -1,4 +1,4 @@
-"""The README: its examples run, and what it tells to type is what exists and what CI runs."""
+"""The README: its examples run, and its commands are those that exist and that CI runs."""
 
 import csv
 import os

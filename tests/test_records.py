@@ -1,4 +1,4 @@
-"""Values there and back through JSON and npz, as they were, and nothing undeclared."""
+"""Values survive a round trip through JSON and npz unchanged, and only declared types do."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: when they raise, what they wait for, and whom they do not reach."""
+"""Ctrl-C and SIGTERM: when they raise, what they wait for, and which processes they spare."""
 
 # ruff: noqa: PT012  what counts is where in a block a signal does
 

@@ -1,4 +1,4 @@
-"""An activation of the user's own, asinh: the promises of the solvers hold for it as it is."""
+"""An activation of the user's own, asinh: the solvers keep their promises with it unchanged."""
 
 import numpy as np
 import pytest

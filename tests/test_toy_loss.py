@@ -1,4 +1,4 @@
-"""A loss of the user's own, pseudo-Huber: the promises of the solvers hold for it as it is."""
+"""A loss of the user's own, pseudo-Huber: the solvers keep their promises with it unchanged."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Iterators that work ahead in threads of their own, a few items at most."""
+"""Iterators that prefetch a few items in threads of their own."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +10,7 @@ from dask.system import CPU_COUNT
 __all__ = ["ahead", "mapped_ahead"]
 
 T = TypeVar("T")
-THREADS = min(4, CPU_COUNT)  # who uses the results keeps no more of them busy
+THREADS = min(4, CPU_COUNT)  # one consumer keeps no more threads busy
 _END = object()
 
 
@@ -38,7 +38,7 @@ def ahead(items: Iterable[T], count: int = 1) -> Iterator[T]:
 
 
 def mapped_ahead(function: Callable[..., T], items: Iterable[tuple]) -> Iterator[T]:
-    """What a function makes of arguments, in their order, in threads while results are used."""
+    """The results of a function, in order, computed in threads while earlier ones are used."""
     with ThreadPoolExecutor(THREADS, thread_name_prefix="daskalt-ahead") as pool:
         waiting: deque[Future] = deque()
         try:

@@ -1,7 +1,7 @@
-"""Rows laid out for a fit: the same plan for the same rows, wherever they lie and whoever reads.
+"""Rows laid out for a fit: the same plan for the same rows, wherever they are stored or read.
 
-Few rows are dealt one by one. Many are read in blocks, those in memory as they would be read from a
-copy in Zarr, which is what they become where other processes have to reach them.
+Few rows are dealt one by one. Many are read in blocks; rows in memory in those of the copy in Zarr
+that is made of them where other processes must reach them.
 """
 
 from dataclasses import dataclass, replace
@@ -57,15 +57,15 @@ class Arrangement:
     shuffle : bool or "global"
         The parameter of the estimators.
     mixes : bool
-        Whether it matters which rows meet: in steps of some rows, or where some are held out.
+        Whether it matters which rows share a step or are held out.
     seed : int
         Of the order.
     memory : int or None
-        Bytes that the user allows a process.
+        The limit of a process set by the user, in bytes.
     scratch : str, Path or None
         Where copies go.
     shared : bool
-        Whether other processes have to reach the rows.
+        Whether other processes must reach the rows.
     """
 
     shuffle: bool | str
@@ -76,10 +76,10 @@ class Arrangement:
     shared: bool = False
 
     def arrange(self, table: Table, *, promised: bool = False) -> Table:
-        """Return the table as the fit reads it; a copy, where it takes one, may be a promised one.
+        """Return the table as the fit reads it; any copy may be a promised one.
 
         Rows in memory are shuffled wherever they are mixed, since it costs next to nothing:
-        as a view of them, or as they are copied. Both have the order of `shuffle_to_zarr`.
+        as a view, or while they are copied. Both have the order of `shuffle_to_zarr`.
         """
         single = self._fits(table)
         shuffled = self.shuffles(table)

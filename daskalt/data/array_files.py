@@ -1,4 +1,4 @@
-"""Arrays in NumPy files and Zarr groups, opened as a table where they lie."""
+"""Arrays in NumPy files and Zarr groups, opened as a table without copying."""
 
 import zipfile
 from pathlib import Path
@@ -96,7 +96,7 @@ def _open_npz(files: list[str], names: dict[str, str | None], folder: Path) -> T
 def _members(
     available: list[str], names: dict[str, str | None], file: str, suffix: str = ""
 ) -> dict[str, str]:
-    """Names of the arrays that hold each role; only features must be there unasked."""
+    """Names of the arrays that hold each role; without names only the features must exist."""
     members = {}
     for role, name in names.items():
         member = f"{name or role}{suffix}"

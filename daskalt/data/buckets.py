@@ -12,7 +12,7 @@ __all__ = ["Buckets", "Parted"]
 
 
 class Parted(NamedTuple):
-    """Records of some rows, and where those of each file begin and the last ones end."""
+    """Records of some rows, and the bounds of those of each file."""
 
     records: np.ndarray
     edges: np.ndarray
@@ -44,7 +44,7 @@ class Buckets:
         fields = [(name, dtype, shape) for name, (shape, dtype) in arrays.items()]
         self.record = np.dtype([("key", np.float64, ()), *fields])
         self.nbytes = n_rows * self.record.itemsize
-        # As read, sorted, as columns, joined to whole chunks, written; the rest is to spare.
+        # As read, sorted, as columns, joined to whole chunks, written; the rest is slack.
         self.count = max(1, -(-8 * self.nbytes // memory_bytes))
         self.folder = folder
         self.folder.mkdir()
@@ -91,7 +91,7 @@ class Buckets:
 
 
 def _stable_order(keys: np.ndarray) -> np.ndarray:
-    """The order by key, equal keys as they came; of different keys the fastest sort tells it."""
+    """The order by key, equal keys as they came; different keys take the fastest sort."""
     order = np.argsort(keys)
     ordered = keys[order]
     if (ordered[1:] == ordered[:-1]).any():

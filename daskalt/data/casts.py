@@ -1,4 +1,4 @@
-"""Columns of a batch as numbers, truth values or text, all their rows at once."""
+"""Whole columns of a batch as numbers, truth values or text."""
 
 from typing import Any
 
@@ -58,7 +58,7 @@ def kind_of_type(dtype: Any, name: str, file: str) -> str | None:
     Raises
     ------
     InputError
-        For dates, nested values and whatever else is neither a number nor text.
+        For dates, nested values and anything else that is neither a number nor text.
     """
     import pyarrow.types as types
 
@@ -113,7 +113,7 @@ def integers_of(column: Any) -> Any:
 
 
 def _has_an_x(column: Any) -> bool:
-    """Whether there may be hexadecimal numbers, which Arrow takes for integers."""
+    """Whether there may be hexadecimal numbers, which Arrow reads as integers."""
     text = column.buffers()[-1]
     text = b"" if text is None else text.to_pybytes()
     return b"x" in text or b"X" in text
@@ -132,7 +132,7 @@ def _cast(column: Any, dtype: Any) -> Any:
 
 
 def has_leading_zeros(column: Any) -> bool:
-    """Whether there is text such as "007", which a number does not keep; "0.5" is none."""
+    """Whether there is text such as "007", which a number would not keep, unlike "0.5"."""
     import pyarrow.compute as compute
 
     if not is_text(column.type):

@@ -1,4 +1,4 @@
-"""What one reading of a frame tells: kinds and ranges of its columns, categories, medians."""
+"""What one reading of a frame finds: kinds and ranges of its columns, categories, medians."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ FEW_CLASSES = 1000  # of a target whose classes are counted
 
 @dataclass(frozen=True)
 class Rules:
-    """What is to be done about text and missing values; see `daskalt.data.ingest.ingest`."""
+    """How text and missing values are treated; see `daskalt.data.ingest.ingest`."""
 
     categorical: str = "auto"
     missing: str = "median"
@@ -43,7 +43,7 @@ class Census:
     text : sequence of str
         Columns that are known to be text.
     recipe : Recipe, optional
-        What was learnt before of the features; then only the types of these rows are found.
+        A recipe learnt earlier; then only the types of these rows are found.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Census:
 
     @property
     def late(self) -> list[str]:
-        """Columns of text of which some rows were read as numbers: all must be read again."""
+        """Columns of text, some rows of which were read as numbers: all must be read again."""
         return [tally.name for tally in self.tallies if tally.late and not tally.fixed]
 
     def guess_types(self, batch: Batch) -> dict[str, Any]:
@@ -95,12 +95,12 @@ class Census:
         return {tally.name: tally.parsed_type for tally in self.tallies}
 
     def add(self, batch: Batch) -> Batch:
-        """Take in some rows, and return them as they were read: numbers, and text encoded.
+        """Add some rows, and return them as they were read: numbers, and text encoded.
 
         Raises
         ------
         InputError
-            When a value will not do, naming file, row and column.
+            When a value cannot be used, naming file, row and column.
         """
         if not len(batch.rows):
             return batch
@@ -116,7 +116,7 @@ class Census:
                 values[:, place] = numbers.to_numpy(zero_copy_only=False)
                 whole = next((c for c in (column, numbers) if is_integer(c.type)), None)
                 if whole is not None and tally in self.targets:
-                    integers[place] = whole  # float64 does not tell all of them apart
+                    integers[place] = whole  # float64 cannot tell all of them apart
             read.append(numbers)
         holes = np.isnan(values)
         for place, column in texts.items():
@@ -247,7 +247,7 @@ class Census:
     # What it comes to
 
     def finish(self) -> Recipe:
-        """What was learnt, once all rows were taken in.
+        """The recipe and the layout, once all rows were added.
 
         Raises
         ------
@@ -274,7 +274,7 @@ class Census:
             "left_out": self.left_out,
         }
         if self.recipe is not None:
-            if not self.targets:  # they stay known, for whoever predicts them
+            if not self.targets:  # they are kept, to decode predictions
                 del facts["targets"], facts["several"]
             return replace(self.recipe, reused=True, **facts)
         recipe = Recipe(self._columns(), medians=self._medians_of, **facts)

@@ -1,4 +1,4 @@
-"""What an array must be to be trained on, said before any of it is read."""
+"""The requirements on an array, checked before any of it is read."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ MINIMUM = "while a minimum of 1 is required"
 
 
 def kind_of(name: str) -> str:
-    """``"y"``, ``"sample_weight"`` or ``"X"``: what an argument called ``name`` holds."""
+    """``"y"``, ``"sample_weight"`` or ``"X"``: the role of an argument called ``name``."""
     if name == "classes":
         return "y"
     for kind in ("y", "sample_weight"):
@@ -103,7 +103,7 @@ def refuse_sparse(value: Any, name: str) -> None:
 
 
 def refuse_masked(value: Any, name: str, start: int = 0) -> None:
-    """Raise InputError where entries are masked, whose hidden values would be taken for real.
+    """Raise InputError where entries are masked, as their hidden values would be used.
 
     ``start`` is the number of the first row.
     """
@@ -141,7 +141,7 @@ def numbers_of_objects(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def text_of_objects(array: np.ndarray, name: str) -> np.ndarray:
-    """Labels held as objects as fixed-width text, numbers or booleans, which all of them are."""
+    """Labels held as objects, as fixed-width text, numbers or booleans."""
     entries = array.ravel().tolist()
     kinds = set(map(type, entries))
     for allowed, dtype in _LABELS:
@@ -182,7 +182,7 @@ def _labels_as(array: np.ndarray, dtype: Any, name: str) -> np.ndarray:
 
 
 def _is_missing(entry: Any) -> bool:
-    """Whether an entry is None, NaN, or what pandas has for either."""
+    """Whether an entry is None, NaN, or a missing value of pandas."""
     if type(entry).__name__ in ("NoneType", "NAType", "NaTType"):
         return True
     return isinstance(entry, float | np.floating) and bool(np.isnan(entry))

@@ -1,4 +1,4 @@
-"""Which arrays of a container are X, y and weights: as named, as in the fit, or as is usual."""
+"""Which arrays of a container are X, y and weights: as named, as in the fit, or by default."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,20 +23,20 @@ from daskalt.data.identity import names_of
 from daskalt.data.labelled import is_data_array, is_dataset
 from daskalt.errors import InputError
 
-__all__ = ["Chosen", "Named", "choose", "choose_features", "takes_names", "without_names"]
+__all__ = ["Chosen", "Named", "choose_arrays", "choose_features", "takes_names", "without_names"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Named(NamedTuple):
-    """A container, and the names of those of its arrays that are the features."""
+    """A container, and the names of its arrays that are the features."""
 
     data: Any
     X: str | Sequence[str]
 
 
 def takes_names(method: Method) -> Method:
-    """Let a function be called with a container and, as a keyword beside it, the names for X.
+    """Let a function take a container and, as a further keyword, the names for X.
 
     Its signature stays that of scikit-learn, with an argument called X.
     """
@@ -54,7 +54,7 @@ def takes_names(method: Method) -> Method:
 
 @contextmanager
 def without_names(**cures: str) -> Iterator[None]:
-    """Have errors inside say what to do where names cannot be given, by argument."""
+    """Replace the cures in errors inside where names cannot be given, by argument."""
     try:
         yield
     except InputError as error:
@@ -65,7 +65,7 @@ def without_names(**cures: str) -> Iterator[None]:
 
 
 class Chosen(NamedTuple):
-    """Arrays for X, y and the weights, and by which names a container has them."""
+    """Arrays for X, y and the weights, and their names in the container."""
 
     X: Any
     y: Any
@@ -73,7 +73,7 @@ class Chosen(NamedTuple):
     members: dict[str, str | list[str]]
 
 
-def choose(
+def choose_arrays(
     X: Any,
     y: Any = None,
     sample_weight: Any = None,
@@ -85,22 +85,22 @@ def choose(
     Parameters
     ----------
     X : container, Named or array-like
-        What is no Zarr group, path of one or xarray Dataset is left as it is.
+        Anything but a Zarr group, the path of one or an xarray Dataset is returned as it is.
     y, sample_weight : str, list of str or array-like, optional
-        Names of arrays in the container; a text that it does not have as a name is a path. An
-        array that is one of the container's is known by its name.
+        Names of arrays in the container; a text that is no name in it is a path. An array of the
+        container itself is treated like its name.
     fit : dict, optional
-        Names that the fit had, for what is not given; empty if it had none, and then the features
-        are the two-dimensional array "X" or have to be named. None if this is the fit: X is that
+        Names in the fit, for those not given; empty if it had none, and then the features are the
+        two-dimensional array "X" or must be named. None if this is the fit: X is that
         array "X", or else all arrays but coordinates, y and weights, sorted by name; these are "y"
         and "sample_weight".
     columns : list of str, optional
-        Names of the features in the fit, to be preferred to all arrays.
+        Names of the features in the fit, preferred to all arrays.
 
     Raises
     ------
     InputError
-        When there is no array of a name, or its rows are not those of the others.
+        When there is no array of a name, or its rows do not match those of the others.
     StorageError
         When a store is missing or unreadable.
     """
@@ -150,7 +150,7 @@ def _refuse_twice(members: dict[str, Any]) -> None:
 def choose_features(
     X: Any, fit: Mapping[str, Any] | None = None, columns: Sequence[str] | None = None
 ) -> Any:
-    """Return the array that a user means by X, where there are no targets; see `choose`."""
+    """Return the array that a user means by X, where there are no targets; see `choose_arrays`."""
     data, wanted, box = _open(X)
     if box is None:
         return data
@@ -158,7 +158,7 @@ def choose_features(
 
 
 def _open(X: Any) -> tuple[Any, Any, Container | None]:
-    """What X is, the names that were given with it, and its arrays by name if it has any."""
+    """X itself, the names that were given with it, and its arrays by name if it has any."""
     data, wanted = X if isinstance(X, Named) else (X, None)
     if isinstance(data, str | Path):
         data = open_store(data, "X")
@@ -176,7 +176,7 @@ def _open(X: Any) -> tuple[Any, Any, Container | None]:
 
 
 class _Names:
-    """Which names stand for what, as far as the user does not say."""
+    """The names of each role, as far as the user does not give them."""
 
     def __init__(self, box: Container, fit: Mapping[str, Any] | None) -> None:
         self.box = box
@@ -191,7 +191,7 @@ class _Names:
         return bool(listed) and all(self.box.has(name) for name in listed or ())
 
     def named(self, role: str, given: Any) -> str | list[str] | None:
-        """What is given for targets or weights, if that is names; None if it is arrays."""
+        """The names given for targets or weights; None if arrays are given."""
         if self.are_names(given):
             return given if isinstance(given, str) else _listed(given)
         if role == "y" and isinstance(given, int):
@@ -228,7 +228,7 @@ class _Names:
         return self.box.has(text) or _is_word(text)
 
     def usual(self, role: str) -> Any:
-        """The names that targets or weights had in the fit, or else have; None without such."""
+        """The names of targets or weights in the fit, or else by default; None without any."""
         before = self.fit.get(role)
         if before is None:
             return role if self.box.has(role) and not self.box.is_coordinate(role) else None
@@ -265,7 +265,7 @@ class _Names:
         return rest[0] if len(rest) == 1 and self.box.get(rest[0]).ndim != 1 else rest
 
     def _unknown(self, columns: Sequence[str] | None) -> InputError:
-        """The error that says that no array can be told to be the features of the fit."""
+        """The error for a container in which the features of the fit cannot be identified."""
         if columns is not None:
             return self.box.lacks("X", [name for name in columns if not self.box.has(name)], True)
         return InputError(
@@ -307,7 +307,7 @@ class _Names:
 
 
 def _listed(given: Any) -> list[str] | None:
-    """The texts of a list, a flat array or an index of pandas that has nothing else."""
+    """The texts of a list, a flat array or an index of pandas that holds nothing else."""
     if isinstance(given, np.ndarray) or hasattr(given, "get_indexer"):
         given = given.tolist() if given.ndim == 1 else None
     if not isinstance(given, list | tuple):
@@ -316,7 +316,7 @@ def _listed(given: Any) -> list[str] | None:
 
 
 def _shown(given: Any) -> str:
-    """What was given in place of names, in short and without the rows of an array."""
+    """A short description of what was given in place of names, without the rows of an array."""
     if isinstance(given, str) or _listed(given):
         return repr(given if isinstance(given, str) else _listed(given)[:SHOWN])  # type: ignore
     if isinstance(given, list | tuple):

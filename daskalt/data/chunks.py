@@ -1,4 +1,4 @@
-"""The stored objects behind rows of a Zarr array: their keys, which are there, which are broken.
+"""The stored objects behind rows of a Zarr array: their keys, which exist, which are broken.
 
 A key is the path of a chunk below its array, such as ``c/3/0`` or ``3.0``. Where an array is
 sharded, "chunk" means its shards: the objects in the store.
@@ -23,39 +23,39 @@ from daskalt.errors import InputError
 __all__ = [
     "WHOLE",
     "broken_chunks",
-    "check_seal",
+    "check_metadata",
     "chunks_of_rows",
     "full_key",
     "is_whole",
     "keys_of_rows",
     "local_folder",
+    "mark_whole",
     "missing_chunks",
     "named",
     "refuse_code",
-    "seal",
     "stored_document",
     "stored_keys",
 ]
 
-# Attribute of arrays every chunk of which was written, so that one that is not there was lost. Its
-# value is a digest of the rest of the array's metadata.
+# Attribute of arrays every chunk of which was written, so that a missing one was lost. Its value is
+# a digest of the rest of the array's metadata.
 WHOLE = "daskalt_whole"
 
 Region = tuple[slice, ...]
 
 
 def is_whole(array: zarr.Array) -> bool:
-    """Say whether a chunk that is not there was lost, rather than left out for being empty."""
+    """Say whether a missing chunk was lost, rather than left out as empty."""
     return bool(array.metadata.attributes.get(WHOLE))
 
 
-def seal(array: zarr.Array) -> zarr.Array:
-    """Return a new array marked as one whose chunks will all be written, its metadata digested."""
+def mark_whole(array: zarr.Array) -> zarr.Array:
+    """Return a new array, marked as one whose chunks will all be written, with a digest."""
     return array.update_attributes({WHOLE: _digest(stored_document(array) or {})})
 
 
-def check_seal(array: zarr.Array) -> None:
-    """Raise ValueError if the metadata of an array that was sealed are not those written then."""
+def check_metadata(array: zarr.Array) -> None:
+    """Raise ValueError if the metadata of a marked array are not those that were written."""
     mark = array.metadata.attributes.get(WHOLE)
     if mark is not None and mark != _digest(stored_document(array) or {}):
         raise ValueError("its metadata are damaged: they are not those that were written")
@@ -103,7 +103,7 @@ def keys_of_rows(array: zarr.Array, start: int, stop: int) -> Iterator[str]:
 
 
 def _places(array: zarr.Array, start: int, stop: int) -> Iterator[tuple[int, ...]]:
-    """Where in the grid the chunks lie that hold some of the rows."""
+    """Positions in the grid of the chunks that hold some of the rows."""
     size = array.shards or array.chunks
     stop = min(stop, array.shape[0])
     grid = [range(start // size[0], -(-stop // size[0]))] if stop > start else [range(0)]
@@ -140,7 +140,7 @@ def stored_keys(array: zarr.Array) -> set[str] | None:
     """Return the keys of all objects below an array, or None where the store cannot list them."""
     folder = local_folder(array)
     keys = set(_files(folder)) if folder is not None else _listed(array)
-    # A listing that does not even have the metadata, which has just been read, says nothing.
+    # A listing without even the metadata, which has just been read, proves nothing.
     return keys if keys & {"zarr.json", ".zarray"} else None
 
 

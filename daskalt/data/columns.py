@@ -18,9 +18,9 @@ __all__ = ["ColumnsSource", "beside", "lazy_beside"]
 class ColumnsSource(Source):
     """Rows whose columns lie in sources of as many rows, in chunks of any length.
 
-    What a source has for a row, of any shape, is laid flat.
+    The entries of a source for a row, of any shape, are flattened.
 
-    Blocks follow the longest chunks, which are the dearest to read twice.
+    Blocks follow the longest chunks, which cost most to read twice.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ColumnsSource(Source):
 
 
 def _decode(source: Source, start: int, stop: int) -> np.ndarray:
-    """Rows of a part, which does not stay decoded by itself."""
+    """Rows of a part, which is not kept decoded by itself."""
     source, start, stop = _part(source, start, stop)
     read = source.decode if isinstance(source, ZarrSource) else source.read
     return read(start, stop)

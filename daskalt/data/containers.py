@@ -1,4 +1,4 @@
-"""Arrays by name: Zarr groups and xarray Datasets, and what is side by side in them."""
+"""Arrays by name: Zarr groups and xarray Datasets, and several arrays side by side."""
 
 import base64
 import struct
@@ -61,7 +61,7 @@ def _labels(name: str, part: Any) -> list[str]:
 class Container(ABC):
     """Arrays by name."""
 
-    place: str  # what it is called in messages
+    place: str  # its name in messages
     thing = "array"
     target: Any = None  # column of files that the array y was made of
 
@@ -72,7 +72,7 @@ class Container(ABC):
     @property
     @abstractmethod
     def names(self) -> list[str]:
-        """Names of all arrays that may be meant."""
+        """Names of all arrays that may be chosen."""
 
     @property
     @abstractmethod
@@ -81,7 +81,7 @@ class Container(ABC):
 
     @abstractmethod
     def name_of(self, array: Any) -> str | None:
-        """The name of what is an array of this container, None of others."""
+        """The name of an array of this container; None for any other."""
 
     @abstractmethod
     def is_coordinate(self, name: str) -> bool:
@@ -96,7 +96,7 @@ class Container(ABC):
         return self.get(name) is not None
 
     def lacks(self, role: str, wrong: Sequence[str], fit: bool = False) -> InputError:
-        """The error that says which arrays are not there."""
+        """The error that names the arrays that are missing."""
         names = self.names
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         return InputError(
@@ -141,7 +141,7 @@ class Container(ABC):
         return part.shape[0], None if dims is None else dims[0]
 
     def _problem(self, part: Any, rows: tuple[int, str | None] | None) -> str:
-        """What is wrong with a column, and its cure; "" if nothing is."""
+        """What is wrong with a column, and the cure; "" if nothing is."""
         if part.ndim == 0:
             return "is a single value with no rows. Leave it out"
         if not _is_number(part):
@@ -156,7 +156,7 @@ class Container(ABC):
         return "" if rows is None else self._off(part, dims, *rows)
 
     def _off(self, part: Any, dims: tuple[str, ...] | None, count: int, along: str | None) -> str:
-        """How the rows of a column are other ones than those there must be; "" if not."""
+        """How the rows of a column differ from those expected; "" if they do not."""
         if dims is not None and along is not None and dims[0] != along:
             if along in dims:
                 return f'has its rows last, {dims}: call .transpose("{along}", ...)'
@@ -187,7 +187,7 @@ class DatasetContainer(Container):
 
     @property
     def variables(self) -> list[str]:
-        # A data set that was opened has them in the order in which a folder happens to be listed.
+        # An opened data set has them in the order in which the folder happens to be listed.
         names = list(self.dataset.data_vars)
         wrong = [name for name in names if not isinstance(name, str)]
         if wrong:
@@ -331,7 +331,7 @@ def _dimensions(array: zarr.Array) -> tuple[str, ...] | None:
 
 
 def refuse_packed(array: zarr.Array, which: str) -> None:
-    """Raise InputError where stored numbers are not what they stand for by the CF conventions."""
+    """Raise InputError where stored numbers are packed by the CF conventions."""
     if not _is_number(array):
         return
     attributes = array.attrs.asdict()

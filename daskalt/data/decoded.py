@@ -1,4 +1,4 @@
-"""Small arrays that a process decodes once, not in every pass."""
+"""Small arrays that a process decodes once rather than in every pass."""
 
 import threading
 from typing import Any
@@ -39,7 +39,7 @@ class _Decoded:
         return contiguous(self.rows[rows], self.source.dtype)
 
     def _decode(self, first: int, last: int) -> None:
-        """Decode those of some chunks that are not there, a piece at a time."""
+        """Decode the chunks that are not decoded yet, a piece at a time."""
         missing = np.flatnonzero(~self.there[first:last]) + first
         if not len(missing):  # another thread was first
             return
@@ -54,5 +54,5 @@ _KEPT = Recent(KEPT_BYTES, lambda decoded: decoded.size)
 
 
 def decoded(source: Any) -> _Decoded:
-    """Return the rows of a source as this process keeps them."""
+    """Return the rows of a source as this process caches them."""
     return _KEPT.get(source._token, lambda: _Decoded(source))

@@ -35,9 +35,9 @@ class EncodedFrames:
     dtype : dtype, optional
         Type to store the features in.
     recipe : Recipe, optional
-        What was learnt before of the features; else it is learnt from these rows.
+        A recipe learnt earlier; else it is learnt from these rows.
     folder : Path
-        Where CSV is put aside as it was parsed, in about as many bytes.
+        Where parsed CSV is kept, in about as many bytes.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class EncodedFrames:
         self.spool = Spool(folder / "parsed")
 
     def survey(self, *, progress: bool = False) -> tuple[Recipe, Layout]:
-        """Read everything once; the recipe and the layout that all of it fits in.
+        """Read everything once; return the recipe, and a layout that holds all rows.
 
-        With ``progress`` a bar tells how far it is.
+        With ``progress`` a bar is shown.
 
         Raises
         ------
         InputError
-            When a value will not do, naming file, row and column.
+            When a value cannot be used, naming file, row and column.
         """
         census = self._census((), progress)
         if census.late:
@@ -74,7 +74,7 @@ class EncodedFrames:
         return recipe, self._layout(census, recipe)
 
     def _census(self, text: Sequence[str], progress: bool) -> Census:
-        """What all rows tell: read as the first of them seem to be, else as text."""
+        """The census of all rows: read as the first of them suggest, else as text."""
         try:
             census = self._read_all(text, self._guess(text), progress)
         except Mistyped:
@@ -89,7 +89,7 @@ class EncodedFrames:
         return Census(self.roles, self.rules, stored=self.stored, text=text, recipe=self.known)
 
     def _guess(self, text: Sequence[str]) -> dict[str, Any] | None:
-        """Types that the columns of CSV seem to be of, by the first rows."""
+        """Types of the columns of CSV that the first rows suggest."""
         if self.stored:
             return None
         first = self.frames.first_rows(self.roles.read)
@@ -110,7 +110,7 @@ class EncodedFrames:
         return census
 
     def blocks(self, recipe: Recipe, layout: Layout) -> Iterator[Block]:
-        """The rows in order, in the types of the layout; what was put aside is gone then."""
+        """The rows in order, in the types of the layout; parsed CSV is removed with them."""
         encoder = Encoder(recipe)
         stored = self.frames.batches(self.roles.read) if self.stored else self.spool.batches()
         parts = encoder.parts(stored, layout.arrays["X"][1])
@@ -148,7 +148,7 @@ class EncodedFrames:
 
 
 class Range:
-    """Where the numbers of a feature lie, those included that stand for missing ones."""
+    """The range of the numbers of a feature, including those that fill missing values."""
 
     def __init__(self, low: float, high: float, whole: bool, dtype: np.dtype) -> None:
         self.low = low
@@ -176,7 +176,7 @@ class Range:
 
 
 def _integer_type(numbers: list[Range], *, signed: bool) -> np.dtype:
-    """The smallest type for integers; unsigned bytes are taken for those of pictures."""
+    """The smallest type for integers; unsigned bytes would be scaled like pictures."""
     low, high = min(number.low for number in numbers), max(number.high for number in numbers)
     for name in ("i1", "u1", "i2", "u2", "i4", "u4"):
         limits = np.iinfo(name)
@@ -186,7 +186,7 @@ def _integer_type(numbers: list[Range], *, signed: bool) -> np.dtype:
 
 
 def _checked(dtype: np.dtype, numbers: list[Range]) -> np.dtype:
-    """The type that was asked for, if it holds all numbers."""
+    """The requested type, if it holds all numbers."""
     if dtype.kind in "biu":
         limits = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
         for number in numbers:

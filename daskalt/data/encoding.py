@@ -25,7 +25,7 @@ class Encoder:
     ----------
     recipe : Recipe
     missing, unknown : str, optional
-        What to do about missing values and categories never met, in place of what the recipe says.
+        Treatment of missing values and unknown categories, in place of the recipe's.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class Encoder:
         Raises
         ------
         InputError
-            When a value will not do, naming file, row and column. Without the medians to fill them
-            by, missing values are such.
+            When a value cannot be used, naming file, row and column; missing values are such
+            where there are no medians to fill them with.
         """
         X, holes, strange = self._encode(batch, dtype)
         self._refuse_strange(strange, batch, None)
@@ -75,7 +75,7 @@ class Encoder:
         return X
 
     def block(self, batch: Batch, layout: Layout) -> Block:
-        """The rows in the types of a layout, those left out that have a missing value."""
+        """The rows in the types of a layout, without those that have a missing value."""
         X, holes, strange = self._encode(batch, layout.arrays["X"][1])
         others = {
             name: [batch.rows.column(column) for column in columns]
@@ -99,7 +99,7 @@ class Encoder:
     def _complete(
         self, rows: int, holes: list[tuple[str, np.ndarray]], others: list[Any]
     ) -> np.ndarray | None:
-        """Which rows have all their values, where those that have not are to be left out."""
+        """Which rows are complete, where incomplete ones are to be left out."""
         if self.missing != "drop":
             return None
         gaps = np.zeros(rows, bool)
@@ -113,7 +113,7 @@ class Encoder:
     def _encode(
         self, batch: Batch, dtype: np.dtype
     ) -> tuple[np.ndarray, list[tuple[str, np.ndarray]], list[tuple[str, np.ndarray]]]:
-        """Numbers, and the rows of the columns that had missing values, or unknown categories."""
+        """Numbers, and the rows that had missing values or unknown categories, by column."""
         X = np.zeros((len(batch.rows), self.width), dtype, order="F")
         holes: list[tuple[str, np.ndarray]] = []
         strange: list[tuple[str, np.ndarray]] = []
@@ -134,7 +134,7 @@ class Encoder:
     def _fill_indicators(
         self, X: np.ndarray, values: Any, column: Column
     ) -> tuple[np.ndarray | None, np.ndarray]:
-        """Write ones; which rows had no value, if any, and which one that was never met."""
+        """Write ones; return which rows had no value, if any, and which an unknown one."""
         import pyarrow.compute as compute
 
         values = categories_of(values)
@@ -152,7 +152,7 @@ class Encoder:
     def _refuse_strange(
         self, strange: list[tuple[str, np.ndarray]], batch: Batch, keep: np.ndarray | None
     ) -> None:
-        """Refuse categories that were never met, in the rows that are kept."""
+        """Refuse unknown categories in the rows that are kept."""
         if self.unknown != "error":
             return
         for name, where in strange:
@@ -171,7 +171,7 @@ class Encoder:
 
 
 def _fill_numbers(out: np.ndarray, values: Any, column: Column, batch: Batch) -> np.ndarray | None:
-    """Write numbers, the fill where there are none; which rows had none, if any."""
+    """Write numbers, the fill where one is missing; return which rows had none, if any."""
     import pyarrow
 
     numbers = _numbers(values, column, out.dtype)

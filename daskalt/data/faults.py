@@ -1,4 +1,4 @@
-"""What to say of a field that cannot be used: its file, its row, its column and the cure."""
+"""Errors for fields that cannot be used: file, row, column and cure."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ __all__ = ["no_number", "no_value", "not_finite"]
 
 
 def no_number(name: str, column: Any, batch: Batch, cure: str) -> InputError:
-    """The error of a column of text whose values had to be numbers."""
+    """The error for a column of text whose values must be numbers."""
     row = first_that_is_no_number(column)
     value = str(column[row].as_py())[:80]
     return InputError(
@@ -20,7 +20,7 @@ def no_number(name: str, column: Any, batch: Batch, cure: str) -> InputError:
 
 
 def no_value(name: str, row: int, batch: Batch, cure: str) -> InputError:
-    """The error of a missing value."""
+    """The error for a missing value."""
     return InputError(
         f"{batch.file}: row {batch.first + row} (counted from 0) has no value in column {name!r}. "
         f"{cure}."
@@ -28,7 +28,7 @@ def no_value(name: str, row: int, batch: Batch, cure: str) -> InputError:
 
 
 def not_finite(name: str, value: float, row: int, batch: Batch) -> str:
-    """What to say of a number that is not finite."""
+    """The message for a number that is not finite."""
     return (
         f"{batch.file}: column {name!r} holds {value} at row {batch.first + row} (counted from 0), "
         "which is not finite. Repair it, or leave the field empty."

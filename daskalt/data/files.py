@@ -38,7 +38,7 @@ def find_files(inputs: str | Path | Sequence[str | Path]) -> list[str]:
     Raises
     ------
     StorageError
-        When there is nothing.
+        When nothing is found.
     """
     if not isinstance(inputs, str | Path):
         return [file for item in inputs for file in find_files(item)]

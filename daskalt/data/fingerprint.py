@@ -1,4 +1,4 @@
-"""What tells stored rows from others at a glance: does a resumed fit have the same rows?"""
+"""A cheap fingerprint of stored rows: does a resumed fit have the same rows?"""
 
 import asyncio
 import json
@@ -30,22 +30,22 @@ _BLOCK_BYTES = 64 << 20
 
 
 def fingerprint(source: Source) -> dict[str, Any]:
-    """Return what tells the rows of a source from others, as values that JSON can hold.
+    """Return the fingerprint of the rows of a source, as values that JSON can hold.
 
-    It says nothing about where the rows lie, and reads none where something cheaper will do.
+    It does not depend on where the rows are stored, and reads none where something cheaper will do.
 
     - Arrays in memory, and Zarr arrays in stores other than folders and fsspec's file systems (in
       memory, zip): the CRC-32 of their content, which reads them once. Notices everything.
-    - Zarr arrays whose chunks end in a CRC-32C, as all that daskalt writes: the CRC-32 of these
+    - Zarr arrays whose chunks end in a CRC-32C, as daskalt writes them: the CRC-32 of these
       checksums. Notices any change made through Zarr, and chunks that are gone; a copy elsewhere
       has the same fingerprint, a copy in other chunks has not. Damage to a chunk that leaves its
-      checksum as it was is not noticed here, but when the chunk is read.
+      checksum unchanged is noticed only when the chunk is read.
     - Other Zarr arrays: the CRC-32 of the keys and sizes of their chunks, with the tags that an
       object store gives to content, or else with the times of their last change. Notices any
-      chunk written again, even with the same values; so a copy passes for other data unless it
-      keeps the times. Content changed in place with size and time put back is not noticed.
+      chunk written again, even with the same values; so a copy counts as other data unless it
+      keeps the times. Content changed in place with size and time restored is not noticed.
 
-    Parts and stacks of these are told apart by their bounds too. Attributes do not count.
+    Parts and stacks of these also include their bounds. Attributes do not count.
 
     Returns
     -------

@@ -93,7 +93,7 @@ class FrameFiles:
     def about_rows(self) -> float:
         """About how many rows there are, by the first of them and the size of the files.
 
-        0 where these do not tell: of packed and of Parquet files.
+        0 where these do not say: for compressed and for Parquet files.
         """
         places = [filesystem_of(file) for file in self.files]
         if self.kind != "csv" or not all(path.lower().endswith(".csv") for _, path in places):
@@ -119,13 +119,13 @@ class FrameFiles:
         literal: Sequence[str] = (),
         types: Mapping[str, Any] | None = None,
     ) -> Iterator[Batch]:
-        """All rows in order, those columns of them.
+        """All rows in order, with these columns.
 
         Parameters
         ----------
         names : sequence of str
         literal : sequence of str
-            Columns in which what stands for a missing value in CSV is left as it is.
+            Columns in which marks of missing values in CSV are kept as text.
         types : mapping, optional
             Arrow types of columns of CSV, which are text without. `Mistyped` is raised where a
             value is of another.
@@ -225,7 +225,7 @@ def _read_csv(
 
 
 def with_gaps(rows: Any, literal: Sequence[str] = ()) -> Any:
-    """Rows of text whose missing values are such, except in some columns."""
+    """Rows of text with marks of missing values made missing, except in some columns."""
     import pyarrow
 
     names = rows.schema.names
@@ -252,7 +252,7 @@ def _parse(
         block_size=len(lines) + 1, use_threads=False, column_names=header if number else None
     )
     convert = csv.ConvertOptions(
-        # Types are told from all rows, never from the first block of them.
+        # Types follow from all rows, never from the first block alone.
         column_types={**dict.fromkeys(names, pyarrow.string()), **types},
         null_values=MISSING_MARKS,
         strings_can_be_null=marks,
@@ -270,7 +270,7 @@ def _block_bytes(names: Sequence[str]) -> int:
 
 @contextmanager
 def _stream(file: str) -> Iterator[Any]:
-    """The bytes of a file, unpacked."""
+    """The bytes of a file, decompressed."""
     import pyarrow
 
     filesystem, path = filesystem_of(file)
@@ -318,7 +318,7 @@ def _parquet(file: str) -> Iterator[Any]:
 
 @contextmanager
 def _understood(file: str, kind: str) -> Iterator[None]:
-    """Errors of the library that reads a file, turned into ours."""
+    """Turn errors of the library that reads a file into those of daskalt."""
     try:
         import pyarrow  # noqa: F401
     except ImportError as error:
@@ -342,7 +342,7 @@ _RAGGED = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", re.
 
 @contextmanager
 def _ragged_told(*, with_header: bool) -> Iterator[None]:
-    """Errors of rows of another number of fields, with the rows counted from 0."""
+    """Errors for rows with a wrong number of fields, with the rows counted from 0."""
     try:
         yield
     except ValueError as error:

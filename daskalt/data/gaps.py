@@ -1,4 +1,4 @@
-"""Which chunks of stored rows are there when a fit begins: what is not is warned of, once."""
+"""Which chunks of stored rows exist when a fit begins, with one warning for missing ones."""
 
 import warnings
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ __all__ = ["learn_chunks", "stored_arrays"]
 
 
 def learn_chunks(source: Source, *, warn: bool) -> None:
-    """Learn which chunks of stored rows are there; from now on any other that is not is an error.
+    """Learn which chunks of stored rows exist; from now on the loss of one is an error.
 
-    Zarr leaves out chunks that hold nothing but the fill value unless told otherwise, so that one
-    is missing need not be damage: such rows are read as the fill value. In arrays that daskalt
-    wrote it is an error in any case, when the chunk is read.
+    By default Zarr leaves out chunks that hold nothing but the fill value, so a missing chunk need
+    not be damage: its rows are read as the fill value. In arrays that daskalt wrote it is always an
+    error, when the chunk is read.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def learn_chunks(source: Source, *, warn: bool) -> None:
 
 
 def stored_arrays(source: Source) -> Iterator[tuple[ZarrSource, int, int]]:
-    """Yield the lasting arrays in Zarr that a source reads, and which of their rows."""
+    """Yield the Zarr arrays, temporary copies aside, that a source reads, and which rows."""
     if isinstance(source, ZarrSource):
         if source.keeper is None and source.lasting:
             yield source, 0, len(source)
@@ -52,7 +52,7 @@ def stored_arrays(source: Source) -> Iterator[tuple[ZarrSource, int, int]]:
 
 
 def _learn(source: ZarrSource, start: int, stop: int) -> list[str]:
-    """The keys of the chunks of some rows that are missing where that may be meant."""
+    """The keys of the missing chunks of some rows, where they may have been left out."""
     missing = source.learn(start, stop).missing
     if source.whole or missing is None or not missing.any():
         return []

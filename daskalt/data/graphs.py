@@ -1,4 +1,4 @@
-"""Dask arrays that are mere views of stored rows, read where these lie instead of staged."""
+"""Dask arrays that are only views of stored rows, read where they are stored, not staged."""
 
 import operator
 from itertools import pairwise
@@ -21,7 +21,7 @@ SLICERS = (operator.getitem, chunk.getitem)
 
 
 class Piece(NamedTuple):
-    """Rows ``start`` to ``stop`` of a stored array, or each of them laid flat."""
+    """Rows ``start`` to ``stop`` of a stored array, or each of them flattened."""
 
     storage: Any
     start: int
@@ -39,7 +39,7 @@ def read_through(array: da.Array, name: str) -> Source | None:
     """The source whose rows are those of ``array``, or None where anything is computed.
 
     Recognised are arrays straight from ``da.from_zarr`` or ``da.from_array``, or of variables that
-    xarray leaves as they are stored; their contiguous ranges of rows; rows laid flat, as xarray's
+    xarray leaves as they are stored; their contiguous ranges of rows; rows flattened, as xarray's
     ``stack`` does; and blocks that are in memory already (``persist`` on threads). Every block is
     checked to be exactly the rows it should be; anything else, however harmless, gives None.
     """
@@ -62,7 +62,7 @@ def _first_key(array: da.Array, row_block: int) -> tuple:
 
 
 def _piece(graph: dict, key: Any) -> Piece | None:
-    """What the task under ``key`` reads, when reading is all it does."""
+    """The rows that the task under ``key`` reads, if it does nothing else."""
     task = _value(graph, graph[key])
     if isinstance(task, np.ndarray):
         return Piece(task, 0, len(task))
@@ -78,7 +78,7 @@ def _piece(graph: dict, key: Any) -> Piece | None:
 
 
 def _flat(piece: Piece | None, shape: Any) -> Piece | None:
-    """The same rows with their columns in one dimension, when that is the shape wanted."""
+    """The same rows with their columns in one dimension, if that shape is wanted."""
     if piece is None or tuple(shape) != (piece.stop - piece.start, prod(piece.columns)):
         return None
     return piece._replace(flat=True)
@@ -101,7 +101,7 @@ def _rows_of(piece: Piece | None, index: Any) -> Piece | None:
 
 
 def _unwrap_xarray(storage: Any) -> Piece | None:
-    """The rows under xarray's lazy wrappers, as far as these change nothing about a row."""
+    """The rows under xarray's lazy wrappers, if these do not change a row."""
     if not type(storage).__module__.startswith("xarray."):
         return Piece(storage, 0, storage.shape[0])
     kind = type(storage).__name__

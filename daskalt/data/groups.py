@@ -1,4 +1,4 @@
-"""Zarr groups that appear whole or not at all."""
+"""Zarr groups that appear complete or not at all."""
 
 import shutil
 import tempfile
@@ -12,7 +12,7 @@ import zarr
 from fsspec.implementations.local import LocalFileSystem
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from daskalt.data.chunks import seal
+from daskalt.data.chunks import mark_whole
 from daskalt.data.retries import patiently
 from daskalt.data.store import refuse_existing, remove, storage_errors
 from daskalt.folders import whole_folder
@@ -21,10 +21,10 @@ __all__ = ["NewGroup", "PatientArray", "new_group"]
 
 
 def _make_lock_of_zarr() -> None:
-    """Have the lock there that guards the start of Zarr's event loop.
+    """Create the lock that guards the start of Zarr's event loop.
 
-    Zarr makes it at its first use: two threads that open the first arrays of a process at once may
-    get a lock each, then two loops of which one never runs, and wait for it for ever.
+    Zarr makes it at first use: two threads that open the first arrays of a process at once may get
+    a lock each and start two loops, one of which never runs, and wait for it for ever.
     """
     with suppress(ImportError):
         from zarr.core.sync import _get_lock
@@ -61,7 +61,7 @@ class NewGroup:
     ) -> zarr.Array:
         """A new array in chunks of whole rows, each with a checksum, all of which will be written.
 
-        Floats are left uncompressed, for they hardly shrink and decoding costs more than reading.
+        Floats are not compressed: they hardly shrink, and decoding costs more than reading.
         ``options`` go to ``zarr.create_array``.
         """
         dtype = np.dtypes.StringDType() if dtype.kind in "OUT" else dtype
@@ -73,18 +73,18 @@ class NewGroup:
             chunks=(min(chunk_rows, max(1, shape[0])), *(max(1, size) for size in shape[1:])),
             compressors=checksum if dtype.kind == "f" else [ZstdCodec(), *checksum],
             attributes=attributes or {},
-            # Comparing with zeros costs more than it saves, and no lost chunk may pass for empty.
+            # Comparing with zeros costs more than it saves, and no lost chunk may look empty.
             config={"write_empty_chunks": True},
             **options,
         )
-        return seal(array)
+        return mark_whole(array)
 
 
 @contextmanager
 def new_group(
     destination: str | Path, *, attributes: dict | None = None, overwrite: bool = False
 ) -> Iterator[NewGroup]:
-    """A group that exists at ``destination`` once the block ends well, and leaves no trace if not.
+    """A group that exists at ``destination`` if the block succeeds, and leaves no trace if not.
 
     A local group is written beside its destination and renamed. On other file systems, where a
     rename is not one step, the metadata that make the arrays a group are written last.
@@ -96,7 +96,7 @@ def new_group(
     attributes : dict, optional
         Attributes of the group.
     overwrite : bool
-        Whether what lies there now may be replaced.
+        Whether what is there now may be replaced.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def _new_remote_group(filesystem: Any, path: str, destination: str) -> Iterator[
 
 
 class PatientArray:
-    """Whole chunks of a Zarr array to write, tried again while storage is in passing trouble."""
+    """Writes whole chunks of a Zarr array, again after transient errors of storage."""
 
     def __init__(self, array: zarr.Array) -> None:
         self.array = array

@@ -1,4 +1,4 @@
-"""A store that says when a chunk is gone, where Zarr would make its rows up."""
+"""A store that raises when a chunk is gone, where Zarr would return the fill value."""
 
 import zlib
 from functools import cached_property
@@ -13,12 +13,12 @@ from daskalt.data.chunks import full_key, keys_of_rows
 
 __all__ = ["ChunkGone", "Gaps", "GuardedStore"]
 
-# What may be looked for in vain: the metadata of either format.
+# Keys that may be absent: the metadata of either format.
 _DOCUMENTS = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
 
 
 class ChunkGone(Exception):
-    """A chunk was looked for that ought to be in the store, and is not."""
+    """A chunk that should be in the store is not there."""
 
     def __init__(self, key: str) -> None:
         super().__init__(key)
@@ -26,7 +26,7 @@ class ChunkGone(Exception):
 
 
 class Gaps(NamedTuple):
-    """The chunks of some rows that were never there: a bit for each chunk, so it travels well."""
+    """The chunks of some rows that never existed, as a bit for each chunk."""
 
     start: int
     stop: int
@@ -49,9 +49,9 @@ class Gaps(NamedTuple):
 
 
 class GuardedStore(WrapperStore):
-    """The store of an array, whose chunks are all there but for known gaps.
+    """The store of an array, whose chunks all exist but for known gaps.
 
-    The read itself notices, so a chunk that is away for only a moment is noticed too.
+    The read itself notices, so a chunk that is missing only for a moment is noticed too.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Whether arrays are one and the same, told without reading what is stored."""
+"""Whether arrays are one and the same, decided without reading what is stored."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def stored_at(array: Any) -> str | None:
 
 
 def is_same(array: Any, variable: Any) -> bool:
-    """Say whether an array has the values of an xarray variable, since it shares them."""
+    """Say whether an array shares the values of an xarray variable."""
     mine, others = _held(array), variable._data
     if isinstance(mine, da.Array) and isinstance(others, da.Array):
         return mine.name == others.name
@@ -52,13 +52,13 @@ def _held(array: Any) -> Any:
 
 
 def _layout(array: np.ndarray) -> tuple:
-    """Where the values of an array are in memory, and as what."""
+    """Address, shape, strides and type of the values of an array in memory."""
     facts = array.__array_interface__
     return facts["data"][0], array.shape, array.strides, array.dtype
 
 
 def names_of(array: Any) -> list[str]:
-    """Return what an array and its columns are called, as far as they have names."""
+    """Return the names of an array and of its columns, if they have any."""
     if isinstance(array, zarr.Array):
         return [place_of(array).rpartition("/")[2]]
     if isinstance(array, da.Array):

@@ -23,7 +23,7 @@ from daskalt.data.recipe import ATTRIBUTE, find_recipe, recipe_of_rows
 from daskalt.data.roles import assign_roles, roles_by_recipe
 from daskalt.data.store import filesystem_of, refuse_existing, storage_errors
 from daskalt.data.table import Block, Table
-from daskalt.data.writers import MEMORY_BYTES, table_layout, write_blocks
+from daskalt.data.writers import MEMORY_BYTES, Layout, table_layout, write_blocks
 from daskalt.errors import InputError
 from daskalt.parameters import check_arguments, choice, instance, integer, names
 
@@ -56,7 +56,7 @@ def ingest(
 
     Memory stays bounded whatever the size of the files. The rows are put in a uniformly random
     order unless ``shuffle`` is False: data that lies sorted by label spoils stochastic steps. Rows
-    without a target always keep their order, as they are there to be predicted for. The attribute
+    without a target always keep their order, as predictions for them will. The attribute
     ``shuffled`` of the group says whether its rows are in another order than their source, or
     than the source of that.
 
@@ -71,7 +71,7 @@ def ingest(
         - ``.npz`` with named arrays;
         - a Zarr group.
 
-        Arrays of more than two dimensions are laid flat, a row for each first index.
+        Arrays of more than two dimensions are flattened, with a row for each first index.
     destination : str or Path
         Path or fsspec URL of the new group.
     target, features, weight : optional
@@ -83,24 +83,24 @@ def ingest(
     exclude : str or sequence of str, optional
         Columns of CSV and Parquet that are left out, as names and patterns like ``features``.
     ident : str, optional
-        Column that says what a row is called: no feature, and what predictions are written beside.
+        Column that names the rows. It is no feature; predictions are written beside it.
     categorical : {"auto", "error"}, optional
-        What to do about text, in columns of features. "auto", the default, makes one feature of
+        Treatment of text in columns of features. "auto", the default, makes one feature of
         zeros and ones for each different text, called ``column=text``. Truth values are 0 and 1.
         Numbers with leading zeros, such as 007, are codes and make their column text, as they do
         for a target; the first rows of the first CSV file (2 MiB or more) decide.
     missing : {"median", "drop", "error"}, optional
-        What to do about missing values. With "median", the default, numbers are filled by the
+        Treatment of missing values. With "median", the default, numbers are filled by the
         median of their column, missing texts are a category of their own, and a missing target or
         weight is an error; "drop" leaves out rows in which anything is missing.
     unknown : {"own", "error"}, optional
-        What to do later about a category that is not among these rows: zeros in all features of
-        its column by "own", the default, or an error.
+        Later treatment of a category that is not among these rows: "own", the default, gives zeros
+        in all features of its column; or an error.
     max_categories : int, optional
-        Most different texts in a column of features, 256 by default: more is an error.
+        Most distinct texts in a column of features, 256 by default; more are an error.
     recipe : str, Path or dict, optional
-        A store that was ingested before, a run folder or a saved model, by whose recipe the rows
-        are encoded, so that nothing is learnt of them: for rows to test on.
+        A store ingested earlier, a run folder or a saved model, whose recipe encodes the rows, so
+        that nothing is learnt from them: for test sets.
     dtype : str, optional
         Type of the features of CSV and Parquet files. By default that of Parquet, and for CSV the
         smallest that holds all features if they are integers, signed before unsigned, because
@@ -114,75 +114,40 @@ def ingest(
     chunk_rows : int, optional
         Rows of a chunk; by default about 4 MiB.
     memory_bytes : int
-        Memory that shuffling works in.
+        Memory for shuffling.
     overwrite : bool
-        Whether what lies at ``destination`` may be replaced.
+        Whether what is at ``destination`` may be replaced.
     progress : bool
         Whether to show a progress bar.
 
     Raises
     ------
     InputError
-        When files, columns or values will not do, or something is at ``destination`` already.
+        When files, columns or values cannot be used, or something is at ``destination`` already.
     StorageError
         When files cannot be read or the disk is full; nothing is left behind.
     """
-    check_arguments(
-        inputs=(inputs, _PLACES),
-        destination=(destination, instance("a path or URL", str, Path)),
-        target=(target, names(str, Path)),
-        features=(features, names(str, Path)),
-        exclude=(exclude, names(str)),
-        weight=(weight, instance("a name or None", str, Path, NoneType)),
-        ident=(ident, instance("a name or None", str, NoneType)),
-        categorical=(categorical, choice("auto", "error", None)),
-        missing=(missing, choice("median", "drop", "error", None)),
-        unknown=(unknown, choice("own", "error", None)),
-        max_categories=(max_categories, integer(at_least=1, or_none=True)),
-        recipe=(recipe, instance("a path, a recipe or None", str, Path, dict, NoneType)),
-        dtype=(dtype, _NUMBERS),
-        shuffle=(shuffle, choice(True, False)),
-        seed=(seed, integer(at_least=0)),
-        chunk_rows=(chunk_rows, integer(at_least=1, or_none=True)),
-        memory_bytes=(memory_bytes, integer(at_least=1)),
-        overwrite=(overwrite, choice(True, False)),
-    )
+    given = _checked(locals())
     refuse_existing(destination, overwrite)
     files = find_files(inputs)
     kind = kind_of_files(files)
-    asked = _given(
-        exclude=exclude,
-        ident=ident,
-        categorical=categorical,
-        missing=missing,
-        unknown=unknown,
-        max_categories=max_categories,
-        recipe=recipe,
-    )
+    asked = _given(**{name: given[name] for name in _OF_COLUMNS})
     with _parents_of(destination), locked(str(destination)), _folder_beside(destination) as folder:
         refuse_existing(destination, overwrite)  # another ingest may have made it meanwhile
-        attributes: dict[str, Any] = {}
         if kind in ("csv", "parquet"):
-            chosen = _given(target=target, features=features, weight=weight)
-            encoded = _encoded(FrameFiles(files, kind), {**chosen, **asked}, dtype, folder)
-            with storage_errors(destination):
-                learnt, layout = encoded.survey(progress=progress)
-            blocks = encoded.blocks(learnt, layout)
-            attributes[ATTRIBUTE] = learnt.as_dict()
-            target = encoded.roles.target
+            asked |= _given(target=target, features=features, weight=weight)
+            encoded = _encoded(FrameFiles(files, kind), asked, dtype, folder)
+            layout, blocks, target = _frame_rows(encoded, destination, progress)
         else:
             _refuse_frame_options(asked, files[0])
             named = {"X": features, "y": target, "sample_weight": weight}
             table = OPENERS[kind](files, single_names(named), folder)
-            layout, blocks = table_layout(table, destination, memory_bytes)
-            blocks = _without_negative_weights(blocks, files[0])
-            attributes |= _given(**{ATTRIBUTE: recipe_of_rows(table.X)})
+            layout, blocks = _array_rows(table, files[0], destination, memory_bytes)
         shuffle = shuffle and "y" in layout.arrays
-        before = kind == "zarr" and is_shuffled(zarr.open_group(files[0], mode="r"))
-        attributes |= _described(files, target, shuffled=shuffle or before)
+        shuffled = shuffle or (kind == "zarr" and is_shuffled(zarr.open_group(files[0], mode="r")))
         return write_blocks(
             blocks,
-            replace(layout, attributes=attributes),
+            _described(layout, files, target, shuffled=shuffled),
             destination,
             seed=int(seed) if shuffle else None,
             chunk_rows=chunk_rows,
@@ -192,9 +157,15 @@ def ingest(
         )
 
 
+def _checked(given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `ingest`; InputError unless all are of the types allowed."""
+    check_arguments(**{name: (given[name], allowed) for name, allowed in _ARGUMENTS.items()})
+    return given
+
+
 @contextmanager
 def _parents_of(destination: str | Path) -> Iterator[None]:
-    """Folders that are made above a destination go again if it fails and they are empty."""
+    """Remove the folders made above a destination if writing fails and they are empty."""
     filesystem, path = filesystem_of(destination)
     local = isinstance(filesystem, LocalFileSystem)
     new = [folder for folder in Path(path).parents if local and not folder.exists()]
@@ -209,7 +180,7 @@ def _parents_of(destination: str | Path) -> Iterator[None]:
 
 @contextmanager
 def _folder_beside(destination: str | Path) -> Iterator[Path]:
-    """A folder for what is put aside meanwhile; of a rerun the same, where that can be."""
+    """A folder for temporary files, where possible the same if the ingest is run again."""
     filesystem, path = filesystem_of(destination)
     if not isinstance(filesystem, LocalFileSystem):
         with tempfile.TemporaryDirectory(prefix="daskalt-") as folder:
@@ -230,8 +201,28 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def _frame_rows(
+    encoded: EncodedFrames, destination: str | Path, progress: bool
+) -> tuple[Layout, Iterator[Block], str | list[str] | None]:
+    """The layout of the rows of files, with their recipe, the rows, and the names of targets."""
+    with storage_errors(destination):
+        learnt, layout = encoded.survey(progress=progress)
+    attributes = {ATTRIBUTE: learnt.as_dict()}
+    layout = replace(layout, attributes=attributes)
+    return layout, encoded.blocks(learnt, layout), encoded.roles.target
+
+
+def _array_rows(
+    table: Table, file: str, destination: str | Path, memory_bytes: int
+) -> tuple[Layout, Iterator[Block]]:
+    """The layout of the rows of arrays, with the recipe that made them if any, and the rows."""
+    layout, blocks = table_layout(table, destination, memory_bytes)
+    attributes = _given(**{ATTRIBUTE: recipe_of_rows(table.X)})
+    return replace(layout, attributes=attributes), _without_negative_weights(blocks, file)
+
+
 def _encoded(frames: FrameFiles, asked: dict[str, Any], dtype: Any, folder: Path) -> EncodedFrames:
-    """The rows of CSV or Parquet files, by what was asked for or by an earlier recipe."""
+    """The rows of CSV or Parquet files, by the given options or by an earlier recipe."""
     rules = {name: asked[name] for name in ("missing", "unknown") if name in asked}
     if "recipe" in asked:
         _refuse_beside_recipe(asked)
@@ -252,7 +243,7 @@ def _refuse_beside_recipe(asked: dict[str, Any]) -> None:
     decided = [n for n in ("features", "exclude", "categorical", "max_categories") if n in asked]
     if decided:
         raise InputError(
-            f"{decided[0]} cannot be given beside recipe: the recipe says what becomes of every "
+            f"{decided[0]} cannot be given beside recipe: the recipe decides about every "
             "column. Leave one of them out."
         )
 
@@ -293,12 +284,34 @@ def _is_number_type(value: Any) -> bool:
 
 _PLACES = ("a path or URL, or a list of them", _are_places)
 _NUMBERS = ("the name of a type of numbers, such as 'float32', or None", _is_number_type)
+_ARGUMENTS = {
+    "inputs": _PLACES,
+    "destination": instance("a path or URL", str, Path),
+    "target": names(str, Path),
+    "features": names(str, Path),
+    "exclude": names(str),
+    "weight": instance("a name or None", str, Path, NoneType),
+    "ident": instance("a name or None", str, NoneType),
+    "categorical": choice("auto", "error", None),
+    "missing": choice("median", "drop", "error", None),
+    "unknown": choice("own", "error", None),
+    "max_categories": integer(at_least=1, or_none=True),
+    "recipe": instance("a path, a recipe or None", str, Path, dict, NoneType),
+    "dtype": _NUMBERS,
+    "shuffle": choice(True, False),
+    "seed": integer(at_least=0),
+    "chunk_rows": integer(at_least=1, or_none=True),
+    "memory_bytes": integer(at_least=1),
+    "overwrite": choice(True, False),
+}
+# Those that need columns with names.
+_OF_COLUMNS = ["exclude", "ident", "categorical", "missing", "unknown", "max_categories", "recipe"]
 
 
 def is_shuffled(group: zarr.Group) -> bool:
     """Say whether the rows of a group that `ingest` wrote are in another order than their source.
 
-    Groups of other origin have no order but their own.
+    A group that `ingest` did not write counts as not shuffled.
     """
     attributes = group.attrs.asdict()
     if not {"daskalt_format", "source"} <= attributes.keys():
@@ -306,7 +319,9 @@ def is_shuffled(group: zarr.Group) -> bool:
     return bool(attributes.get("shuffled", attributes.get("seed") is not None))
 
 
-def _described(files: list[str], target: Any, *, shuffled: bool) -> dict[str, Any]:
+def _described(layout: Layout, files: list[str], target: Any, *, shuffled: bool) -> Layout:
+    """A layout whose attributes also say where the rows are from, and in what order."""
     shown = files[:10] + ([f"and {len(files) - 10} more"] if len(files) > 10 else [])
     named = target if target is None or isinstance(target, str) else [str(each) for each in target]
-    return {"source": shown, "target": named, "shuffled": shuffled}
+    source = {"source": shown, "target": named, "shuffled": shuffled}
+    return replace(layout, attributes={**layout.attributes, **source})

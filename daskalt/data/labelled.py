@@ -1,4 +1,4 @@
-"""xarray's arrays and data sets: their rows and names, and predictions labelled as they are."""
+"""xarray's arrays and data sets: their rows and names, and predictions with their labels."""
 
 import itertools
 import re
@@ -67,7 +67,7 @@ def values_of(array: Any, name: str) -> np.ndarray | da.Array:
 
 
 def check_dimensions(array: Any, name: str) -> None:
-    """Raise InputError where rows and columns of a DataArray cannot be told."""
+    """Raise InputError unless a DataArray has one dimension of rows and one of columns."""
     kind = kind_of(name)
     if array.ndim > 2:
         first, *others = array.dims
@@ -144,7 +144,7 @@ def _check_pair(first: str, X: Any, name: str, y: Any) -> None:
 
 
 def _is_made_up(dim: Any) -> bool:
-    """Whether a dimension is called as xarray calls those that nobody has named."""
+    """Whether a dimension has a default name of xarray."""
     return re.fullmatch(r"dim_\d+", str(dim)) is not None
 
 
@@ -177,7 +177,7 @@ def as_labelled(
     values : ndarray or dask.array.Array of shape (rows,) or (rows, n)
         The predictions.
     like : xarray.DataArray
-        What they are for.
+        The rows predicted for.
     names, dims : sequence of str
         Names for the predictions, and for their second dimension if they have one: of each the
         first that nothing else has along the rows.

@@ -1,4 +1,4 @@
-"""Blocks of whole lines of CSV, each of which can be parsed by itself."""
+"""Blocks of whole lines of CSV, each of which can be parsed alone."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _LINES = re.compile(rb"(?:(?:%b,)*+%b(?:\r\n|\n|\r))*+" % (_FIELD, _FIELD))
 def blocks_of_lines(stream: Any, size: int) -> Iterator[bytes]:
     """The bytes of a stream in blocks of about ``size`` that end where a line does.
 
-    A line end between quotes is none.
+    A line end between quotes does not count.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def _end_of_lines(block: bytes) -> int:
 
 
 def _all_around_fields(values: np.ndarray, quotes: np.ndarray) -> bool:
-    """Whether each second quote opens a field, or goes with the one before it for a quote."""
+    """Whether each second quote opens a field, or escapes the quote before it."""
     opening = quotes[::2]
     before = values[opening[opening > 0] - 1]
     return bool(np.isin(before, FIELD_STARTS).all())

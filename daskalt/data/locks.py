@@ -1,4 +1,4 @@
-"""One writer at a time in a folder: a lock that dies with its process, and says whose it is."""
+"""One writer at a time in a folder: a lock that ends with its process and names its owner."""
 
 import errno
 import fcntl
@@ -22,7 +22,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 @contextmanager
 def alone_in(places: Iterable[str]) -> Iterator[None]:
-    """Have some paths or URLs to oneself; see `locked`."""
+    """Lock some paths or URLs; see `locked`."""
     with ExitStack() as stack:
         for place in sorted(set(places)):
             stack.enter_context(locked(place))
@@ -31,15 +31,15 @@ def alone_in(places: Iterable[str]) -> Iterator[None]:
 
 @contextmanager
 def locked(place: str) -> Iterator[None]:
-    """Have a path to oneself while inside; on remote file systems nobody is kept out.
+    """Lock a path while inside; on remote file systems there is no lock.
 
-    The system gives the lock back when its process ends, however that ends: what a dead one left
-    keeps nobody out.
+    The system releases the lock when its process ends, however it ends: a file left behind locks
+    nobody out.
 
     Raises
     ------
     InputError
-        If another fit or ingest is in there, saying which.
+        If another fit or ingest has the lock, naming it.
     """
     filesystem, path = filesystem_of(place)
     if not isinstance(filesystem, LocalFileSystem):
@@ -75,7 +75,7 @@ def _taken(lock: Path) -> int | None:
             os.close(file)
             return None
         except OSError as error:
-            if error.errno not in NO_LOCKS:  # a file system without locks keeps nobody out
+            if error.errno not in NO_LOCKS:  # a file system without locks
                 os.close(file)
                 raise
         if _is_at(lock, file):

@@ -22,7 +22,7 @@ class RowSample:
     def __init__(self, columns: int) -> None:
         self.most = max(1, SAMPLE_BYTES // (8 * max(1, columns)))
         self.rng = np.random.default_rng(0)
-        # Memory that nothing is written to is none.
+        # Pages that nothing is written to take no memory.
         self.keys = np.empty(self.most + -(-self.most // 4))
         self.columns = np.empty((columns, len(self.keys)))
         self.count = 0
@@ -40,7 +40,7 @@ class RowSample:
         return min(self.count, self.most)
 
     def add(self, rows: np.ndarray) -> None:
-        """Take in rows of float64, NaN where a value is missing."""
+        """Add rows of float64, NaN where a value is missing."""
         self.seen += len(rows)
         keys = self.rng.random(len(rows))
         chosen = np.flatnonzero(keys < self.limit)
@@ -55,7 +55,7 @@ class RowSample:
                 chosen = chosen[keys[chosen] < self.limit]
 
     def _prune(self) -> None:
-        """Keep the rows with the smallest keys; the order of rows is nobody's concern."""
+        """Keep the rows with the smallest keys; their order does not matter."""
         if self.count <= self.most:
             return
         order = np.argpartition(self.keys[: self.count], self.most)
@@ -70,7 +70,7 @@ class RowSample:
         self.count = self.most
 
     def medians(self) -> np.ndarray:
-        """The median of each column over its values that are there; NaN where there are none."""
+        """The median of the values of each column; NaN where all are missing."""
         self._prune()
         return np.array([_median(column) for column in self.columns[:, : self.count]])
 

@@ -21,7 +21,7 @@ __all__ = ["as_classes", "check_columns", "column_names", "from_memory", "is_das
 
 
 def from_memory(value: Any, name: str, columns: list[str] | None = None) -> MemorySource:
-    """The rows of an array, a list or a data frame as a source, checked but for their numbers.
+    """The rows of an array, a list or a data frame as a source, checked except for their numbers.
 
     ``columns`` are the names of its columns, where these are known.
     """
@@ -54,7 +54,7 @@ def _as_numpy(value: Any, name: str) -> np.ndarray:
 
 
 def _as_objects(array: np.ndarray, value: Any) -> np.ndarray:
-    """Text as it was given: NumPy makes text of numbers beside it without a word."""
+    """Text as it was given: NumPy silently makes text of numbers beside it."""
     return np.asarray(array if array.dtype.kind == "T" else value, dtype=object)
 
 
@@ -101,7 +101,7 @@ def _kind(dtype: Any) -> str:
 
 
 def column_names(value: Any) -> list[str] | None:
-    """Column names where all are text, as scikit-learn has feature names."""
+    """Column names where all are text, like scikit-learn's feature names."""
     if is_data_array(value):
         return feature_names(value)
     names = getattr(value, "columns", None)

@@ -1,4 +1,4 @@
-"""What a user hands over, opened as a table: arrays in memory, or rows where they are stored."""
+"""Data as given, opened as a table: arrays in memory, or rows where they are stored."""
 
 from collections import Counter
 from dataclasses import replace
@@ -42,9 +42,9 @@ def open_table(
     """Return the rows to train on or to score, checked as far as that reads no stored block.
 
     Rows in memory are checked whole. Sets ``n_features_in_``, ``feature_names_in_``, ``recipe_``,
-    ``members_`` and ``target_name_`` of the estimator if ``reset``, and else goes by them. If
-    ``reset``, also warns of missing chunks, whose rows Zarr makes up. With ``lazy`` nothing is
-    computed or copied.
+    ``members_`` and ``target_name_`` of the estimator if ``reset``, and else follows them. If
+    ``reset``, also warns of missing chunks, which Zarr reads as the fill value. With ``lazy``
+    nothing is computed or copied.
     """
     table = X if isinstance(X, Table) else _as_table(estimator, X, y, sample_weight, reset, lazy)
     if table.y is None:
@@ -66,7 +66,7 @@ def open_table(
 
 
 def features_of(estimator: Any, X: Any) -> Any:
-    """Return the array of features that a user means, by the names that the fit had."""
+    """Return the array of features that a user means, by the names in the fit."""
     if isinstance(X, Table):
         return X.X
     return choose_features(X, getattr(estimator, "members_", {}), _names_of_fit(estimator))
@@ -82,7 +82,7 @@ def open_features(estimator: Any, X: Any) -> Source:
 
 
 def features_in_memory(estimator: Any, X: Any) -> np.ndarray:
-    """Return the features to predict for, as they lie in memory, checked whole."""
+    """Return the features to predict for, as they are in memory, all checked."""
     source = open_features(estimator, X)
     rows = source.array if isinstance(source, MemorySource) else source.read(0, len(source))
     check_finite(rows, "X", 0, len(rows))

@@ -3,8 +3,8 @@
 A pass reads the blocks in a random order, in groups of several blocks. Within a group the blocks
 are dealt to *lanes*; each lane reads its own blocks, mixes their rows in memory, and gives every
 step of the group an equal share of them. So a step is `lanes` tasks, its rows come from all blocks
-of the group, and every block is read once. All of it follows from the data, the parameters and the
-seed, never from how many threads or workers there are.
+of the group, and every block is read once. The plan depends on the data, the parameters and the
+seed, never on the number of threads or workers.
 """
 
 import os
@@ -34,7 +34,7 @@ __all__ = [
     "reader",
 ]
 
-CHUNK_ROWS = 4096  # rows that a task of a reduction takes at the least
+CHUNK_ROWS = 4096  # least rows of a task of a reduction
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Lane:
 
     @property
     def longest(self) -> int:
-        """Rows of its longest block, the most that one call reads."""
+        """Rows of its longest block, the most of one call."""
         return int(np.max(self.stops - self.starts))
 
     def shares(self, steps: int) -> list[tuple[int, int]]:
@@ -117,7 +117,7 @@ def plan_pass(
     Parameters
     ----------
     table : Table
-        Where the rows lie.
+        The rows.
     bounds : ndarray of shape (blocks, 2)
         First row of each block of the pass, and one past its last.
     batch_size : int
@@ -170,7 +170,7 @@ def _cut(bounds: np.ndarray, size: int, offset: int) -> np.ndarray:
 
 
 def _joined(bounds: np.ndarray) -> np.ndarray:
-    """Blocks of which neighbours that touch are one."""
+    """Blocks with adjacent ones merged."""
     apart = np.flatnonzero(bounds[1:, 0] != bounds[:-1, 1]) + 1
     return np.stack(
         [bounds[np.r_[0, apart], 0], bounds[np.r_[apart - 1, len(bounds) - 1], 1]], axis=1
@@ -254,13 +254,13 @@ def _readers(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="daskalt-read")
 
 
-os.register_at_fork(after_in_child=_readers.cache_clear)  # the threads stay in the parent
+os.register_at_fork(after_in_child=_readers.cache_clear)  # threads do not survive a fork
 
 
 def _scatter(
     column: np.ndarray | None, part: np.ndarray | None, places: np.ndarray, rows: int
 ) -> np.ndarray | None:
-    """Put the rows of a block where the mixing wants them, in one copy."""
+    """Copy the rows of a block once, to the places that the mixing gives them."""
     if part is None:
         return None
     if column is None:

@@ -1,4 +1,4 @@
-"""Rows of one array that lies in a Zarr store, or in several pieces."""
+"""Rows of one array in a Zarr store, or in several pieces."""
 
 import os
 import uuid
@@ -15,7 +15,7 @@ import zarr
 from daskalt.data.chunks import (
     WHOLE,
     broken_chunks,
-    check_seal,
+    check_metadata,
     full_key,
     is_whole,
     keys_of_rows,
@@ -35,11 +35,11 @@ __all__ = ["MemorySource", "SlicedSource", "Source", "StackedSource", "StoredSou
 
 
 class StoredSource(Source):
-    """Rows that lie in a Zarr array, or will."""
+    """Rows that are, or will be, in a Zarr array."""
 
     @property
     def compressed(self) -> bool:
-        """Whether a chunk as stored lies in memory beside the one that it is decoded to."""
+        """Whether a chunk is held in memory both as stored and decoded."""
         return True
 
     def decoding_bytes(self, rows: int, threads: int, spare: int = 0) -> int:
@@ -67,9 +67,9 @@ class ZarrSource(StoredSource):
     ------
     StorageError
         When the store or the array cannot be opened, or rows cannot be read. Damaged chunks are
-        named. So are missing ones in arrays that daskalt wrote, and after `learn` all that were
-        there then; before, Zarr reads those of others, where empty chunks may have been left out,
-        as the fill value.
+        named. So are missing ones in arrays that daskalt wrote, and after `learn` any that
+        existed then; before it, Zarr reads missing chunks of other arrays, which may have been left
+        out as empty, as the fill value.
     InputError
         When reading the array could run code.
     """
@@ -94,7 +94,7 @@ class ZarrSource(StoredSource):
         self.chunk_rows = int(rows[0]) if rows else None
         self.columns = _names(array)
         self.whole = is_whole(array)
-        # What is known of the chunks since `learn`: all of it in this process, gaps everywhere.
+        # What `learn` found: traces in this process, gaps in every process.
         self.trace: Trace | None = None
         self.learnt = (0, 0)  # the rows
         self.gaps = Gaps(0, len(self)) if self.whole else None
@@ -121,14 +121,14 @@ class ZarrSource(StoredSource):
 
     @property
     def lasting(self) -> bool:
-        """Whether the rows lie in a store that others can reach, and neither copy nor memory."""
+        """Whether the rows are in a permanent store, neither a temporary copy nor memory."""
         return self._kept is None and self.keeper is None
 
     def learn(self, start: int, stop: int) -> Trace:
-        """Return which chunks of some rows are there; from now on a lack of these is an error.
+        """Return which chunks of some rows exist; from now on the loss of one is an error.
 
-        Nothing that was opened or decoded before is used again. Rows learnt earlier are looked at
-        again too.
+        Nothing opened or decoded before is used again. Rows learnt earlier are also looked at
+        again.
         """
         if self.trace is not None:
             start, stop = min(start, self.learnt[0]), max(stop, self.learnt[1])
@@ -143,7 +143,7 @@ class ZarrSource(StoredSource):
         return trace
 
     def look(self, start: int, stop: int) -> Trace:
-        """Return what is known now of the chunks of some rows, of which none is read."""
+        """Return what is known now of the chunks of some rows; none is read."""
         what = f"{self.name}: looking through the chunks of {self.location}"
         try:
             return patiently(what, take_trace, self.array, start, stop)
@@ -163,7 +163,7 @@ class ZarrSource(StoredSource):
         what = f"{self.name}: opening the Zarr array at {self.location}"
         try:
             array = patiently(what, zarr.open_array, store, path=self.path, mode="r")
-            check_seal(array)
+            check_metadata(array)
         except DaskaltError:
             raise
         except Exception as error:
@@ -222,7 +222,7 @@ class ZarrSource(StoredSource):
         return named(keys or list(keys_of_rows(self.array, start, stop)))
 
     def _lost(self, key: str, start: int, stop: int) -> str:
-        """What to say of missing chunks, of which reading met one."""
+        """The message for missing chunks, when a read found one."""
         assert self.gaps is not None
         array, known = self.array, self.gaps.keys(self.array)
         lost: list[str] = []
@@ -247,7 +247,7 @@ class ZarrSource(StoredSource):
 
 
 def _layout(array: zarr.Array) -> tuple:
-    """What the stored bytes mean, as far as rows go."""
+    """Shape, type and chunks of an array, which decide what its bytes mean."""
     return tuple(array.shape), str(array.dtype), tuple(array.chunks), array.shards
 
 
@@ -302,7 +302,7 @@ class SlicedSource(Source):
 
     @property
     def _few(self) -> bool:
-        """Whether these rows can be kept, but not all of the source."""
+        """Whether these rows can be kept decoded, but not all of the source."""
         stored = isinstance(self.source, ZarrSource)
         return stored and not self.source.kept and self.nbytes <= KEPT_BYTES
 

@@ -1,4 +1,4 @@
-"""Objects of a process that are dear to make, kept while there is room."""
+"""Objects of a process that are expensive to make, kept while there is room."""
 
 import threading
 from collections import OrderedDict
@@ -11,7 +11,7 @@ __all__ = ["Recent"]
 class Recent:
     """Objects of this process by token, the least recently used dropped first.
 
-    A task unpickles its sources anew: what is dear to make lies here instead.
+    A task unpickles its sources anew; expensive objects are kept here instead.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class Recent:
         self._lock = threading.Lock()
 
     def get(self, token: str, make: Callable[[], Any]) -> Any:
-        """Return the object of a token, made now if it is not here."""
+        """Return the object of a token, made now if it is not kept."""
         with self._lock:
             if token in self._items:
                 self._items.move_to_end(token)

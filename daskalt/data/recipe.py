@@ -1,4 +1,4 @@
-"""What was learnt of the columns of a frame, by which new rows are encoded in the same way."""
+"""The recipe learnt from the columns of a frame, by which new rows are encoded alike."""
 
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -45,7 +45,7 @@ class Column:
     categories : list, optional
         The texts in their order, and None last if values were missing.
     counts : list of int, optional
-        How often each was met.
+        How often each occurs.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Column:
 
 @dataclass
 class Target:
-    """One target: its classes and their counts, as far as these are few, or its range."""
+    """One target: its classes and their counts if these are few, or its range."""
 
     name: str
     type: str
@@ -98,19 +98,19 @@ class Recipe:
     several : bool
         Whether y has two dimensions.
     weight, ident : str or None
-        Columns of row weights, and of what a row is called.
+        Columns of row weights, and of the names of rows.
     excluded : list of str
-        Columns that are used for nothing.
+        Columns that are not used.
     missing : {"median", "drop", "error"}
-        What was done about missing values.
+        Treatment of missing values.
     unknown : {"own", "error"}
-        What is to be done about categories that were never met.
+        Treatment of unknown categories.
     rows, left_out : int
         Rows that were kept, and that were left out for a missing value.
     medians : str
-        What the medians are of.
+        The rows that the medians are taken over.
     reused : bool
-        Whether it was learnt of other rows, and counts and ranges are theirs.
+        Whether it was learnt from other rows; counts and ranges are theirs.
     """
 
     columns: list[Column]
@@ -143,12 +143,12 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, facts: Any, where: str) -> "Recipe":
-        """The recipe that `as_dict` made plain values of.
+        """The recipe from the plain values of `as_dict`.
 
         Raises
         ------
         StorageError
-            When they are something else; ``where`` they are from is named.
+            When they are something else; the message names ``where`` they are from.
         """
         try:
             facts = dict(facts)
@@ -181,7 +181,7 @@ def _check(recipe: Recipe) -> None:
 
 
 def find_recipe(place: Any) -> Recipe:
-    """The recipe of a store, a run folder or a saved model; of its values themselves as well.
+    """The recipe of a store, a run folder or a saved model, or from its plain values.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Trouble of storage that passes, waited out: what is tried again, how often and for how long."""
+"""Retries after transient errors of storage: which errors, how often and after what delay."""
 
 import errno
 from collections.abc import Callable
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 def patiently(what: str, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Return ``call(*args, **kwargs)``, tried again while storage is in passing trouble.
+    """Return ``call(*args, **kwargs)``, tried again after transient errors of storage.
 
     The delays double, and a random part keeps many workers from coming back at once. The call must
     be harmless to repeat: reading, or writing a whole chunk or file.
@@ -42,7 +42,7 @@ def patiently(what: str, call: Callable[..., T], *args: Any, **kwargs: Any) -> T
     Parameters
     ----------
     what : str
-        What is done and where, to begin a message: "Reading rows 0 to 9 of /data/a.zarr/X".
+        The action and its place, to begin a message: "Reading rows 0 to 9 of /data/a.zarr/X".
     call : callable
         What to try.
 
@@ -73,9 +73,9 @@ def patiently(what: str, call: Callable[..., T], *args: Any, **kwargs: Any) -> T
 def is_transient(error: BaseException) -> bool:
     """Say whether the same call may well succeed in a moment.
 
-    So it is with timeouts, lost connections, some error numbers of the operating system and the
-    errors of clients of object stores, but not with a full disk, a file that is not there or may
-    not be read, or content that cannot be decoded.
+    That holds for timeouts, lost connections, some error numbers of the operating system and errors
+    of clients of object stores, but not for a full disk, a file that is missing or may not be read,
+    or content that cannot be decoded.
     """
     if isinstance(error, _LASTING):
         return False

@@ -1,4 +1,4 @@
-"""Which columns of a frame are features, targets, row weights and marks of rows."""
+"""Which columns of a frame are features, targets, row weights and names of rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ SHOWN = 20  # names in a message
 
 @dataclass(frozen=True)
 class Roles:
-    """Names of columns by what they are for.
+    """Names of columns by role.
 
     Attributes
     ----------
     target : str, list of str or None
-        As asked for: a list makes a y of two dimensions.
+        As given: a list makes a y of two dimensions.
     excluded : list of str
-        Columns that are for nothing.
+        Columns that are not used.
     """
 
     features: list[str]
@@ -52,15 +52,15 @@ def assign_roles(
     weight: str | None = None,
     ident: str | None = None,
 ) -> Roles:
-    """Say which of the columns there are is what.
+    """Return the roles of the available columns.
 
-    ``features`` and ``exclude`` take names, patterns and lists of both with commas between. A name
-    that matches exactly comes before what else it may mean.
+    ``features`` and ``exclude`` take names, patterns and comma-separated lists of both. An exact
+    name takes precedence over a pattern or a list.
 
     Raises
     ------
     InputError
-        When there is no such column, or one is to be several things.
+        When there is no such column, or one has several roles.
     """
     targets = [target] if isinstance(target, str) else [str(name) for name in target or ()]
     single = [name for name in (weight, ident) if name is not None]
@@ -99,7 +99,7 @@ def roles_by_recipe(
     recipe: Recipe,
     target: str | Sequence[str] | None = None,
 ) -> Roles:
-    """Columns by what they were when a recipe was learnt; targets only where all are there.
+    """Columns by their roles in a recipe; targets only if all are there.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def _expand(
 
 
 def _refuse_clashes(argument: str, names: Sequence[str], known: Mapping[str, str]) -> None:
-    """Refuse names that are something else already, or are given twice."""
+    """Refuse names that have another role already, or are given twice."""
     for place, name in enumerate(names):
         if name in known:
             raise InputError(
@@ -173,6 +173,6 @@ def _refuse_unknown(unknown: list[str], available: list[str], file: str) -> None
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return the first names, and how many there are beside."""
+    """Return the first names, and the number of the others."""
     more = f" and {plural(len(names) - SHOWN, 'column')} more" if len(names) > SHOWN else ""
     return f"{list(names[:SHOWN])}{more}"

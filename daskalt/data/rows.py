@@ -1,4 +1,4 @@
-"""What rows of one array are to all that reads them, and the rows of an array in memory."""
+"""The interface of rows of one array, and the rows of an array in memory."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -14,7 +14,7 @@ class Source(ABC):
     Attributes
     ----------
     name : str
-        What messages call the array: ``"X"``, ``"y"``.
+        Name of the array in messages: ``"X"``, ``"y"``.
     shape : tuple of int
         Rows, then columns where there are any.
     dtype : numpy.dtype
@@ -66,7 +66,7 @@ class Source(ABC):
         return False
 
     def decoding_bytes(self, rows: int, threads: int, spare: int = 0) -> int:
-        """Return the bytes of what rows are decoded from while they are read, beside themselves.
+        """Return the bytes that reading rows takes in addition to the rows themselves.
 
         Parameters
         ----------
@@ -82,8 +82,8 @@ class Source(ABC):
     def reading_bytes(self, rows: int, threads: int, spare: int = 0, single: bool = False) -> int:
         """Return the bytes of rows that are being read, and of what they are decoded from.
 
-        Where a ``single`` call reads all that a task holds, the memory for that is not taken
-        before the chunks are let go.
+        Where a ``single`` call reads all that a task holds, the memory for the result is taken only
+        after the chunks are released.
         """
         if self.in_memory:
             return 0

@@ -31,7 +31,7 @@ class Scaling(NamedTuple):
         return folded
 
     def unfold(self, w: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Return the weights on scaled inputs of which ``w`` is the fold."""
+        """Return the weights on scaled inputs whose folded form is ``w``."""
         scaled = w.astype(np.float64)
         scaled[:, -1] += scaled[:, :-1] @ self.shift
         scaled[:, :-1] /= self.factor
@@ -83,7 +83,7 @@ def choose_scaling(X: np.ndarray, weight: np.ndarray | None, how: Any) -> Scalin
 
 
 def _check_size(largest: np.ndarray, kind: str, how: str) -> None:
-    """Raise InputError if the largest sizes of the columns are too much for arithmetic."""
+    """Raise InputError if the largest magnitudes of the columns would overflow."""
     limit = LARGEST_UNSCALED[kind] if how == "none" else float(np.finfo(kind).max) / 8
     column = int(np.argmax(largest))
     if largest[column] > limit:

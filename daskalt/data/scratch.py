@@ -1,4 +1,4 @@
-"""Temporary places: told apart by who made them, and cleared away once that process is gone."""
+"""Temporary places: named after the process that made them, removed once it has ended."""
 
 import hashlib
 import os
@@ -44,7 +44,7 @@ def _discard(filesystem: Any, path: str, owner: int) -> None:
 def temporary_place(scratch: str | Path | None = None) -> str:
     """Return a new location for a store that is to be removed by this process.
 
-    What processes of this host that are no more left in the same local folder is cleared away.
+    Places that ended processes of this host left in the same local folder are removed.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def temporary_place(scratch: str | Path | None = None) -> str:
 
 
 def _clear_orphans(folder: Path) -> None:
-    # With what new_group makes beside its destination while it writes.
+    # Together with the temporary folder of new_group beside its destination.
     ours = re.compile(rf"daskalt-{_host()}-(\d+)-[0-9a-f]{{12}}\.zarr")
     work = re.compile(rf"\.{ours.pattern}\.partial")
     with suppress(OSError):
@@ -71,7 +71,7 @@ def _clear_orphans(folder: Path) -> None:
 
 @cache
 def _host() -> str:
-    """A name for where process ids mean what they mean here: containers have their own."""
+    """The name of the namespace of process ids: containers have their own."""
     parts = [platform.node()]
     for read in (lambda: os.readlink("/proc/self/ns/pid"), Path("/etc/machine-id").read_text):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Whatever the user has, as sources of rows: checked first, copied only where it must be."""
+"""Data of any kind as sources of rows: checked first, copied only where necessary."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 import zarr
 
 from daskalt.data.checks import check_array, kind_of, refuse_masked, refuse_sparse
-from daskalt.data.choosing import choose, choose_features
+from daskalt.data.choosing import choose_arrays, choose_features
 from daskalt.data.columns import ColumnsSource, beside, lazy_beside
 from daskalt.data.containers import Columns, member, open_store, refuse_packed
 from daskalt.data.graphs import read_through
@@ -51,8 +51,8 @@ def as_source(
         NumPy array, list, pandas or Dask DataFrame or Series, Dask array, xarray DataArray,
         ``zarr.Array``, or the path or fsspec URL of a Zarr array, or of a group with a member
         called "y" or "sample_weight" as ``name`` has it. Features may also be a Zarr group or an
-        xarray Dataset, as `choose` takes them. A Dask array that is stored rows and nothing more
-        is read where these lie; any other is computed once, to Zarr.
+        xarray Dataset, as `choose_arrays` takes them. A Dask array that only reads stored rows is
+        not copied: its rows are read where they are stored. Any other is computed once, to Zarr.
     name : str
         The argument, for messages. "y..." and "sample_weight..." are targets and weights,
         everything else is features.
@@ -64,7 +64,7 @@ def as_source(
     Raises
     ------
     InputError
-        When type, shape or number of rows will not do.
+        When type, shape or number of rows is wrong.
     StorageError
         When a store is missing or unreadable.
     """
@@ -93,20 +93,20 @@ def as_table(
     Everything is checked before anything is copied, and Dask arrays that must be copied are
     computed together. Takes what ``as_source`` takes. Where ``X`` is a Zarr group or an xarray
     Dataset, the others may be names of arrays in it, and what is not given has the names of the
-    fit, ``fit`` and ``columns``: see `choose`.
+    fit, ``fit`` and ``columns``: see `choose_arrays`.
 
-    With ``lazy`` nothing is computed or copied: what would have to be has no rows to read yet.
+    With ``lazy`` nothing is computed or copied; sources that would be have no rows to read yet.
 
     Raises
     ------
     InputError
-        When type, shape or number of rows will not do.
+        When type, shape or number of rows is wrong.
     StorageError
         When a store is missing or unreadable.
     """
     if lazy:
         _refuse_unknown_rows(X, y, sample_weight)
-    X, y, sample_weight, members = choose(X, y, sample_weight, fit, columns)
+    X, y, sample_weight, members = choose_arrays(X, y, sample_weight, fit, columns)
     ready = {"X": _prepare(X, "X")}
     if y is not None:
         ready["y"] = _prepare(y, "y")
@@ -179,7 +179,7 @@ def _prepare(value: Any, name: str) -> Source | da.Array:
 
 
 def _side_by_side(value: Columns, name: str) -> Source | da.Array:
-    """Arrays of a container as the columns of one, read where they lie if all of them can be."""
+    """Arrays of a container as the columns of one, read where they are stored if all can be."""
     columns = value.columns
     parts = {f"{name} {key!r}": part for key, part in value.parts.items()}
     if isinstance(value.first, zarr.Array):
@@ -268,7 +268,7 @@ def _from_dask(array: da.Array, name: str, columns: list[str] | None = None) -> 
 
 
 def _plain(array: da.Array, name: str) -> da.Array:
-    """The array without masks, of which there is an error where they hide anything."""
+    """The array without masks; computing it raises if they hide anything."""
     if not isinstance(array._meta, np.ma.MaskedArray):
         return array
     plain = np.empty((0,) * array.ndim, array.dtype)

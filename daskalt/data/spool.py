@@ -1,4 +1,4 @@
-"""Columns that were parsed once, put aside on disk to be read again without parsing."""
+"""Parsed columns kept on disk, to be read again without parsing."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ class Spool:
     Parameters
     ----------
     path : Path
-        Of the file.
+        The file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,7 +27,7 @@ class Spool:
         self.places = []
 
     def append(self, batch: Batch) -> None:
-        """Put a batch aside."""
+        """Write a batch."""
         import pyarrow
 
         with (

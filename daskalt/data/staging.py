@@ -1,4 +1,4 @@
-"""Temporary copies in Zarr: of Dask arrays, which each pass would compute anew, and of tables."""
+"""Temporary copies in Zarr: of tables, and of Dask arrays, which each pass would recompute."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,7 +69,7 @@ def stage(
 
 
 class Promised(StoredSource):
-    """Rows that are still to be computed or copied, as they will lie in Zarr."""
+    """Rows that are still to be computed or copied, as they will be in Zarr."""
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype, chunk_rows: int) -> None:
         self.name = name
@@ -83,12 +83,12 @@ class Promised(StoredSource):
         return self.dtype.kind not in "OT" and self.nbytes <= KEPT_BYTES
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Refuse: there are no rows yet."""
+        """Raise: there are no rows yet."""
         raise InputError(f"{self.name} is not computed yet.")
 
 
 def promise(arrays: Mapping[str, Any], columns: list[str] | None = None) -> dict[str, Source]:
-    """Return what `stage` or `copy_to_scratch` would make of arrays, without any of it."""
+    """Return the sources that `stage` or `copy_to_scratch` would make, without rows."""
     first = next(iter(arrays.values()))
     rows = good_rows(first.shape[0], _dask_row_bytes(first))
     promised: dict[str, Source] = {

@@ -1,4 +1,4 @@
-"""Where things are stored: paths and URLs, and what goes wrong there, in words."""
+"""Paths and URLs, and the errors of writing there."""
 
 import errno
 import shutil

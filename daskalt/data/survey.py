@@ -1,4 +1,4 @@
-"""What one pass over the targets says: labels, counts, means, and whether they are sorted."""
+"""One pass over the targets: labels, counts, means, and whether they are sorted."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ __all__ = ["Labels", "Numbers", "check_weights", "survey_labels", "survey_number
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels met so far; adds like any statistic.
+    """Labels seen so far; adds like any statistic.
 
     ``between`` is Σ n_bc² / n_b over the blocks b for each label c, from which :meth:`clustering`
     follows.
@@ -53,7 +53,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Numbers:
-    """Moments of regression targets met so far; adds like any statistic."""
+    """Moments of regression targets seen so far; adds like any statistic."""
 
     count: float
     total: np.ndarray
@@ -87,7 +87,7 @@ class Numbers:
         return np.maximum(self.squares / self.count - (self.total / self.count) ** 2, 0.0)
 
     def clustering(self) -> float:
-        """Variance of the blocks' means over what shuffled rows would have: about 1."""
+        """Variance of the blocks' means over its value for shuffled rows: about 1 if shuffled."""
         if self.blocks < 2:
             return 1.0
         spread = self.between - self.total**2 / self.count
@@ -125,7 +125,7 @@ def survey_numbers(table: Table) -> Numbers:
 
 
 def total_weight(table: Table) -> float:
-    """Return the sum of the row weights, the number of rows where there are none.
+    """Return the sum of the row weights, or the number of rows without weights.
 
     Raises
     ------

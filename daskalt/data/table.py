@@ -35,8 +35,8 @@ class Table:
     X, y, weight : Source
         The arrays.
     single : bool
-        Whether rows are dealt one by one, not in blocks: all of them fit in what a pass mixes in
-        memory, so no plan depends on chunks, or on whether the rows are stored at all.
+        Whether rows are dealt one by one, not in blocks: all fit in the memory that a pass mixes,
+        so no plan depends on chunks, or on whether the rows are stored at all.
     members : dict or None
         Names of the arrays in what holds them, under "X", "y" and "sample_weight".
 
@@ -73,7 +73,7 @@ class Table:
 
     @property
     def mixed_bytes(self) -> int:
-        """Bytes that a row counts for where rows are mixed, the same wherever they lie.
+        """Bytes of a row for the limit of what is mixed in memory, the same for any storage.
 
         Of text, for one, the type in memory differs from that in a store. Its place in the order
         counts too.
@@ -102,7 +102,7 @@ class Table:
 
     @property
     def order_bytes(self) -> int:
-        """Bytes of where single rows are in the plan of a pass, or those in memory in a view."""
+        """Bytes of the indices of single rows in the plan of a pass, or of a view in memory."""
         if self.single:
             return 2 * PLACE_BYTES * self.n_rows
         return 4 * self.n_rows if self.in_memory else 0
@@ -116,7 +116,7 @@ class Table:
 
     @property
     def kept(self) -> bool:
-        """Whether all rows are in the memory of the process, or stay there once they are read."""
+        """Whether all rows are in the memory of the process, or stay there once read."""
         return all(source.in_memory or source.kept for source in self.present.values())
 
     @property
@@ -137,7 +137,7 @@ class Table:
         return self.each(lambda source: SlicedSource(source, start, stop))
 
     def each(self, change: Callable[[Source], Source]) -> "Table":
-        """The table of what ``change`` makes of each array."""
+        """The table with ``change`` applied to each array."""
         X, y, weight = self._each(change)
         return Table(X, y, weight, self.single, self.members)
 
@@ -167,7 +167,7 @@ class Table:
 
 
 def kept_bytes(*tables: Table) -> int:
-    """Return the bytes of what a process keeps decoded of some tables."""
+    """Return the bytes of the decoded arrays that a process keeps of some tables."""
     sources = [source for table in tables for source in table.present.values()]
     return min(KEPT_BYTES, sum(source.nbytes for source in sources if source.kept))
 

@@ -1,4 +1,4 @@
-"""What is known of one column after some of its rows: its kind, its range, its values."""
+"""Kind, range and values of one column, after some of its rows."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -43,11 +43,11 @@ class Tally:
     dtype : numpy.dtype
         Of a stored column, the type that holds its numbers.
     counts : dict or None
-        How often each text or class was met; None once there are too many.
+        How often each text or class occurred; None once there are too many.
     width : int
         Characters of the longest text.
     infinite : str, optional
-        Where a number was met that is not finite, as an error says it.
+        Message about the first number that is not finite.
     """
 
     name: str
@@ -120,7 +120,7 @@ class Tally:
         return floats_of(column)
 
     def count(self, values: list, counts: list[int], most: int) -> None:
-        """Count values; forget the counts once there are too many different ones."""
+        """Count values; drop the counts once there are too many distinct ones."""
         if self.counts is not None:
             for value, count in zip(values, counts, strict=True):
                 self.counts[value] = self.counts.get(value, 0) + count
@@ -129,7 +129,7 @@ class Tally:
 
     @property
     def parsed_type(self) -> Any:
-        """The Arrow type that CSV may be read as, going by what is known."""
+        """The Arrow type as which CSV may be read, by what is known so far."""
         import pyarrow
 
         if self.kind == "text":
@@ -159,7 +159,7 @@ def _whole(column: Any, numbers: Any) -> tuple[Any, str]:
 
 
 def column_of(tally: Tally, median: float) -> Column:
-    """What a recipe keeps of a feature."""
+    """The feature as a recipe keeps it."""
     if tally.kind == "text":
         assert tally.counts is not None
         texts: list[str | None] = sorted(tally.counts)
@@ -175,7 +175,7 @@ def column_of(tally: Tally, median: float) -> Column:
 
 
 def target_of(tally: Tally) -> Target:
-    """What a recipe keeps of a target."""
+    """The target as a recipe keeps it."""
     integers = tally.kind in ("boolean", "integer")
     if tally.kind == "float" or tally.counts is None:
         if tally.kind == "text":

@@ -1,4 +1,4 @@
-"""Targets: labels or numbers of any kind to what a loss is trained on, and back."""
+"""Targets: labels or numbers of any kind, encoded for a loss and decoded again."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -30,7 +30,7 @@ class Targets(ABC):
 
     @abstractmethod
     def encode(self, y: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Return the targets as the loss takes them."""
+        """Return the targets as the loss expects them."""
 
     @abstractmethod
     def decode(self, outputs: np.ndarray) -> np.ndarray:
@@ -45,12 +45,12 @@ class Targets(ABC):
         return w.astype(np.float64)
 
     def unfold(self, w: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Return the last-layer weights of which ``w`` is the fold."""
+        """Return the last-layer weights whose folded form is ``w``."""
         return np.ascontiguousarray(w.astype(dtype))
 
 
 class ClassTargets(Targets):
-    """One label of several: integer codes, or one column a class where the loss wants numbers."""
+    """One label of several: integer codes, or one column a class where the loss needs numbers."""
 
     def __init__(self, classes: np.ndarray, one_hot: bool = False) -> None:
         self.classes = classes
@@ -96,7 +96,7 @@ class ClassTargets(Targets):
 
 
 class BinaryTargets(ClassTargets):
-    """One label of two on a single unit, as scikit-learn has it."""
+    """One label of two on a single unit, as in scikit-learn."""
 
     def __init__(self, classes: np.ndarray) -> None:
         super().__init__(classes)
@@ -193,19 +193,19 @@ class RealTargets(Targets):
         return folded
 
     def unfold(self, w: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Return the last-layer weights of which ``w`` is the fold."""
+        """Return the last-layer weights whose folded form is ``w``."""
         scaled = w.astype(np.float64)
         scaled[:, -1] -= self.mean
         return np.ascontiguousarray((scaled / self.scale[:, None]).astype(dtype))
 
 
 def class_factors(given: Any, classes: np.ndarray, counts: np.ndarray | None) -> np.ndarray | None:
-    """Return what ``class_weight`` makes of the weight of each class's rows; None for nothing.
+    """Return the factors of ``class_weight`` on the weights of each class; None for none.
 
     Raises
     ------
     InputError
-        If it is no such thing, or "balanced" where the classes' ``counts`` are not known.
+        If it is of another kind, or "balanced" where the classes' ``counts`` are not known.
     """
     if given is None:
         return None

@@ -1,4 +1,4 @@
-"""What can be known of stored rows without reading them: metadata, sizes and times of chunks."""
+"""Traces of stored rows, taken without reading them: metadata, sizes and times of chunks."""
 
 import os
 from array import array as numbers
@@ -11,15 +11,15 @@ from zarr.core.sync import sync
 
 from daskalt.data.chunks import full_key, keys_of_rows, local_folder, stored_document, stored_keys
 
-__all__ = ["Trace", "difference", "found_objects", "take_trace", "trace_of_file"]
+__all__ = ["Trace", "changes_between", "found_objects", "take_trace", "trace_of_file"]
 
-# What file systems call a tag of the content; and, where they have none, the time of a change.
+# Names in file systems of a tag of the content, and, where there is none, of the time of a change.
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "crc32c", "checksum")
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "modified", "created")
 
 
 class Trace(NamedTuple):
-    """What is known of the chunks of some rows, to be compared with what is known later.
+    """What is known of the chunks of some rows, to be compared with a later trace.
 
     Attributes
     ----------
@@ -28,8 +28,8 @@ class Trace(NamedTuple):
     archive : tuple or None
         Size and time of the file that holds the whole store, such as a zip file.
     marks : ndarray of shape (chunks, 2) or None
-        Size of each chunk, -1 where it is missing, and what stands for its content: its time, or
-        the digest of an object store's tags. None where the store cannot be listed.
+        Size of each chunk, -1 where it is missing, and a mark of its content: its time, or the
+        digest of an object store's tags. None where the store cannot be listed.
     """
 
     document: dict[str, Any] | None
@@ -45,9 +45,9 @@ class Trace(NamedTuple):
 def take_trace(array: zarr.Array, start: int, stop: int) -> Trace:
     """Return what is known of the chunks of some rows; reads the metadata, and no chunk.
 
-    In a local folder that is a look at each file, in an object store one listing. Of stores that
-    list keys and nothing more, only what is there and what is not is known; of those that list
-    nothing, plain web servers for instance, only the metadata.
+    In a local folder that is a stat of each file, in an object store one listing. For stores that
+    list only keys, the trace says which chunks exist; for those that list nothing, such as plain
+    web servers, it has only the metadata.
     """
     document = stored_document(array)
     if document is not None:
@@ -99,7 +99,7 @@ def found_objects(array: zarr.Array) -> dict[str, list[str]]:
 
 def _objects_if_listed(array: zarr.Array) -> dict[str, list[str]] | None:
     found = found_objects(array) if array.store.supports_listing else {}
-    # A listing that does not even have the metadata, which has just been read, says nothing.
+    # A listing without even the metadata, which has just been read, proves nothing.
     return found if found.keys() & {"zarr.json", ".zarray"} else None
 
 
@@ -107,7 +107,7 @@ async def _found(array: Any) -> dict[str, Any]:
     root = full_key(array, "").strip("/")
     root = f"{array.store.path}/{root}".strip("/")
     files = array.store.fs
-    files.invalidate_cache()  # some answer from what they have listed before
+    files.invalidate_cache()  # some answer from a cached listing
     found = await files._find(root, detail=True)
     return {
         name.strip("/").removeprefix(f"{root}/"): trace_of_object(detail)
@@ -129,7 +129,7 @@ def _digest(trace: list[str] | None) -> tuple[int, int] | None:
 # --------------------------------------------------------------------------------- changes
 
 
-def difference(array: zarr.Array, start: int, stop: int, old: Trace, new: Trace) -> str:
+def changes_between(array: zarr.Array, start: int, stop: int, old: Trace, new: Trace) -> str:
     """Return what changed between two traces of the same rows, in words; "" if nothing did."""
     if new.document is None and old.document is not None:
         return "it is gone"

@@ -1,4 +1,4 @@
-"""Stored rows that must stay as they are while they are in use."""
+"""Stored rows that must not change while they are in use."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,14 +7,14 @@ from typing import NamedTuple
 from daskalt.data.gaps import stored_arrays
 from daskalt.data.readers import Source, ZarrSource
 from daskalt.data.table import Table
-from daskalt.data.traces import Trace, difference
+from daskalt.data.traces import Trace, changes_between
 from daskalt.errors import DivergenceError, InputError, StorageError
 
 __all__ = ["Watch"]
 
 
 class _Watched(NamedTuple):
-    """Rows of an array, and what was known of them at first."""
+    """Rows of an array, and their first trace."""
 
     source: ZarrSource
     start: int
@@ -25,7 +25,7 @@ class _Watched(NamedTuple):
         """What changed since, as a sentence; "" if nothing did."""
         source, start, stop = self.source, self.start, self.stop
         new = source.look(start, stop)
-        change = difference(source.array, start, stop, self.trace, new)
+        change = changes_between(source.array, start, stop, self.trace, new)
         if not change:
             return ""
         return (
@@ -35,18 +35,18 @@ class _Watched(NamedTuple):
 
 
 class Watch:
-    """Says when stored rows are no longer those that were there at first.
+    """Raises when stored rows are no longer those that were there at first.
 
     What is compared is the metadata of each array, and of each chunk whether it is there, its size
     and the time of its last change, or an object store's tags: no chunk is read. So a chunk that
-    was written again counts as changed even if its rows are the same. What a store does not tell,
-    a plain web server for instance, is not compared; `daskalt.data.traces` has the details. Rows in
+    was written again counts as changed even if its rows are the same. What a store does not list,
+    as a plain web server, is not compared; `daskalt.data.traces` has the details. Rows in
     memory and temporary copies are left out.
 
     Parameters
     ----------
     tables : Table
-        What was known of their chunks when they were opened is what they should still be.
+        Their chunks must stay as they were when the tables were opened.
     """
 
     def __init__(self, *tables: Table) -> None:
@@ -68,7 +68,7 @@ class Watch:
 
     @contextmanager
     def explaining(self) -> Iterator[None]:
-        """Add to an error that rows led to inside that they are not what they were."""
+        """Add to an error raised inside that the rows have changed, if they have."""
         try:
             yield
         except (InputError, DivergenceError) as error:
@@ -93,7 +93,7 @@ def _distinct(sources: list[Source]) -> list[ZarrSource]:
     found = {id(array): array for source in sources for array, _, _ in stored_arrays(source)}
     for source in sources:
         for array, start, stop in stored_arrays(source):
-            if array.trace is None:  # rows that no estimator opened
+            if array.trace is None:  # rows not opened by an estimator
                 array.learn(start, stop)
     return list(found.values())
 

@@ -24,7 +24,7 @@ MEMORY_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Layout:
-    """What a stored table looks like: its rows, and shape and type of a row of each array."""
+    """Layout of a stored table: its rows, and shape and type of a row of each array."""
 
     n_rows: int
     arrays: dict[str, tuple[tuple[int, ...], np.dtype]]  # "X", "y", "sample_weight"
@@ -48,7 +48,7 @@ def shuffle_to_zarr(
     overwrite: bool = False,
     progress: bool = False,
 ) -> Table:
-    """Write the rows of a table to a Zarr group in a uniformly random order, and return that.
+    """Write the rows of a table to a Zarr group in a uniformly random order; return the copy.
 
     Row i goes where ``numpy.random.default_rng(seed).random(n)[i]`` ranks among all: the order
     depends on the seed and the number of rows, not on chunks or memory. One pass over the table
@@ -65,10 +65,10 @@ def shuffle_to_zarr(
     chunk_rows : int, optional
         Rows of a chunk; by default about 4 MiB.
     memory_bytes : int
-        Memory to work in, while chunks of the source allow it. The rows lie on disk twice
+        Memory to work in, while chunks of the source allow it. The rows are on disk twice
         meanwhile.
     overwrite : bool
-        Whether what lies at ``destination`` may be replaced.
+        Whether what is at ``destination`` may be replaced.
     progress : bool
         Whether to show a progress bar.
 

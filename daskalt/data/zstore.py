@@ -1,9 +1,9 @@
-"""Per-sample variables on disk: generation g is read while g + 1 is written.
+"""Row variables z on disk: generation g is read while g + 1 is written.
 
 A store is a Zarr group with two slots, for even and odd generations, each with one array a layer,
-in chunks of whole blocks of rows with a checksum. What makes a generation count is the fit's
-checkpoint, written last; until then the one before it is whole. So a task that is run again, or a
-process that dies, does no harm.
+in chunks of whole blocks of rows with a checksum. A generation becomes valid with the fit's
+checkpoint, which is written last; until then the one before it is complete. So a task that is run
+again, or a process that dies, does no harm.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 import zarr
 from fsspec.implementations.local import LocalFileSystem
 
-from daskalt.data.chunks import broken_chunks, check_seal, chunks_of_rows, missing_chunks, named
+from daskalt.data.chunks import broken_chunks, check_metadata, chunks_of_rows, missing_chunks, named
 from daskalt.data.groups import NewGroup, PatientArray
 from daskalt.data.retries import patiently
 from daskalt.data.scratch import temporary_place
@@ -33,12 +33,12 @@ __all__ = ["ZStore"]
 
 _SLOTS = ("even", "odd")
 _UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.partial$")  # as Zarr names what it will rename
-_MARK = "daskalt_z"  # attribute of a group that may be replaced: its last whole generation
+_MARK = "daskalt_z"  # attribute of a group that may be replaced: its last complete generation
 
 
 @dataclass(frozen=True)
 class ZStore:
-    """Where the z of all rows lie; pickles as an address.
+    """The place of the z of all rows; pickles as an address.
 
     Attributes
     ----------
@@ -192,20 +192,20 @@ class ZStore:
                     os.unlink(os.path.join(folder, name))
 
     def commit(self, generation: int) -> None:
-        """Make a generation, now written whole, the one that counts."""
+        """Make a generation, now completely written, the valid one."""
         self.flush()
         with storage_errors(self.location):
             group = zarr.open_group(self.location, mode="r+")
             patiently(f"Writing {self.location}", group.update_attributes, {_MARK: generation})
 
     def flush(self) -> None:
-        """Have what was written on disk: a machine that loses power must not lose it alone."""
+        """Flush what was written to disk, so that it survives a loss of power."""
         if isinstance(filesystem_of(self.location)[0], LocalFileSystem):
             os.sync()
 
     @property
     def generation(self) -> int | None:
-        """The generation that counts; None if the store is gone."""
+        """The valid generation; None if the store is gone."""
         try:
             return zarr.open_group(self.location, mode="r").attrs[_MARK]  # type: ignore[return-value]
         except Exception:
@@ -229,7 +229,7 @@ class ZStore:
 def _opened(path: str, token: str) -> zarr.Array:
     array = patiently(f"Opening {path}", zarr.open_array, path, mode="r+")
     try:
-        check_seal(array)
+        check_metadata(array)
     except ValueError as error:
         raise StorageError(
             f"{path} cannot be used: {error}. Fit again with resume=False."

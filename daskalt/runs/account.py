@@ -1,4 +1,4 @@
-"""What became of ingested data, told in lines: rows, targets, and every column."""
+"""A summary of ingested data in lines: rows, targets, and every column."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ MOST_CLASSES = 1000
 
 
 def account(destination: str, table: Table) -> Iterator[str]:
-    """Return the lines that say what an ingested table holds and how its features were made."""
+    """Return the lines on what an ingested table holds and how its features were made."""
     rows, features = plural(table.n_rows, "row"), plural(table.X.shape[1], "feature")
     yield f"{destination}: {rows} of {features}, {table.X.dtype}"
     facts = recipe_of_rows(table.X)
@@ -34,7 +34,7 @@ def account(destination: str, table: Table) -> Iterator[str]:
 
 
 def _target_in_store(table: Table) -> Iterator[str]:
-    """What the targets of other data are: classes with their counts, or a range."""
+    """The targets of data without a recipe: classes with their counts, or a range."""
     if table.y is None or len(table.y.shape) > 1:
         return
     counts: dict[Any, int] = {}
@@ -66,7 +66,7 @@ def _target(target: Target, *, of_classes: bool = True) -> str:
 
 
 def _columns(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """Each column and what became of it."""
+    """Each column and its use."""
     for column in recipe.columns:
         yield column.name, _number(column, recipe) if column.kind == "number" else _texts(column)
     for name, words in (("weight", "weight of the row"), ("ident", "id of the row, no feature")):
@@ -104,7 +104,7 @@ def _more(values: Sequence[Any], shown: int) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text with line ends and other characters that nobody sees as Python writes them."""
+    """Text with line ends and other invisible characters escaped."""
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 

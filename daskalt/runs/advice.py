@@ -1,4 +1,4 @@
-"""What a report says in words: how it went, what fell short, what to do next."""
+"""The words of a report: the result, what fell short, what to do next."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -49,7 +49,7 @@ def _score_words(score: dict[str, Any]) -> str:
 
 
 def find_shortcomings(report: dict[str, Any], history: History) -> Iterator[str]:
-    """Yield what fell short in a run, each with what could be done about it."""
+    """Yield what fell short in a run, each with a remedy."""
     yield from _of_passes(report, history)
     yield from _of_scores(report)
     yield from _of_classes(report)
@@ -83,7 +83,7 @@ def _of_passes(report: dict[str, Any], history: History) -> Iterator[str]:
     refused = sum(record.get("refused") or 0 for record in history)
     if refused:
         yield (
-            f"{plural(refused, 'step')} met numbers that were not finite and left no trace. Take "
+            f"{plural(refused, 'step')} met numbers that were not finite and were refused. Take "
             "smaller steps, and look for outliers."
         )
     if report["stop_kind"] == "diverged":
@@ -116,8 +116,8 @@ def _of_scores(report: dict[str, Any]) -> Iterator[str]:
         if held and report["last_pass"].get(name, held.get(name, 0.0)) - held.get(name, 0.0) > gap:
             yield (
                 f"{SCORES[name].capitalize()} is {held[name]:.3f} on held-out rows and "
-                f"{report['last_pass'][name]:.3f} on training rows: the network knows its training "
-                "rows by heart, or the held-out rows are of another kind. Raise alpha, take fewer "
+                f"{report['last_pass'][name]:.3f} on training rows: the network has memorised its "
+                "training rows, or the held-out rows are of another kind. Raise alpha, take fewer "
                 "units, or more rows."
             )
 
@@ -135,7 +135,7 @@ def _of_classes(report: dict[str, Any]) -> Iterator[str]:
     if missed:
         shown = ", ".join(missed[:5]) + (f" and {len(missed) - 5} more" if len(missed) > 5 else "")
         yield (
-            f"Never predicted, although there: {shown}. Classes with few rows count for little: "
+            f"Present, but never predicted: {shown}. Classes with few rows count for little: "
             "class_weight='balanced' gives them their share."
         )
 
@@ -162,7 +162,7 @@ def _of_memory(report: dict[str, Any]) -> Iterator[str]:
 
 
 def next_commands(report: dict[str, Any], history: History) -> list[dict[str, str]]:
-    """Return what may be done next: words, and a command for it."""
+    """Return what to do next: words, and a command for it."""
     output, data = report["output"], report["data"]
     suffix = "csv" if "columns" in report else "zarr"  # like the rows that it was trained on
     held = data.get("held_out", {}).get("place")

@@ -1,4 +1,4 @@
-"""Charts of a report as SVG that takes its colours from the page around it, light or dark."""
+"""Charts of a report as SVG in the colours of the page around it, light or dark."""
 
 import io
 import re
@@ -11,7 +11,7 @@ __all__ = ["draw_curve", "draw_residuals"]
 
 History = Sequence[dict[str, Any]]
 
-# Stand-ins, which the page's own colours take the place of.
+# Placeholders for the page's own colours.
 INK, FAINT, TRAINING, HELD_OUT = "#010203", "#040506", "#070809", "#0a0b0c"
 COLOURS = {INK: "--ink", FAINT: "--faint", TRAINING: "--training", HELD_OUT: "--held-out"}
 SIZE = (5.2, 3.1)  # inches

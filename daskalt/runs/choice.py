@@ -1,4 +1,4 @@
-"""Which estimator targets are for, where nobody has said it."""
+"""The estimator that targets suggest, where none is given."""
 
 from numbers import Number
 
@@ -15,7 +15,7 @@ __all__ = ["choose_estimator"]
 CLASSIFIER, REGRESSOR = "MLPClassifier", "MLPRegressor"
 ROWS = 10_000  # that are looked at
 MOST_CLASSES = 100
-ROWS_OF_A_CLASS = 5  # on average, or whole numbers are not taken for labels
+ROWS_OF_A_CLASS = 5  # on average, or whole numbers do not count as labels
 
 
 def choose_estimator(data: DataConfig) -> tuple[str, str]:

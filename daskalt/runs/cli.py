@@ -56,17 +56,17 @@ def _carry_out(request: Request, words: list[str]) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"daskalt {command}: {_stopped(command, words)}", file=sys.stderr)
         return 143 if isinstance(interrupt, Terminated) else 130
-    except BrokenPipeError:  # who reads our output has seen enough: `daskalt predict | head`
+    except BrokenPipeError:  # the reader of our output has closed it: `daskalt predict | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def _stopped(command: str, words: list[str]) -> str:
-    """What to tell of a command that was stopped: how to go on, where it can."""
+    """The message for a command that was stopped: how to continue, where it can."""
     if command != "fit":
         return "interrupted"
     again = [*(word for word in words if word != "--resume"), "--resume"]
-    return f"stopped. Go on with:\n{shlex.join(['daskalt', *again])}"
+    return f"stopped. Continue with:\n{shlex.join(['daskalt', *again])}"
 
 
 if __name__ == "__main__":

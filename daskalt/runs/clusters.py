@@ -1,4 +1,4 @@
-"""The cluster that a run trains on: workers of its own, a scheduler that is there, or none."""
+"""The cluster that a run trains on: its own workers, an existing scheduler, or none."""
 
 import logging
 import os
@@ -22,9 +22,9 @@ LOOPBACK = "127.0.0.1"
 
 @contextmanager
 def local_workers(count: int, dashboard: int = 0) -> Iterator[Client]:
-    """Yield a client of worker processes on this machine, of a thread each, started again if lost.
+    """Yield a client of worker processes on this machine, with a thread each, restarted if lost.
 
-    Nothing of it can be reached from other machines. ``dashboard`` is the port of its dashboard, 0
+    No part of it can be reached from other machines. ``dashboard`` is the port of its dashboard, 0
     for any that is free.
     """
     # In some CPython 3.11 the profiler of a worker can lock it up for good: garbage collected while
@@ -49,7 +49,7 @@ def local_workers(count: int, dashboard: int = 0) -> Iterator[Client]:
 
 @contextmanager
 def _killed_at_once(cluster: LocalCluster) -> Iterator[None]:
-    """Have workers end at once where a signal ends the program; closing them is not cut short."""
+    """End workers at once if a signal ends the program; closing them is not interrupted."""
     try:
         with _left_quietly():
             yield
@@ -60,7 +60,7 @@ def _killed_at_once(cluster: LocalCluster) -> Iterator[None]:
 
 
 def _kill_workers(cluster: LocalCluster) -> None:
-    """End workers whatever they are doing, which nobody waits for any more."""
+    """End workers at once, as nothing waits for their results any more."""
     for nanny in cluster.workers.values():
         nanny.close_gracefully()  # or it would start another
         with suppress(ProcessLookupError, TypeError):  # gone, or not there yet
@@ -98,7 +98,7 @@ def _show_dashboard(client: Client, config: RunConfig) -> None:
 
 @contextmanager
 def _client(scheduler: str) -> Iterator[Client]:
-    """Train on a scheduler that is there already."""
+    """Train on an existing scheduler."""
     try:
         with _left_quietly():
             client = Client(scheduler, timeout="10s")
@@ -113,7 +113,7 @@ def _client(scheduler: str) -> Iterator[Client]:
 
 @contextmanager
 def _left_quietly() -> Iterator[None]:
-    """Keep what a cluster says of being left in the midst of work off the terminal."""
+    """Keep a cluster's messages about interrupted work off the terminal."""
     of_loops = logging.getLogger("asyncio")
     of_loops.addFilter(_is_news)
     try:
@@ -127,5 +127,5 @@ def _left_quietly() -> Iterator[None]:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a message is not of tasks that a signal has cut short."""
+    """Whether a message is about anything but tasks interrupted by a signal."""
     return not stopping()

@@ -1,4 +1,4 @@
-"""What the commands do, once their words are understood, with the libraries that each needs."""
+"""The commands, once their words are parsed, with the libraries that each needs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ HELD_OUT = 0.1  # of rows that are given without a configuration
 
 
 def describe(error: Exception, command: str) -> str:
-    """Return what an error says on one line, with options in place of Python's arguments."""
+    """Return the message of an error on one line, with options in place of Python's arguments."""
     if command not in ("fit", "plan"):
         return spoken(str(error), command, [], [])
     from daskalt.runs.parts import parameter_names
@@ -66,7 +66,9 @@ def configured(words: Sequence[str] | None, options: dict[str, Any]) -> RunConfi
     for option, value in options.items():
         for key in KEYS[option] if value is not None else ():
             if key in overrides:
-                raise ConfigError(f"--{option.replace('_', '-')} and --{key} are one: choose one.")
+                raise ConfigError(
+                    f"--{option.replace('_', '-')} and --{key} mean the same: give one of them."
+                )
             overrides[key] = _widths(value) if option == "hidden" else _one_or_several(value)
     configurations = [place for place in places if place.endswith((".yaml", ".yml"))]
     if configurations and len(places) > 1:
@@ -80,7 +82,7 @@ def configured(words: Sequence[str] | None, options: dict[str, Any]) -> RunConfi
 
 
 def _tree(places: list[str], given: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of somebody who only has data."""
+    """The configuration for data without a configuration file."""
     if not places:
         raise ConfigError("Name a configuration or data first, as in daskalt fit train.zarr.")
     name = re.sub(r"\W+", "-", Path(places[0]).name.split(".")[0]).strip("-") or "run"
@@ -95,7 +97,7 @@ def _tree(places: list[str], given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_key(key: str) -> None:
-    """Refuse what is neither an option nor a key that goes on in a section."""
+    """Refuse what is neither an option nor a key of a section."""
     from daskalt.runs.parts import parameter_names
 
     if key.split(".")[0] in SECTIONS:
@@ -207,7 +209,7 @@ def _words(quality: dict[str, float]) -> str:
     return ", ".join(f"{names[k]} {v:.4f}" for k, v in quality.items() if k in names)
 
 
-# What each does, and the modules that it imports: the others would only cost it time.
+# Each command and the modules that it imports: others would only cost time.
 COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "fit": (_fit, ("runs.config", "runs.running")),
     "plan": (_plan, ("runs.config", "runs.running")),
@@ -218,7 +220,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
 
 
 def ready(command: str) -> Callable[..., None]:
-    """Return what carries a command out, with all that it imports there."""
+    """Return the function that carries out a command, with its imports done."""
     carry_out, modules = COMMANDS[command]
     for module in modules:
         import_module(f"daskalt.{module}")

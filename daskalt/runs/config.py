@@ -48,7 +48,7 @@ class RunConfig:
     dashboard : int
         Port of the dashboard of these workers; 0 for any that is free.
     reason : str or None
-        Why the estimator is what it is, where that was left to the targets.
+        Why the estimator was chosen, if the targets decided it.
     """
 
     estimator: Any
@@ -67,7 +67,7 @@ class RunConfig:
             raise ConfigError(f"The targets of {dataset} are numbers: use MLPRegressor.")
 
     def resolved(self) -> dict[str, Any]:
-        """Return the configuration with every default written out; it makes the same run."""
+        """Return the configuration with every default written out; it describes the same run."""
         data = self.data.model_dump(mode="json")
         if self.data.dataset is not None:
             data["held_out"] = self.data.held_out or HELD_OUT
@@ -90,7 +90,7 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Ru
     path : str or Path
         The file.
     overrides : dict, optional
-        Values by dotted key, such as ``{"parameters.max_iter": 5}``, that go before the file's.
+        Values by dotted key, such as ``{"parameters.max_iter": 5}``, that override the file's.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A configuration as a tree: what a YAML file says, and what the words of a command line add."""
+"""A configuration as a tree: a YAML file, and the overrides of a command line."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ _Loader.add_implicit_resolver(
 
 
 def read_document(path: str | Path) -> dict[str, Any]:
-    """Return what a YAML file says.
+    """Return the tree of a YAML file.
 
     Raises
     ------

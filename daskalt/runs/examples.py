@@ -19,7 +19,7 @@ HELD_OUT = 0.2
 
 
 class Example(NamedTuple):
-    """A data set: how to load it, the type that its features need, and what its targets are."""
+    """A data set: how to load it, the type of its features, and the kind of its targets."""
 
     load: Callable[..., Any]
     dtype: type
@@ -72,7 +72,7 @@ def write_example(
     def write(part: str, X: np.ndarray, y: np.ndarray) -> Table:
         table = Table(MemorySource(X, "X"), MemorySource(y, "y"))
         place = folder / f"{part}.zarr"
-        # A run that goes on may ask for other rows, which its checkpoint is to notice.
+        # A resumed run may ask for other rows, which its checkpoint must notice.
         return shuffle_to_zarr(table, place, seed=seed, chunk_rows=chunk_rows, overwrite=True)
 
     return write("train", X_train, y_train), write("test", X_test, y_test)

@@ -1,4 +1,4 @@
-"""The life of a run folder: new, resumed, put aside for another, complete."""
+"""The life of a run folder: new, resumed, moved aside for another, complete."""
 
 import json
 import shutil
@@ -25,10 +25,10 @@ MARKS = (CONFIG, REPORT)  # of every run, from its first moment
 
 
 class RunFolder:
-    """Where a run leaves what it makes, while it makes it.
+    """The folder of a run, from its start on.
 
-    A finished run that is to be replaced is put aside as ``.OUTPUT.before``, and put back if the
-    new one ends before it can be resumed. Only a complete one takes its place for good.
+    A finished run that is to be replaced is moved aside as ``.OUTPUT.before``, and moved back if
+    the new one ends before it can be resumed. Only a complete run replaces it for good.
 
     Parameters
     ----------
@@ -53,20 +53,20 @@ class RunFolder:
         return self.checkpoints.there and (self.own or _passes(self.place) > 0)
 
     def goes_on(self, resume: bool) -> bool:
-        """Say whether a run that may resume takes up what is in the folder.
+        """Say whether a run that may resume continues the run in the folder.
 
-        A finished run is taken up, too, to make more passes.
+        A finished run is continued, too, to make more passes.
         """
         status = _status(self.place)
         trained_on = self.own and self.checkpoints.there
         return resume and status is not None and (status != "complete" or trained_on)
 
     def report(self) -> dict[str, Any]:
-        """Return what the run in it has reported."""
+        """Return the report of the run in it."""
         return json.loads((self.place / REPORT).read_text(encoding="utf-8"))
 
     def settle(self) -> None:
-        """Clear away what a killed run left between two states."""
+        """Remove what a killed run left between two states."""
         if not all((self.before / mark).is_file() for mark in MARKS):
             return
         with storage_errors(self.place):
@@ -78,8 +78,8 @@ class RunFolder:
     def check(self, *, overwrite: bool, resume: bool) -> None:
         """Raise InputError if the run may not have the folder.
 
-        That is so if there is another run in it, unless that is to be replaced or, not being
-        complete, resumed; if there is something else in it; or if the data lies there.
+        That is so if it holds another run, unless that is to be replaced or, being incomplete,
+        resumed; if it holds anything else; or if the data is in it.
         """
         check_replaceable(self.place, MARKS)
         check_replaceable(self.before, MARKS)
@@ -114,7 +114,7 @@ class RunFolder:
         raise InputError(f"{self._shown} holds a finished run of {passes}. {cure}")
 
     def _end(self) -> Any:
-        """The passes that the run in the folder was to make at most."""
+        """The most passes that the run in the folder was to make."""
         with suppress(OSError, yaml.YAMLError, AttributeError):
             tree = yaml.safe_load((self.place / CONFIG).read_text(encoding="utf-8"))
             return tree["parameters"].get("max_iter")
@@ -124,8 +124,9 @@ class RunFolder:
         self.checkpoints.refuse_unfinished()
         if self.resumable:
             raise InputError(
-                f"{self._shown} holds a run that was cut short after its last pass. Pass --resume "
-                "to complete it, --overwrite to start anew in its place, or name another output."
+                f"{self._shown} holds a run that was interrupted after its last pass. Pass "
+                "--resume to complete it, --overwrite to start anew in its place, or name another "
+                "output."
             )
         if _passes(self.place):
             raise InputError(
@@ -135,9 +136,9 @@ class RunFolder:
 
     @contextmanager
     def opened(self, files: dict[str, str], *, resume: bool) -> Iterator[Path]:
-        """Have the folder while inside: what is there, or anew with some files in it.
+        """Own the folder while inside: as it is, or new with some files in it.
 
-        Where it is left by an error and cannot be resumed, it is as it was before.
+        After an error from which the run cannot be resumed, the folder is as it was before.
         """
         goes_on = self.goes_on(resume)
         if not goes_on:
@@ -164,12 +165,12 @@ class RunFolder:
                 self.place.rename(self.before)
 
     def _put_back(self) -> None:
-        """Have the run that was put aside in the folder again, in place of what is there."""
+        """Move the run that was moved aside back to the folder, in place of what is there."""
         shutil.rmtree(self.place, ignore_errors=True)
         self.before.rename(self.place)
 
     def _give_up(self) -> None:
-        """Keep what can be resumed, or what took passes; else have all as it was."""
+        """Keep what can be resumed, or what took passes; else restore what was there."""
         if self.resumable:
             return
         if self.before.exists():
@@ -178,14 +179,14 @@ class RunFolder:
             shutil.rmtree(self.place, ignore_errors=True)
 
     def complete(self) -> None:
-        """Remove what is of no use any more: all checkpoints but the last, what was put aside."""
+        """Remove what is no longer needed: all checkpoints but the last, the run moved aside."""
         if self.own:
             self.checkpoints.keep_last()
         shutil.rmtree(self.before, ignore_errors=True)
 
 
 def _status(folder: Path) -> str | None:
-    """What a run's report says of it; None where there is no report."""
+    """The report of a run; None where there is none."""
     try:
         return json.loads((folder / REPORT).read_text(encoding="utf-8")).get("status", "complete")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The first rows of tables in files, to tell what is asked of them before all are read."""
+"""The first rows of tables in files, which show the kind of targets before all are read."""
 
 from typing import Any
 

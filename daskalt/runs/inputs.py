@@ -1,4 +1,4 @@
-"""Rows to predict for: those of Zarr as they lie, those of CSV and Parquet by a model's recipe."""
+"""Rows to predict for: from Zarr as stored, from CSV and Parquet by a model's recipe."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ BLOCK_ROWS = 4096
 
 
 class Part(NamedTuple):
-    """Consecutive rows: the number of the first, features, and what the rows are called."""
+    """Consecutive rows: the number of the first, features, and the names of the rows."""
 
     first: int
     X: np.ndarray
@@ -41,9 +41,9 @@ class Inputs:
     Attributes
     ----------
     n_rows : int or None
-        None where they must be read to be counted.
+        None where only reading them counts them.
     ident : str or None
-        Column that the rows are called by.
+        Column that names the rows.
     """
 
     parts: Iterator[Part]
@@ -77,7 +77,7 @@ def open_inputs(
 
 
 def _refuse_encoding(place: str, **options: str | None) -> None:
-    """Raise ConfigError where what is for files is asked of a store."""
+    """Raise ConfigError where options for files are given for a store."""
     for name, value in options.items():
         if value is not None:
             raise ConfigError(
@@ -136,18 +136,18 @@ def _encoded(
 
 
 def _plain(column: Any) -> np.ndarray:
-    """What rows are called, as it stands in the file; nothing where there is nothing."""
+    """The names of rows as the file has them; empty where there are none."""
     values = column.to_numpy(zero_copy_only=False)
     return values if values.dtype.kind in "biuM" else np.asarray(column.to_pylist(), object)
 
 
 def recipe_of_model(model: Any) -> Recipe:
-    """The recipe of a model, or one that takes columns of numbers by the names that it knows.
+    """The recipe of a model, or one that takes columns of numbers by its feature names.
 
     Raises
     ------
     InputError
-        If it knows no names.
+        If it has no feature names.
     """
     facts = getattr(model, "recipe_", None)
     if facts is not None:
@@ -163,7 +163,7 @@ def recipe_of_model(model: Any) -> Recipe:
 
 
 def target_names(model: Any, place: str, count: int) -> list[str]:
-    """What the targets are called: in the recipe, else in the store, else in the fit."""
+    """The names of the targets: of the recipe, else of the store, else of the fit."""
     facts = getattr(model, "recipe_", None)
     names = [] if facts is None else [target["name"] for target in facts["targets"]]
     if not names and not is_frame(place):
@@ -191,7 +191,7 @@ def rows_with_targets(
     missing: str | None = None,
     unknown: str | None = None,
 ) -> Iterator[Table]:
-    """Rows to score: of a store, or of files, which are encoded to a temporary one meanwhile."""
+    """Rows to score: of a store, or of files, which are encoded to a temporary store."""
     if not is_frame(place):
         _refuse_encoding(place, missing=missing, unknown=unknown)
         with about("DATA"):

@@ -1,4 +1,4 @@
-"""What a run leaves while it goes on: a log, metrics of each pass, the best model, its status."""
+"""The journal of a run: a log, metrics of each pass, the best model, its status."""
 
 import csv
 import json
@@ -25,8 +25,8 @@ from daskalt.wording import plural
 
 __all__ = ["Journal", "json_text", "now", "write_metrics"]
 
-SHARE = 0.03  # of the time, that models of passes may take to be written
-GLANCE_SECONDS = 1.0  # between two reports of a run that goes on
+SHARE = 0.03  # most of the time for writing the models of passes
+GLANCE_SECONDS = 1.0  # between two reports of a running fit
 
 
 def now() -> str:
@@ -52,16 +52,16 @@ def _plain(value: Any) -> Any:
 
 
 class Journal(Listener):
-    """Keeps the account of a run in its folder.
+    """Keeps the journal of a run in its folder.
 
     Parameters
     ----------
     folder : Path
-        The run folder, which is there.
+        The run folder, which exists.
     report : dict
-        What there is to report before the fit.
+        The report before the fit.
     config : str
-        The configuration, for a run that turns out to be one that can be trained.
+        The configuration, written once it turns out that the run can be trained.
     resumed : bool
         Whether the run resumes what is in the folder.
     """
@@ -78,7 +78,7 @@ class Journal(Listener):
     # The fit
 
     def begin(self, fit: Underway, rows: int) -> None:
-        """Take the folder in hand: the fit is one that can be trained."""
+        """Start to write to the folder: the fit can be trained."""
         self.take_over()
         self._fit = fit
         if fit.training.plan is not None:
@@ -89,7 +89,7 @@ class Journal(Listener):
         self._glance(fit)
 
     def take_over(self) -> None:
-        """Have what is in the folder be of this run, which can be resumed from there."""
+        """Mark the content of the folder as that of this run, which can be resumed from there."""
         if not self.begun:
             write_whole(self.folder / CONFIG, self._config)
         self.begun = True
@@ -113,7 +113,7 @@ class Journal(Listener):
             self.log(f"after pass {len(fit.monitor.history)}: {fit.monitor.end.words}")
 
     def _keep_best(self, fit: Underway) -> None:
-        """Save the best model, as soon as it is another and writing it takes a small share."""
+        """Save the best model, if it is a new one and writing takes a small share of the time."""
         best = fit.monitor.best[0] if fit.monitor.best else None
         began = time.monotonic()
         if best is None or best is self._saved or began < self._model_due:
@@ -144,7 +144,7 @@ class Journal(Listener):
         if fit.training.plan is not None:
             self.log(str(fit.training.plan))
         done = len(fit.monitor.history)
-        self.log(f"going on after pass {done}" if done else f"{fit.passes} passes to make")
+        self.log(f"continuing after pass {done}" if done else f"{fit.passes} passes to make")
 
     def _glance(self, fit: Underway) -> None:
         history = fit.monitor.history
@@ -161,7 +161,7 @@ class Journal(Listener):
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Record the warnings inside, and how it ended if that was not foreseen."""
+        """Record the warnings inside, and how the run ended if not as planned."""
         show = warnings.showwarning
 
         def take(message: Any, category: Any, *place: Any, **more: Any) -> None:
@@ -205,7 +205,7 @@ def write_metrics(path: Path, history: list[dict[str, Any]]) -> None:
 
 
 class _Metrics:
-    """A CSV file with a row for each pass, which grows as they come."""
+    """A CSV file that grows by a row for each pass."""
 
     def __init__(self, path: Path, history: list[dict[str, Any]]) -> None:
         self._path = path
@@ -215,7 +215,7 @@ class _Metrics:
         self._rewrite()
 
     def add(self, record: dict[str, Any]) -> None:
-        """Append a row; where it has columns that there were not, the file is made anew."""
+        """Append a row; if it has new columns, the file is written anew."""
         self._rows.append(record)
         if set(record) - set(self._columns):
             self._rewrite()
@@ -226,7 +226,7 @@ class _Metrics:
             self._file.flush()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
 

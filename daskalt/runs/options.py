@@ -1,4 +1,4 @@
-"""The commands and their options, as ``--help`` shows them, and what they are given."""
+"""The commands and their options, as ``--help`` shows them, and their values."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ class Request(NamedTuple):
 
 
 def parse(words: Sequence[str]) -> Request | None:
-    """Return what the words of a command line ask for; None where help was, and has been given.
+    """Return the request of a command line; None where it asked for help, which was printed.
 
     Raises
     ------
     typer.TyperException
-        When they are no command.
+        When the words are no command.
     """
     command = typer.main.get_command(app)
     asked = command.main(list(words) or ["--help"], "daskalt", standalone_mode=False)
@@ -60,7 +60,7 @@ def _daskalt(
         bool, _flag("Show the version.", "--version", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Take the options that are no command's."""
+    """Take the options that belong to no command."""
 
 
 Debug = Annotated[bool, _flag("Show the traceback of any error.", "--debug")]
@@ -70,17 +70,43 @@ Model = Annotated[str, Argument(metavar="MODEL", help="Run folder or saved model
 
 # ------------------------------------------------------------------------------- fit and plan
 
+Words = Annotated[
+    list[str] | None,
+    Argument(
+        metavar="CONF|DATA",
+        show_default=False,
+        help="A configuration (.yaml, .yml; see the folder conf); or data: a Zarr group, or "
+        "CSV or Parquet files, folders and quoted patterns, which are ingested first.",
+    ),
+]
+EarlyStopping = Annotated[
+    bool | None,
+    _flag(
+        "Hold out rows of the training data, and stop when their loss rises.",
+        "--early-stopping",
+        panel=NETWORK,
+    ),
+]
+Estimator = Annotated[
+    str | None,
+    _option("MLPClassifier or MLPRegressor; else the target decides.", NETWORK, "NAME"),
+]
+Hidden = Annotated[
+    str | None,
+    _option("Units of the hidden layers, as in 256,128 (100).", NETWORK, "WIDTHS"),
+]
+Passes = Annotated[
+    int | None,
+    _option("Most passes over the rows; else their number decides.", NETWORK, "N"),
+]
+Scheduler = Annotated[
+    str | None,
+    _option("Train on a Dask cluster, as in tcp://host:8786.", PLACE, "ADDRESS"),
+]
+
 
 def _run(
-    words: Annotated[
-        list[str] | None,
-        Argument(
-            metavar="CONF|DATA",
-            show_default=False,
-            help="A configuration (.yaml, .yml; see the folder conf); or data: a Zarr group, or "
-            "CSV or Parquet files, folders and quoted patterns, which are ingested first.",
-        ),
-    ] = None,
+    words: Words = None,
     target: Annotated[
         list[str] | None,
         _option("Column or array to predict; repeat it for several.", DATA, "NAME"),
@@ -103,39 +129,20 @@ def _run(
         float | None,
         _option("Share of the rows to evaluate on (0.1 without --test).", DATA, "SHARE"),
     ] = None,
-    estimator: Annotated[
-        str | None,
-        _option("MLPClassifier or MLPRegressor; else as the target has it.", NETWORK, "NAME"),
-    ] = None,
-    hidden: Annotated[
-        str | None,
-        _option("Units of the hidden layers, as in 256,128 (100).", NETWORK, "WIDTHS"),
-    ] = None,
+    estimator: Estimator = None,
+    hidden: Hidden = None,
     solver: Annotated[
         str | None, _option("Training method, such as adam or lbfgs (altmin).", NETWORK, "NAME")
     ] = None,
-    passes: Annotated[
-        int | None,
-        _option("Most passes over the rows; else as their number has it.", NETWORK, "N"),
-    ] = None,
-    early_stopping: Annotated[
-        bool | None,
-        _flag(
-            "Hold out rows of the training data, and stop when their loss rises.",
-            "--early-stopping",
-            panel=NETWORK,
-        ),
-    ] = None,
+    passes: Passes = None,
+    early_stopping: EarlyStopping = None,
     seed: Annotated[
         int | None, _option("Seed of weights and of the order of rows (0).", NETWORK, "N")
     ] = None,
     workers: Annotated[
         int | None, _option("Train on N worker processes, not on threads.", PLACE, "N")
     ] = None,
-    scheduler: Annotated[
-        str | None,
-        _option("Train on a Dask cluster, as in tcp://host:8786.", PLACE, "ADDRESS"),
-    ] = None,
+    scheduler: Scheduler = None,
     dashboard: Annotated[
         int | None,
         _option("Port of the dashboard of --workers (0: any that is free).", PLACE, "PORT"),
@@ -145,7 +152,7 @@ def _run(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Say what fit and plan have in common."""
+    """Declare the options that fit and plan share."""
 
 
 def _sharing(command: Callable) -> Callable:
@@ -159,8 +166,8 @@ def _sharing(command: Callable) -> Callable:
 
 KEYS = (
     "Any parameter of the estimator can be given as --parameters.NAME VALUE, of its solver as "
-    "--parameters.solver.NAME, any key of the data as --data.NAME; they go before what a "
-    "configuration says."
+    "--parameters.solver.NAME, any key of the data as --data.NAME; they override the "
+    "configuration."
 )
 
 
@@ -177,7 +184,7 @@ def fit(
     ] = False,
     resume: Annotated[
         bool,
-        _flag("Go on with a run that was cut short, to the same result.", "--resume", panel=PLACE),
+        _flag("Resume a run that was interrupted, to the same result.", "--resume", panel=PLACE),
     ] = False,
     **shared: Any,
 ) -> Request:
@@ -193,7 +200,7 @@ def fit(
 def plan(
     json: Annotated[bool, _flag("Print JSON, not a table.", "--json")] = False, **shared: Any
 ) -> Request:
-    """Say what a fit would take, without reading X; files are ingested for it all the same."""
+    """Print what a fit would take, without reading X; files are ingested all the same."""
     return Request("plan", {**shared, "json": json})
 
 
@@ -204,7 +211,7 @@ Missing = Annotated[
     Literal["median", "drop", "error"] | None,
     _option(
         "Missing values of files: filled by the column's median, rows left out (drop), or an "
-        "error; else as the recipe has it.",
+        "error; else as in the recipe.",
         show="median|drop|error",
     ),
 ]
@@ -244,7 +251,7 @@ def predict(
         Literal["median", "error"] | None,
         _option(
             "Missing values of files: filled by the median that training learnt, or an error; else "
-            "as the recipe has it.",
+            "as in the recipe.",
             show="median|error",
         ),
     ] = None,
@@ -278,15 +285,26 @@ def evaluate(
     return Request("evaluate", locals())
 
 
+Files = Annotated[
+    list[str],
+    Argument(
+        metavar="INPUT",
+        help="CSV, Parquet, .npy or .npz files, patterns or folders of them, or a Zarr group.",
+    ),
+]
+Shuffle = Annotated[
+    bool,
+    Option(
+        "--shuffle/--no-shuffle",
+        help="Put rows in random order; those without a target always keep theirs.",
+        metavar=" ",
+    ),
+]
+
+
 @app.command()
 def ingest(
-    inputs: Annotated[
-        list[str],
-        Argument(
-            metavar="INPUT",
-            help="CSV, Parquet, .npy or .npz files, patterns or folders of them, or a Zarr group.",
-        ),
-    ],
+    inputs: Files,
     destination: Annotated[str, Argument(metavar="DESTINATION", help="New Zarr group.")],
     target: Annotated[
         list[str] | None,
@@ -311,7 +329,7 @@ def ingest(
         _option("Text: zeros and ones for each (auto), or an error.", show="auto|error"),
     ] = None,
     max_categories: Annotated[
-        int | None, _option("Most different texts of a column (256).", show="N")
+        int | None, _option("Most distinct texts of a column (256).", show="N")
     ] = None,
     missing: Missing = None,
     unknown: Unknown = None,
@@ -322,14 +340,7 @@ def ingest(
     dtype: Annotated[
         str | None, _option("Type of features from CSV or Parquet.", show="TYPE")
     ] = None,
-    shuffle: Annotated[
-        bool,
-        Option(
-            "--shuffle/--no-shuffle",
-            help="Put rows in random order; those without a target always keep theirs.",
-            metavar=" ",
-        ),
-    ] = True,
+    shuffle: Shuffle = True,
     seed: Annotated[int, Option(help="Seed of the shuffle.", metavar="N")] = 0,
     chunk_rows: Annotated[int | None, _option("Rows of a Zarr chunk.", show="N")] = None,
     overwrite: Overwrite = False,

@@ -1,4 +1,4 @@
-"""Where the rows of a run come from, as a configuration says it."""
+"""Where the rows of a run come from, as configured."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -23,8 +23,8 @@ class DataConfig(Section):
     dataset : str or None
         Name of a data set that comes with scikit-learn.
     train, test : str, tuple of str or None
-        Path or URL of a Zarr group; or files, folders or patterns that `daskalt.data.ingest`
-        takes, which a run first makes a Zarr group of.
+        Path or URL of a Zarr group; or files, folders or patterns for `daskalt.data.ingest`, from
+        which a run first makes a Zarr group.
     target : str, tuple of str or None
         Column of the targets, or array of a Zarr group; there "y" unless told.
     features, exclude, id, categorical, missing, unknown, max_categories, dtype
@@ -91,5 +91,5 @@ class DataConfig(Section):
 
     @property
     def title(self) -> str:
-        """What to call the rows."""
+        """A name for the rows."""
         return self.dataset or Path(self.places["data.train"][0]).name

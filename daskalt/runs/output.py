@@ -54,15 +54,15 @@ def write_predictions(
     proba : bool
         Whether to write class probabilities.
     ident : str, optional
-        Column of CSV or Parquet that says what a row is called, instead of the recipe's.
+        Column of CSV or Parquet that names the rows, instead of the recipe's.
     missing, unknown : str, optional
-        What to do about missing values and categories that training never met, in place of what
-        the recipe says: "median" or "error", "own" or "error".
+        Treatment of missing values and of categories unknown to training, in place of the
+        recipe's: "median" or "error", "own" or "error".
     overwrite : bool
-        Whether what lies at ``output`` may be replaced.
+        Whether what is at ``output`` may be replaced.
     stored_order : bool
-        Whether rows that were shuffled when they were ingested may be predicted for, in the order
-        that they have now.
+        Whether rows that were shuffled when they were ingested may be predicted for, in their
+        present order.
 
     Raises
     ------
@@ -90,13 +90,13 @@ def write_predictions(
 
 
 class Predictions:
-    """What is predicted for some rows, part by part, as named columns.
+    """Predictions for some rows, part by part, as named columns.
 
     Parameters
     ----------
     model : MLPClassifier or MLPRegressor
     place : str
-        Where the rows are from.
+        The place of the rows.
     inputs : Inputs
     proba : bool
     """
@@ -164,7 +164,7 @@ def _write_csv(predictions: Predictions, output: str, overwrite: bool) -> None:
 def _write_rows(predictions: Predictions, file: TextIO) -> None:
     writer = csv.writer(file, lineterminator="\n")
     parts = predictions.columns()
-    first = list(islice(parts, 1))  # what is wrong with rows is often so from the first
+    first = list(islice(parts, 1))  # faults of rows often show in the first part
     writer.writerow(predictions.names)
     for columns in chain(first, parts):
         writer.writerows(zip(*map(_values, columns), strict=True))
@@ -252,7 +252,7 @@ def _stored(values: np.ndarray) -> np.ndarray:
 def _counted(
     parts: Iterator[dict[str, np.ndarray]], file: Path
 ) -> tuple[Iterator[dict[str, np.ndarray]], int, dict[str, np.dtype]]:
-    """The same parts, put aside to be counted; their rows, and types that hold all of them."""
+    """The same parts, kept on disk to be counted; their number of rows and common types."""
     lengths, rows = 0, 0
     kinds: dict[str, np.dtype] = {}
     with file.open("wb") as out:

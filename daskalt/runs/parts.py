@@ -1,4 +1,4 @@
-"""Estimators, solvers and their parts, made from plain values and described by them."""
+"""Estimators, solvers and their parts, made from plain values and converted back."""
 
 import inspect
 from collections.abc import Iterable
@@ -90,7 +90,7 @@ def _parts(kind: type) -> dict[str, dict[str, Any]]:
 def parameters_of(estimator: Any) -> dict[str, Any]:
     """Return the parameters of an estimator, defaults too, as `estimator_of` takes them."""
     parameters = estimator.get_params(deep=False)
-    # What was borrowed from scikit-learn is part of the solver that is written out.
+    # scikit-learn's parameters are part of the solver that is written out.
     parameters["solver"] = _described(estimator._solver, SOLVERS)
     parameters |= {name: None for name in BORROWED if name != "max_fun"}
     if isinstance(parameters["checkpoint"], Checkpoints):

@@ -1,4 +1,4 @@
-"""What there is to report of a run, as plain values: ``report.json``, and what its page shows."""
+"""The report of a run as plain values: ``report.json``, and the content of its page."""
 
 import os
 import platform
@@ -27,7 +27,7 @@ __all__ = [
     "rate_classes",
 ]
 
-VALUES = 12  # of a category that are named
+VALUES = 12  # values of a category that are named
 
 
 MOST_COUNTED = 1000  # classes whose confusions are counted at all: their squares
@@ -42,7 +42,7 @@ def quality(estimator: Any, score: Score) -> dict[str, float]:
 
 
 def describe_run(config: RunConfig) -> dict[str, Any]:
-    """Return what is known of a run before any rows are."""
+    """Return what is known of a run before its rows are opened."""
     changed, kept = _parameters(config.estimator)
     return {
         "estimator": type(config.estimator).__name__,
@@ -63,7 +63,7 @@ def describe_run(config: RunConfig) -> dict[str, Any]:
 
 
 def _parameters(estimator: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Parameters that are not their defaults, and those that are."""
+    """Parameters that differ from their defaults, and those that do not."""
     plain = type(estimator)().get_params(deep=False)
     given = {name: _shown(value) for name, value in estimator.get_params(deep=False).items()}
     changed = {name: value for name, value in given.items() if value != _shown(plain[name])}
@@ -77,7 +77,7 @@ def _shown(value: Any) -> Any:
 
 
 def describe_rows(table: Table, place: str | None) -> dict[str, Any]:
-    """Return what rows are like."""
+    """Return number, features and type of rows."""
     return {
         "place": place,
         "rows": table.n_rows,
@@ -107,7 +107,7 @@ def describe_data(config: RunConfig, train: Table, test: Table | None) -> dict[s
 
 
 def describe_fit(estimator: Any) -> dict[str, Any]:
-    """Return what a fit led to."""
+    """Return the results of a fit."""
     history = estimator.history_
     watched = "validation_loss" if "validation_loss" in history[-1] else "loss"
     losses = [record[watched] for record in history]
@@ -133,7 +133,7 @@ def describe_fit(estimator: Any) -> dict[str, Any]:
 
 
 def _column(column: dict[str, Any]) -> dict[str, Any]:
-    """What a column of a file holds, and what becomes of it."""
+    """The content of a column of a file, and its use."""
     values = column.get("categories")
     if values is None:
         words = f"{column['low']:.6g} to {column['high']:.6g}"

@@ -1,4 +1,4 @@
-"""The rows of a configured run: Zarr where it lies, or made of files or a bundled data set."""
+"""The rows of a configured run: a Zarr group as it is, or made of files or a bundled data set."""
 
 import json
 from collections.abc import Sequence
@@ -71,8 +71,8 @@ def make_tables(
 ) -> tuple[Table, Table | None]:
     """Write rows that are not in Zarr to the folder ``data`` of a run, and return all.
 
-    What is there already, and whole, is taken as it is; of a run that is ``resumed`` nothing else
-    takes its place.
+    Complete data that is there already is used as it is; in a run that is ``resumed`` it is never
+    replaced.
     """
     if data.dataset is not None:
         return write_example(
@@ -112,7 +112,7 @@ def are_files(places: Sequence[str]) -> bool:
 
 
 def _names(data: DataConfig, key: str) -> dict[str, Any]:
-    """The names of arrays that are not those that are looked for unasked."""
+    """The names of arrays that differ from the defaults."""
     unused = sorted(data.chosen().keys() & OF_FILES.keys() - OF_BOTH)
     if unused:
         raise ConfigError(
@@ -158,7 +158,7 @@ def check_labels(estimator: Any, train: Table, test: Table | None) -> None:
 
 
 def _check_files(data: DataConfig) -> None:
-    """Raise what is wrong with files as far as their first rows tell."""
+    """Raise the faults of files that their first rows show."""
     train = data.places["data.train"]
     if not are_files(train):
         return
@@ -179,9 +179,9 @@ def _ingest_once(
     resumed: bool,
     progress: bool,
 ) -> str:
-    """Ingest, unless just that was done and finished before, and return what was done.
+    """Ingest, unless the same ingest was completed before, and return its description.
 
-    A note beside the store says it, and ``basis`` what was done to learn the recipe.
+    A note beside the store holds it; ``basis`` describes the ingest that learnt the recipe.
     """
     note, files = store.with_suffix(".json"), find_files(places)
     done = json.dumps({"inputs": list(map(_state, files)), "options": options, "basis": basis})

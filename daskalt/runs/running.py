@@ -1,4 +1,4 @@
-"""One configured run, from data to a whole run folder."""
+"""One configured run, from data to a complete run folder."""
 
 import tempfile
 from collections.abc import Iterator
@@ -34,28 +34,28 @@ def run(config: RunConfig, *, overwrite: bool = False, resume: bool = False) -> 
 
     From the first moment the folder holds ``config.yaml`` (every parameter, defaults too),
     ``report.json`` with the status of the run, ``log.txt`` and, for rows that are not in Zarr,
-    ``data``; as passes come, ``metrics.csv`` (a row a pass) and in ``model`` the best until now;
-    and at the end ``report.html``.
+    ``data``; during the fit, ``metrics.csv`` (a row a pass) and in ``model`` the best so far; and
+    at the end ``report.html``.
 
     Parameters
     ----------
     config : RunConfig
         What to do; its estimator is fitted.
     overwrite : bool
-        Whether a finished run in the same folder may be replaced. It is put aside meanwhile, as
+        Whether a finished run in the same folder may be replaced. It is moved aside meanwhile, as
         ``.OUTPUT.before``.
     resume : bool
-        Whether to resume from the checkpoint of a run that was cut short, or of a finished one to a
+        Whether to resume from the checkpoint of an interrupted run, or of a finished one to a
         larger ``max_iter``. Unless the configuration names another place, it is in the run folder;
-        from another place a finished run goes on with `overwrite` only.
+        from another place a finished run is resumed with `overwrite` only.
 
     Raises
     ------
     DaskaltError
-        Of the kind that says what is wrong. Where nothing was trained that could be resumed,
-        all is as it was before.
+        Of the kind that says what is wrong. If nothing was trained that could be resumed, all is as
+        it was before.
     """
-    # Asked to overwrite, a run starts anew; unasked it does not replace one that was cut short.
+    # With overwrite a run starts anew; without, it does not replace an interrupted one.
     going_on = True if resume else (False if overwrite else None)
     folder = RunFolder(config)
     with ExitStack() as end, locked(absolute(config.output)):
@@ -85,7 +85,7 @@ def _made(config: RunConfig, folder: Path, resumed: bool = False) -> tuple[Table
 
 
 def _first_report(config: RunConfig, left: RunFolder | None) -> dict[str, Any]:
-    """What there is to report of a run that begins, or of one that is resumed."""
+    """The report of a run that begins, or of one that is resumed."""
     facts = {"status": "running", "began": now(), "passes": 0, **describe_run(config)}
     if left is None:
         return facts
@@ -111,14 +111,14 @@ def _fit(
         estimator.fit(train, eval_set=watched, resume=resume)
     # What is kept for each row goes when the fit is over.
     journal.report["resumable"] = folder.own and not isinstance(estimator._solver, RowVariables)
-    journal.take_over()  # the fit may have been over before
+    journal.take_over()  # the fit may have ended before
 
 
 @contextmanager
 def _kept(estimator: Any, folder: RunFolder, journal: Journal) -> Iterator[None]:
-    """Have the fit tell of itself, and keep its checkpoints in the run folder.
+    """Have the fit report to the journal, and keep its checkpoints in the run folder.
 
-    The configuration does not come to name that: it would mean it for other runs, too.
+    The configuration does not name that folder, which other runs would then use, too.
     """
     estimator._listeners = [journal]
     if folder.own:
@@ -132,7 +132,7 @@ def _kept(estimator: Any, folder: RunFolder, journal: Journal) -> Iterator[None]
 
 
 def _write(config: RunConfig, journal: Journal, train: Table, test: Table | None) -> None:
-    """Write all that there is to say of a run that has been fitted."""
+    """Write the results of a run that has been fitted."""
     estimator, place = config.estimator, journal.folder
     measured = measure()
     save(estimator, place / "model")

@@ -39,7 +39,7 @@ class Section(BaseModel):
             raise ConfigError(_said(error, tree, where)) from error
 
     def given(self) -> dict[str, Any]:
-        """Return the values that are not left to their defaults, by key."""
+        """Return the values that were given, by key."""
         return {key: getattr(self, key) for key in self.model_fields_set}
 
     @model_validator(mode="before")
@@ -69,7 +69,7 @@ def section_of(kind: type, **known: Any) -> type[Section]:
 
 
 def _said(error: ValidationError, tree: Any, where: str) -> str:
-    """One thing that is wrong, and all that is missing."""
+    """The message: one fault, or all keys that are missing."""
     errors = error.errors()
     deepest = max(errors, key=lambda each: len(each["loc"]))
     context, path = deepest.get("ctx", {}), [*([where] if where else []), *_keys(tree, deepest)]
@@ -86,7 +86,7 @@ def _said(error: ValidationError, tree: Any, where: str) -> str:
 
 
 def _keys(tree: Any, error: Any) -> list[str]:
-    """The keys that lead to what is wrong, without the alternatives that pydantic has tried."""
+    """The keys that lead to the fault, without the alternatives that pydantic has tried."""
     keys = []
     for part in error["loc"]:
         if isinstance(part, int) or (isinstance(tree, dict) and part in tree):

@@ -123,7 +123,7 @@ class Setting:
 
 @contextmanager
 def prepared(images, seeds, *, quick=False):
-    """A `Setting` whose store lies in a temporary folder that is removed at the end."""
+    """A `Setting` whose store is in a temporary folder that is removed at the end."""
     images = images.head(2_000) if quick else images
     with tempfile.TemporaryDirectory(prefix="daskalt-benchmark-") as folder:
         store = write_store(images, Path(folder) / "train.zarr")

@@ -212,7 +212,7 @@ def on_cores(cores, blas, solvers):
 
 
 def main():
-    """Print the digests of fits by this process, put on the cores that it is told."""
+    """Print the digests of fits by this process, on the cores given to it."""
     os.sched_setaffinity(0, json.loads(sys.argv[1]))
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")

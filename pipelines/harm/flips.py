@@ -51,7 +51,7 @@ def check_flips(options):
 
 
 def flipped(files, use, rng):
-    """What comes of the use of files, one of which has a bit flipped meanwhile."""
+    """The result of using files, one of which has a bit flipped."""
     path = files[int(rng.integers(len(files)))]
     whole = path.read_bytes()
     damaged = bytearray(whole)
@@ -86,7 +86,7 @@ def stored_rows(folder):
 
 
 def cut_fit(folder):
-    """The files of a fit that was cut short, and what resuming it leads to."""
+    """The files of an interrupted fit, and the result of resuming it."""
     store, points = write_rows(folder / "more.zarr", 2_000), folder / "points"
 
     def model():
@@ -126,7 +126,7 @@ def cut_fit(folder):
 
 
 def restore(folder, kept):
-    """Put files back as they were, and remove what came since; the one with the flip stays."""
+    """Restore files, and remove new ones; the one with the flipped bit stays."""
     for path in folder.rglob("*"):
         if path.is_file() and path not in kept:
             path.unlink()

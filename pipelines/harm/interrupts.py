@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM on a terminal, at random moments: the run ends soon, quietly, and goes on."""
+"""Ctrl-C and SIGTERM on a terminal at random moments: the run ends soon, quietly, and resumes."""
 
 import errno
 import json
@@ -34,7 +34,7 @@ PLACES, MOMENTS, SOLVERS = (
 )
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TRIALS, SECONDS, PATIENCE = 20, 10.0, 60.0
-LINES = 3  # that it stops, that it has, and the command that goes on
+LINES = 3  # that it stops, that it has, and the command that resumes it
 MARK = "DASKALT_TRIAL"  # in the environment of all processes of a trial
 ALMOST_DONE = 2.0  # seconds in which a run that is told may have ended anyway
 # Random seconds after the process starts, after its first checkpoint, after its last.
@@ -149,7 +149,7 @@ def write_config(trial, folder, store, address):
 
 
 def stop_and_resume(config, folder, trial):
-    """The account of a run that is told to stop, and of the one that goes on."""
+    """The account of a run that is told to stop, and of the one that resumes it."""
     with terminal([sys.executable, "-m", "daskalt", "fit", str(config)]) as run:
         if trial.moment != "start":
             wait_for_checkpoint(run, folder / "run" / "checkpoint", last=trial.moment == "end")
@@ -180,7 +180,7 @@ def said(text):
 
 
 def resume(run, config, folder):
-    """Go on as the run says, to its end."""
+    """Resume as the run says, to its end."""
     report = folder / "run" / "report.json"
     if report.is_file() and json.loads(report.read_text())["status"] == "complete":
         return

@@ -65,7 +65,7 @@ def on_workers(count):
 
 
 def one_trial(folder, maker, harm, client, quick, rng):
-    """What came of a fit to a fresh copy of a store that is harmed meanwhile."""
+    """The result of a fit to a fresh copy of a store that is harmed meanwhile."""
     original, store = folder / maker, folder / "store"
     if not original.exists():
         MAKERS[maker](original)
@@ -97,7 +97,7 @@ _SECONDS = {}
 
 
 def undisturbed(store, client, passes):
-    """Seconds of a fit that nothing happens to."""
+    """Seconds of a fit without harm."""
     key = (store.name, client is None, passes)
     if key not in _SECONDS:
         assert error_of(store, client, 2) is None  # compiles

@@ -1,4 +1,4 @@
-"""How often three-block ADMM comes apart, by its penalty weights and the warm-up."""
+"""How often three-block ADMM diverges, by its penalty weights and the warm-up."""
 
 import warnings
 
@@ -65,7 +65,7 @@ def study(options):
 
 
 def fit(solver, rows, seed, passes):
-    """The losses of one fit, its accuracy, and whether it came apart."""
+    """The losses of one fit, its accuracy, and whether it diverged."""
     X, y, new, labels = rows
     model = daskalt.MLPClassifier(
         (64,),

@@ -10,7 +10,7 @@ from pipelines.benchmark.tables import markdown, write
 
 
 def run(make, arguments=None):
-    """Run a study and write its table and picture; 0.
+    """Run a study and write its table and plot; return 0.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def parser(make, name):
 
 
 def save(draw, path):
-    """Save the picture that ``draw(figure)`` makes."""
+    """Save the plot that ``draw(figure)`` makes."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

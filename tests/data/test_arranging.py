@@ -1,4 +1,4 @@
-"""Rows are laid out by what they are, not by where they lie."""
+"""Rows are laid out by their number and size, not by where they are stored."""
 
 import dask.array as da
 import numpy as np

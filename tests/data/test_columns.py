@@ -1,4 +1,4 @@
-"""Columns that lie apart are read as one array, whatever the chunks of each."""
+"""Separate columns are read as one array, whatever the chunks of each."""
 
 import pickle
 

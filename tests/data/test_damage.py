@@ -1,4 +1,4 @@
-"""A chunk that is lost, cut short or altered is an error that names it, wherever rows lie."""
+"""A chunk that is lost, truncated or altered is an error that names it, in every kind of store."""
 
 import json
 import pickle

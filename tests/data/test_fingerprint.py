@@ -1,4 +1,4 @@
-"""A fingerprint tells other rows from the same, wherever they lie."""
+"""A fingerprint distinguishes rows by their content, not by where they are stored."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A Dask array is read where it lies only when its rows are exactly stored rows."""
+"""A Dask array is read in place only when its rows are exactly stored rows."""
 
 import dask
 import dask.array as da

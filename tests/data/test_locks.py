@@ -1,4 +1,4 @@
-"""One fit at a time in a folder, whoever it is, and no longer than it lives."""
+"""One fit at a time in a folder, until its process ends."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Raw columns become what pandas and scikit-learn make of them, whatever the batches."""
+"""Raw columns are encoded as by pandas and scikit-learn, whatever the batches."""
 
 import bz2
 import gzip

@@ -1,4 +1,4 @@
-"""Trouble that passes is waited out, trouble that lasts is not; both are named."""
+"""Transient errors are retried, lasting ones are raised; both are named."""
 
 import errno
 import pickle

@@ -1,4 +1,4 @@
-"""Temporary stores are told apart by who made them, and cleared once that process is gone."""
+"""Temporary stores carry the name of their process, and are removed once it has ended."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Whatever a user has becomes sources, or an error that says what to do."""
+"""Data of every kind becomes sources, or an error that says what to do."""
 
 import gc
 import pickle

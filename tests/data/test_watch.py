@@ -459,7 +459,7 @@ def test_nan_that_comes_later_is_named_with_its_row(tmp_path, never_kept, monkey
 
 @pytest.mark.parametrize("steps", [None, 1])
 def test_no_checkpoint_is_of_changed_rows(tmp_path, steps):
-    """Once the store is as it was, the fit goes on to the bits of one that met no harm."""
+    """Once the store is restored, the fit resumes to the bits of one without harm."""
     foreign(tmp_path / "rows")
     expected = network().fit(str(tmp_path / "rows")).coefs_
     place = Checkpoints(str(tmp_path / "points"), every_steps=steps)

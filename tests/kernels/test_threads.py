@@ -1,4 +1,4 @@
-"""BLAS limits hold in whichever thread they are set, and are put back."""
+"""BLAS limits hold in any thread that sets them, and are restored."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""The studies: tiny runs of every one, and what must hold even then."""
+"""The studies: tiny runs of each, and what must hold even for those."""
 
 import json
 import runpy

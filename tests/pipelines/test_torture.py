@@ -1,4 +1,4 @@
-"""The quick part of the torture command: what it does to fits leaves them whole."""
+"""The quick part of the torture command: fits survive its harm."""
 
 import json
 

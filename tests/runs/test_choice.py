@@ -1,4 +1,4 @@
-"""Which estimator some targets are taken to be for."""
+"""The estimator that targets suggest."""
 
 import numpy as np
 import pandas as pd

@@ -428,7 +428,7 @@ def test_a_signal_while_the_report_is_written_loses_nothing(tmp_path, monkeypatc
         assert cli.main(["fit", config]) == 143
     error = capsys.readouterr().err
     command = f"daskalt fit {config} --resume"
-    assert error.splitlines() == ["daskalt fit: stopped. Go on with:", command]
+    assert error.splitlines() == ["daskalt fit: stopped. Continue with:", command]
     assert {path.name for path in tmp_path.iterdir()} == {"conf.yaml", "run"}
     monkeypatch.setattr("daskalt.perceptron.train", lambda *_: pytest.fail("trained again"))
     assert cli.main(shlex.split(command)[1:]) == 0
@@ -570,7 +570,7 @@ WRONG = [
     (["extra"], "A configuration stands alone"),
     (["-x", "5"], "Expected --key value; got '-x'"),
     (["--parameters.tol", "1", "--parameters.tol", "2"], "--parameters.tol is given twice"),
-    (["--passes", "5", "--parameters.max_iter", "5"], "are one: choose one"),
+    (["--passes", "5", "--parameters.max_iter", "5"], "mean the same: give one of them"),
     (["--passes", "five"], "Invalid value for '--passes'"),
     (["--hidden", "8,x"], "--hidden must be a width or several with commas"),
     (["--dashboard", "70000"], "dashboard must be less than 65536"),

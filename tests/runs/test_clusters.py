@@ -1,4 +1,4 @@
-"""The dashboard of a run: where it is, who may look, and what is said without it."""
+"""The dashboard of a run: its address, its access, and the message without it."""
 
 import sys
 import urllib.request

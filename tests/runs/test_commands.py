@@ -1,4 +1,4 @@
-"""`daskalt fit` on data without a configuration: what it is understood as, and what comes of it."""
+"""`daskalt fit` on data without a configuration: how it is interpreted, and the results."""
 
 import json
 import os

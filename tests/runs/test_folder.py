@@ -1,4 +1,4 @@
-"""The life of a run folder: what is in it at any moment, and what a killed run leaves."""
+"""The life of a run folder: its content at any moment, and what a killed run leaves."""
 
 import csv
 import json
@@ -64,7 +64,7 @@ def assert_complete(folder, whole, passes=PASSES):
 @pytest.mark.parametrize(
     ("where", "passes", "points"),
     [
-        ("daskalt.checkpoint:Checkpoints.save:3", 3, 2),  # a pass is told before it is put down
+        ("daskalt.checkpoint:Checkpoints.save:3", 3, 2),  # a pass is reported before its checkpoint
         ("daskalt.runs.journal:Journal.passed:3", 2, 2),
         ("daskalt.runs.running:render:1", PASSES, PASSES),
     ],
@@ -253,7 +253,7 @@ def test_a_bug_leaves_its_traceback_in_the_log(tmp_path, monkeypatch):
 
 
 def test_a_run_that_fails_for_good_gives_the_old_one_back(tmp_path, monkeypatch):
-    """Its last pass is not put down, so that there is nothing to go on from."""
+    """Its last pass has no checkpoint, so there is nothing to continue from."""
     config, folder = write_config(tmp_path, max_iter=1), tmp_path / "run"
     assert cli.main(["fit", config]) == 0
     first = (folder / "report.json").read_bytes()

@@ -318,7 +318,7 @@ def test_steps_that_were_refused_and_a_method_that_diverged():
 def test_classes_that_are_never_predicted():
     rated = rate_classes(np.array([[5, 0, 0], [2, 0, 0], [0, 0, 0]]))
     (words,) = shortcomings(SETTLED, classes=["a", "b", "c"], confusion={"classes": rated})
-    assert words.startswith("Never predicted, although there: b.")
+    assert words.startswith("Present, but never predicted: b.")
 
 
 @pytest.mark.parametrize(("planned", "told"), [(480, 0), (300, 1), (1000, 1)])

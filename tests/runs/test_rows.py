@@ -1,4 +1,4 @@
-"""Rows of a run that are made first: once, and anew when anything about them has changed."""
+"""Rows ingested by a run: once, and again when anything about them has changed."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""ADMM: every update against a slow minimisation, its divergence told."""
+"""ADMM: every update against a slow minimisation, and a report of its divergence."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Non-finite numbers never reach W: the step is refused, and a fit goes on or says why it ends."""
+"""Non-finite numbers never reach W: a refused step, after which a fit continues or says why not."""
 
 import warnings
 from types import SimpleNamespace

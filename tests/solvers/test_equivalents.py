@@ -1,4 +1,4 @@
-"""scikit-learn's parameters of a perceptron: what they become here, and what is refused."""
+"""scikit-learn's parameters of a perceptron: their equivalents here, and those refused."""
 
 import re
 import warnings

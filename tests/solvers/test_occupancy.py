@@ -1,4 +1,4 @@
-"""What a pass is said to have in memory at once, and what a running one is seen to have."""
+"""Predicted memory of a pass against that of a running one."""
 
 import threading
 import weakref

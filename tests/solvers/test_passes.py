@@ -1,4 +1,4 @@
-"""How many passes a fit makes unless told."""
+"""The number of passes that a fit makes by default."""
 
 import pytest
 
