@@ -19,7 +19,6 @@ from daskalt.keeping import Keeper
 from daskalt.kernels.workspace import release
 from daskalt.listeners import Listener, Underway, telling
 from daskalt.monitor import Monitor
-from daskalt.plan import Plan
 from daskalt.preparing import Held
 from daskalt.problem import Problem, Rows
 from daskalt.reduction import call_on, fetch
@@ -111,7 +110,7 @@ class Training:
     watch: Watch
     held: Held | None = None
     judges: bool = True
-    plan: Plan | None = None
+    plan: Any = None
     keeper: Keeper | None = None
     listeners: Sequence[Listener] = ()
     so_far: Callable[[Any, Any, Monitor], Any] | None = None
