@@ -6,15 +6,14 @@ __version__ = "0.1.0"  # parts of the package write it into the files that they 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the names below, for editors and type checkers
-    from daskalt.activations import Activation
-    from daskalt.assessment import confusion_matrix, residual_histogram
-    from daskalt.checkpoint import Checkpoints
-    from daskalt.classifier import MLPClassifier
-    from daskalt.displays import LossCurveDisplay, ResidualDisplay
-    from daskalt.losses import Loss
-    from daskalt.model import load, save
-    from daskalt.plan import Plan
-    from daskalt.regressor import MLPRegressor
+    from daskalt.assessment.displays import LossCurveDisplay, ResidualDisplay
+    from daskalt.assessment.quality import confusion_matrix, residual_histogram
+    from daskalt.estimators.classifier import MLPClassifier
+    from daskalt.estimators.model import load, save
+    from daskalt.estimators.regressor import MLPRegressor
+    from daskalt.functions.activations import Activation
+    from daskalt.functions.losses import Loss
+    from daskalt.memory.plan import Plan
     from daskalt.solvers import (
         ADMM,
         LBFGS,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:  # the names below, for editors and type checkers
         SteepestDescent,
         StochasticAltMin,
     )
+    from daskalt.training.checkpoint import Checkpoints
 
 __all__ = [
     "ADMM",
@@ -50,18 +50,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Activation": "activations",
-    "Checkpoints": "checkpoint",
-    "Loss": "losses",
-    "LossCurveDisplay": "displays",
-    "MLPClassifier": "classifier",
-    "MLPRegressor": "regressor",
-    "Plan": "plan",
-    "ResidualDisplay": "displays",
-    "confusion_matrix": "assessment",
-    "load": "model",
-    "residual_histogram": "assessment",
-    "save": "model",
+    "Activation": "functions.activations",
+    "Checkpoints": "training.checkpoint",
+    "Loss": "functions.losses",
+    "LossCurveDisplay": "assessment.displays",
+    "MLPClassifier": "estimators.classifier",
+    "MLPRegressor": "estimators.regressor",
+    "Plan": "memory.plan",
+    "ResidualDisplay": "assessment.displays",
+    "confusion_matrix": "assessment.quality",
+    "load": "estimators.model",
+    "residual_histogram": "assessment.quality",
+    "save": "estimators.model",
 }
 
 

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from daskalt.signals import KINDS, leaving
+from daskalt.compute.signals import KINDS, leaving
 
 __all__ = ["main"]
 

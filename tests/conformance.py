@@ -147,7 +147,7 @@ class Cutting(Checkpoints):
 def in_pieces(monkeypatch):
     """Mix few rows at a time, in a pass of several groups, and make a graph for every block."""
     monkeypatch.setattr("daskalt.data.arranging.MIXING_BYTES", 5_000)
-    monkeypatch.setattr("daskalt.solvers.loop.FIRST_TASKS", 1)
+    monkeypatch.setattr("daskalt.training.synchronous.FIRST_TASKS", 1)
 
 
 class Conformance:

@@ -9,39 +9,64 @@ import daskalt
 
 ROOT = Path(daskalt.__file__).parent
 
-# Each module may import those above it. A new module goes where it can be read.
-ORDER = """
-    errors versions signals shelter wording parameters records sealed limits bars jit
-    links activation_passes activations loss_passes losses
-    kernels.threads kernels.workspace kernels.scale kernels.step kernels.gram
-    kernels.rowwise kernels.systems kernels.newton
-    kernels.admm kernels.hessian kernels
-    statistics reduction
-    data.retries data.chunks data.guard data.traces data.recent data.rows data.decoded data.readers
-    data.columns data.gaps data.checks data.ahead data.graphs data.table data.finite data.watch
-    data.store folders data.groups data.scratch data.locks data.buckets data.writers data.staging
-    data.arranging data.labelled data.identity
-    data.containers data.choosing data.memory data.sources data.files data.casts data.lines
-    data.frames data.medians data.spool data.recipe data.roles data.faults data.tally data.census
-    data.encoding data.encoded data.array_files data.ingest data.opening data.passes data.zstore
-    data.scaling data.targets data.survey data.fingerprint data
-    layers network problem initial folding joint sweep weights progress
-    rules.base rules.sgd rules.adaptive rules.schedules rules.line_search rules
-    solvers.base solvers.reading solvers.job
-    solvers.caution solvers.descent solvers.altmin_map solvers.local_steps solvers.altmin
-    solvers.full_batch solvers.batch_map solvers.batch solvers.admm
-    solvers.gradient solvers.searching solvers.conjugate solvers.lbfgs solvers.newton
-    solvers.equivalents
-    solvers.tasks solvers.pass_graph solvers.loop solvers.occupancy solvers.drivers solvers
-    scoring ruin history checkpoint preparing keeping monitor listeners plan fitting rehearsal
-    peaks changes planning export predicting fitted assembly prepared perceptron classifier
-    regressor histograms assessment displays
-    model runs.examples runs.document runs.sections runs.origins runs.heads runs.rows
-    runs.inputs runs.output runs.account runs.choice runs.parts runs.config runs.clusters
-    runs.folder runs.journal runs.report runs.advice runs.charts runs.page runs.running
-    runs.options runs.commands runs.cli runs
-"""
-PLACE = {f"daskalt.{name}": place for place, name in enumerate(ORDER.split())}
+# The reading order: packages from what is simplest to what stands on all of it, and the modules of
+# each. A module may import from those above it alone. A new one goes where it can be read.
+TOP = "errors versions wording parameters jit"
+PACKAGES = {
+    "functions": """
+        links activation_passes activations loss_passes losses
+    """,
+    "kernels": """
+        workspace scale step gram rowwise systems damped_newton admm hessian
+    """,
+    "compute": """
+        signals shelter bars threads statistics graph progress
+    """,
+    "storage": """
+        records sealed retries chunks guard store folders groups scratch locks variables
+    """,
+    "data": """
+        traces recent rows decoded readers columns gaps checks ahead graphs table finite
+        watch buckets writers staging arranging labelled identity containers choosing memory
+        sources recipe opening passes scaling targets survey fingerprint
+    """,
+    "ingest": """
+        files casts lines frames medians spool roles faults tally census encoding encoded
+        array_files ingest
+    """,
+    "network": """
+        layers network problem initial folding joint sweep scoring
+    """,
+    "rules": """
+        base sgd adaptive schedules line_search
+    """,
+    "solvers": """
+        least_squares base caution descent z_step local_steps altmin full_batch batch_z_step
+        batch_altmin admm gradient searching conjugate lbfgs newton equivalents
+    """,
+    "training": """
+        reading job tasks pass_graph synchronous occupancy drivers ruin history checkpoint
+        preparing keeping monitor listeners fitting
+    """,
+    "memory": """
+        limits plan rehearsal peaks changes planning
+    """,
+    "estimators": """
+        export predicting fitted assembly prepared perceptron classifier regressor model
+    """,
+    "assessment": """
+        histograms quality displays
+    """,
+    "runs": """
+        examples document sections origins heads rows inputs output account choice parts
+        config clusters folder journal report advice charts page running options commands
+        cli
+    """,
+}
+ORDER = TOP.split()
+for package, modules in PACKAGES.items():
+    ORDER += [*(f"{package}.{module}" for module in modules.split()), package]
+PLACE = {f"daskalt.{name}": place for place, name in enumerate(ORDER)}
 
 
 def name_of(path):
@@ -92,3 +117,27 @@ def test_optional_libraries_are_imported_where_they_are_used(module):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module] if isinstance(node, ast.ImportFrom) else []
         assert not {name.split(".")[0] for name in names} & optional
+
+
+def test_the_top_level_has_packages_and_a_few_small_files():
+    files = [path for path in ROOT.glob("*.py") if not path.stem.startswith("__")]
+    assert sorted(path.stem for path in files) == sorted(TOP.split())
+    assert len(files) <= 6
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"__pycache__"}
+    assert folders == set(PACKAGES)
+
+
+@pytest.mark.parametrize("module", BELOW_ROOT)
+def test_files_and_functions_are_short(module):
+    """At most 400 lines a file, and 50 of code in the body of a function outside kernels."""
+    text = MODULES[module].read_text()
+    assert text.count("\n") <= 400
+    if module.startswith("daskalt.kernels."):
+        return
+    lines = text.split("\n")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            described = ast.get_docstring(node) is not None
+            start = node.body[0].end_lineno if described else node.body[0].lineno - 1
+            code = [line for line in lines[start : node.end_lineno] if line.strip(" #")]
+            assert len(code) <= 50, f"{module}.{node.name} has {len(code)} lines of code"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from daskalt import Loss, MLPRegressor
-from daskalt.activations import ACTIVATIONS
-from daskalt.links import Link
+from daskalt.functions.activations import ACTIVATIONS
+from daskalt.functions.links import Link
 from tests.conformance import Case, Conformance
 
 

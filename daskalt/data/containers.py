@@ -15,8 +15,8 @@ import zarr
 
 from daskalt.data.identity import is_same, names_of, place_of, stored_at
 from daskalt.data.labelled import feature_names, is_data_array, is_lazy
-from daskalt.data.retries import patiently
 from daskalt.errors import DaskaltError, InputError, StorageError
+from daskalt.storage.retries import patiently
 from daskalt.wording import meant
 
 __all__ = [
@@ -285,7 +285,7 @@ def open_store(location: str | Path, name: str) -> zarr.Array | zarr.Group:
     if str(location).endswith((".csv", ".parquet", ".npy", ".npz")):
         raise InputError(
             f"{name}: {location} is not a Zarr store. Convert it first: daskalt ingest, or "
-            "daskalt.data.ingest."
+            "daskalt.ingest.ingest."
         )
     try:
         what = f"{name}: opening the Zarr store at {location}"

@@ -15,12 +15,12 @@ from zarr.codecs import Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from daskalt.data.chunks import full_key, keys_of_rows, local_folder, stored_document
 from daskalt.data.columns import ColumnsSource
 from daskalt.data.readers import SlicedSource, Source, StackedSource, ZarrSource
-from daskalt.data.retries import patiently
 from daskalt.data.traces import found_objects, trace_of_file
 from daskalt.errors import DaskaltError, StorageError
+from daskalt.storage.chunks import full_key, keys_of_rows, local_folder, stored_document
+from daskalt.storage.retries import patiently
 
 __all__ = ["checksum", "fingerprint"]
 

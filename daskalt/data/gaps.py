@@ -3,10 +3,10 @@
 import warnings
 from collections.abc import Iterator
 
-from daskalt.data.chunks import keys_of_rows, named
 from daskalt.data.columns import ColumnsSource
 from daskalt.data.readers import SlicedSource, Source, StackedSource, ZarrSource
 from daskalt.errors import MissingChunksWarning
+from daskalt.storage.chunks import keys_of_rows, named
 
 __all__ = ["learn_chunks", "stored_arrays"]
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from daskalt.compute.graph import task_threads
 from daskalt.data.table import Block, Table
-from daskalt.reduction import task_threads
 
 __all__ = [
     "Group",

@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 import zarr
 
-from daskalt.data.chunks import (
+from daskalt.data.decoded import KEPT_BYTES, decoded
+from daskalt.data.recent import Recent
+from daskalt.data.rows import MemorySource, Source, contiguous, native
+from daskalt.data.traces import Trace, take_trace
+from daskalt.errors import DaskaltError, InputError, StorageError
+from daskalt.storage.chunks import (
     WHOLE,
     broken_chunks,
     check_metadata,
@@ -23,13 +28,8 @@ from daskalt.data.chunks import (
     named,
     refuse_code,
 )
-from daskalt.data.decoded import KEPT_BYTES, decoded
-from daskalt.data.guard import ChunkGone, Gaps, GuardedStore
-from daskalt.data.recent import Recent
-from daskalt.data.retries import patiently
-from daskalt.data.rows import MemorySource, Source, contiguous, native
-from daskalt.data.traces import Trace, take_trace
-from daskalt.errors import DaskaltError, InputError, StorageError
+from daskalt.storage.guard import ChunkGone, Gaps, GuardedStore
+from daskalt.storage.retries import patiently
 
 __all__ = ["MemorySource", "SlicedSource", "Source", "StackedSource", "StoredSource", "ZarrSource"]
 

@@ -9,8 +9,8 @@ import zarr
 
 from daskalt.data.readers import SlicedSource, Source, ZarrSource
 from daskalt.errors import InputError, StorageError
-from daskalt.records import decode
-from daskalt.sealed import unseal
+from daskalt.storage.records import decode
+from daskalt.storage.sealed import unseal
 
 __all__ = [
     "ATTRIBUTE",

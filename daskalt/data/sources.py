@@ -8,6 +8,7 @@ import dask.array as da
 import numpy as np
 import zarr
 
+from daskalt.compute.graph import scheduler_of_here
 from daskalt.data.checks import check_array, kind_of, refuse_masked, refuse_sparse
 from daskalt.data.choosing import choose_arrays, choose_features
 from daskalt.data.columns import ColumnsSource, beside, lazy_beside
@@ -27,7 +28,6 @@ from daskalt.data.readers import MemorySource, Source, ZarrSource
 from daskalt.data.staging import promise, stage
 from daskalt.data.table import Table, check_rows
 from daskalt.errors import InputError
-from daskalt.reduction import scheduler_of_here
 
 __all__ = [
     "MemorySource",

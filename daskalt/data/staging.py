@@ -7,15 +7,15 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
+from daskalt.compute.graph import scheduler_of_here
 from daskalt.data.decoded import KEPT_BYTES
-from daskalt.data.groups import PatientArray, new_group
 from daskalt.data.readers import Source, StoredSource, ZarrSource
-from daskalt.data.scratch import TemporaryStore
-from daskalt.data.store import storage_errors
 from daskalt.data.table import Table, good_rows
 from daskalt.data.writers import MEMORY_BYTES, as_stored, table_layout, write_blocks
 from daskalt.errors import InputError
-from daskalt.reduction import scheduler_of_here
+from daskalt.storage.groups import PatientArray, new_group
+from daskalt.storage.scratch import TemporaryStore
+from daskalt.storage.store import storage_errors
 
 __all__ = [
     "Promised",

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from daskalt.compute.graph import Graph, call
+from daskalt.compute.statistics import combine
 from daskalt.data.finite import check_finite
 from daskalt.data.passes import in_order, read_lane
 from daskalt.data.readers import Source
 from daskalt.data.table import Table
 from daskalt.errors import InputError
-from daskalt.reduction import Graph, call
-from daskalt.statistics import combine
 
 WEIGHT_RANGE = (1e-20, 1e20)  # of the sum of row weights; residuals times weights fit float32
 

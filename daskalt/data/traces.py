@@ -9,7 +9,13 @@ import numpy as np
 import zarr
 from zarr.core.sync import sync
 
-from daskalt.data.chunks import full_key, keys_of_rows, local_folder, stored_document, stored_keys
+from daskalt.storage.chunks import (
+    full_key,
+    keys_of_rows,
+    local_folder,
+    stored_document,
+    stored_keys,
+)
 
 __all__ = ["Trace", "changes_between", "found_objects", "take_trace", "trace_of_file"]
 

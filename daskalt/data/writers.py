@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from daskalt.bars import Count, counted
+from daskalt.compute.bars import Count, counted
 from daskalt.data.ahead import ahead, mapped_ahead
 from daskalt.data.buckets import Buckets
-from daskalt.data.groups import NewGroup, PatientArray, new_group
 from daskalt.data.readers import Source, ZarrSource
-from daskalt.data.store import check_space, storage_errors
 from daskalt.data.table import Block, Table, good_rows
 from daskalt.data.watch import Watch
 from daskalt.errors import InputError
+from daskalt.storage.groups import NewGroup, PatientArray, new_group
+from daskalt.storage.store import check_space, storage_errors
 
 __all__ = ["MEMORY_BYTES", "Layout", "as_stored", "shuffle_to_zarr", "table_layout", "write_blocks"]
 

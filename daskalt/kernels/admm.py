@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from daskalt.activations import Activation
+from daskalt.functions.activations import Activation
 
 __all__ = ["fit_pre_activations"]
 

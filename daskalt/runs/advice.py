@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from daskalt.limits import describe_bytes
-from daskalt.listeners import SCORES
+from daskalt.memory.limits import describe_bytes
+from daskalt.training.listeners import SCORES
 from daskalt.wording import plural
 
 __all__ = ["advise", "find_shortcomings", "next_commands"]

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from typer import TyperException
 
+from daskalt.compute.signals import Terminated, leaving, terminable
 from daskalt.errors import DaskaltError
 from daskalt.runs.options import Request, parse
-from daskalt.signals import Terminated, leaving, terminable
 
 __all__ = ["main"]
 

@@ -11,9 +11,9 @@ from typing import Any
 import dask
 from distributed import Client, LocalCluster
 
+from daskalt.compute.signals import held, sheltered, stopping
 from daskalt.errors import ConfigError
 from daskalt.runs.config import RunConfig
-from daskalt.signals import held, sheltered, stopping
 
 __all__ = ["cluster_of", "local_workers"]
 
@@ -36,7 +36,7 @@ def local_workers(count: int, dashboard: int = 0) -> Iterator[Client]:
                 LocalCluster(
                     n_workers=count,
                     threads_per_worker=1,
-                    preload="daskalt.shelter",
+                    preload="daskalt.compute.shelter",
                     # None would be port 8787 of every interface, and the port of another run.
                     dashboard_address=f"{LOOPBACK}:{dashboard}",
                     worker_dashboard_address=f"{LOOPBACK}:0",

@@ -10,8 +10,8 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from daskalt.data.ingest import ingest
 from daskalt.errors import ConfigError
+from daskalt.ingest.ingest import ingest
 from daskalt.runs.account import account
 from daskalt.runs.document import read_document, read_words
 from daskalt.wording import closest, plural, spoken
@@ -198,7 +198,7 @@ def _one_or_several(given: Any) -> Any:
 
 def _model(folder: str) -> Any:
     """The model of a run folder, or of a folder that ``daskalt.save`` wrote."""
-    from daskalt.model import load
+    from daskalt.estimators.model import load
 
     place = Path(folder)
     return load(place / "model" if (place / "model").is_dir() else place)

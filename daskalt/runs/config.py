@@ -8,7 +8,7 @@ from pydantic import Field
 from sklearn.base import is_classifier
 
 from daskalt.errors import ConfigError
-from daskalt.model import ESTIMATORS
+from daskalt.estimators.model import ESTIMATORS
 from daskalt.runs.choice import choose_estimator
 from daskalt.runs.document import override, read_document
 from daskalt.runs.examples import EXAMPLES, HELD_OUT

@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 
-from daskalt.checkpoint import Checkpoints
-from daskalt.data.store import absolute, storage_errors
+from daskalt.compute.signals import held
 from daskalt.errors import InputError
-from daskalt.folders import check_replaceable, whole_folder
 from daskalt.runs.config import RunConfig
-from daskalt.signals import held
-from daskalt.solvers.job import store_of
+from daskalt.storage.folders import check_replaceable, whole_folder
+from daskalt.storage.store import absolute, storage_errors
+from daskalt.training.checkpoint import Checkpoints
+from daskalt.training.job import store_of
 from daskalt.wording import plural
 
 __all__ = ["CONFIG", "REPORT", "RunFolder"]

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from daskalt.data.files import find_files, kind_of_files
-from daskalt.data.frames import Batch, FrameFiles
-from daskalt.data.tally import Tally
 from daskalt.errors import ConfigError
+from daskalt.ingest.files import find_files, kind_of_files
+from daskalt.ingest.frames import Batch, FrameFiles
+from daskalt.ingest.tally import Tally
 from daskalt.runs.origins import DataConfig
 from daskalt.wording import meant
 

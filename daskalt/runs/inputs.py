@@ -7,19 +7,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from daskalt.data.encoding import Encoder
-from daskalt.data.files import find_files, is_frame, kind_of_files
 from daskalt.data.finite import check_block
-from daskalt.data.frames import FrameFiles, with_gaps
-from daskalt.data.ingest import ingest, is_shuffled
 from daskalt.data.opening import open_features, open_table
 from daskalt.data.readers import Source
 from daskalt.data.recipe import Column, Recipe, group_of
-from daskalt.data.roles import roles_by_recipe
-from daskalt.data.scratch import TemporaryStore
-from daskalt.data.store import absolute
 from daskalt.data.table import Table
 from daskalt.errors import ConfigError, InputError, about
+from daskalt.ingest.encoding import Encoder
+from daskalt.ingest.files import find_files, is_frame, kind_of_files
+from daskalt.ingest.frames import FrameFiles, with_gaps
+from daskalt.ingest.ingest import ingest, is_shuffled
+from daskalt.ingest.roles import roles_by_recipe
+from daskalt.storage.scratch import TemporaryStore
+from daskalt.storage.store import absolute
 
 __all__ = ["Inputs", "Part", "open_inputs", "rows_with_targets", "target_names"]
 

@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from daskalt.data.store import storage_errors
+from daskalt.compute.signals import Terminated, held
 from daskalt.errors import DaskaltError
-from daskalt.folders import whole_file, write_whole
-from daskalt.listeners import Listener, Underway, describe_pass
-from daskalt.model import save
+from daskalt.estimators.model import save
 from daskalt.runs.folder import CONFIG, REPORT
-from daskalt.signals import Terminated, held
+from daskalt.storage.folders import whole_file, write_whole
+from daskalt.storage.store import storage_errors
+from daskalt.training.listeners import Listener, Underway, describe_pass
 from daskalt.versions import versions
 from daskalt.wording import plural
 

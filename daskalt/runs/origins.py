@@ -23,12 +23,12 @@ class DataConfig(Section):
     dataset : str or None
         Name of a data set that comes with scikit-learn.
     train, test : str, tuple of str or None
-        Path or URL of a Zarr group; or files, folders or patterns for `daskalt.data.ingest`, from
+        Path or URL of a Zarr group; or files, folders or patterns for `daskalt.ingest.ingest`, from
         which a run first makes a Zarr group.
     target : str, tuple of str or None
         Column of the targets, or array of a Zarr group; there "y" unless told.
     features, exclude, id, categorical, missing, unknown, max_categories, dtype
-        How files are ingested: see `daskalt.data.ingest.ingest`, where id is called ``ident``.
+        How files are ingested: see `daskalt.ingest.ingest.ingest`, where id is called ``ident``.
     X, y, sample_weight : str, tuple of str (X) or None
         Names of the arrays of a Zarr group, "X", "y" and "sample_weight" unless told; for files
         ``sample_weight`` is a column.

@@ -10,11 +10,11 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from daskalt.data.groups import new_group
-from daskalt.data.store import storage_errors
 from daskalt.errors import ConfigError, InputError
-from daskalt.folders import whole_file
 from daskalt.runs.inputs import Inputs, Part, open_inputs, target_names
+from daskalt.storage.folders import whole_file
+from daskalt.storage.groups import new_group
+from daskalt.storage.store import storage_errors
 
 __all__ = ["write_predictions"]
 

@@ -8,10 +8,10 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from daskalt.bars import describe_count, describe_seconds
-from daskalt.limits import describe_bytes
-from daskalt.listeners import SCORES
+from daskalt.compute.bars import describe_count, describe_seconds
+from daskalt.memory.limits import describe_bytes
 from daskalt.runs.charts import draw_curve, draw_residuals
+from daskalt.training.listeners import SCORES
 from daskalt.wording import plural
 
 __all__ = ["render"]

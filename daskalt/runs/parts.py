@@ -8,11 +8,11 @@ from typing import Annotated, Any, get_args, get_type_hints
 from pydantic import BeforeValidator, PlainValidator
 from pydantic_core import PydanticCustomError
 
-from daskalt.checkpoint import Checkpoints
-from daskalt.model import ESTIMATORS
+from daskalt.estimators.model import ESTIMATORS
 from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES, LineSearch, Rule, Schedule
 from daskalt.runs.sections import section_of
 from daskalt.solvers import BORROWED, SOLVERS
+from daskalt.training.checkpoint import Checkpoints
 
 __all__ = ["PARTS", "estimator_of", "parameter_names", "parameters_of"]
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from daskalt.assessment import confusion_matrix, residual_histogram
+from daskalt.assessment.quality import confusion_matrix, residual_histogram
+from daskalt.compute.graph import active_client
+from daskalt.compute.statistics import Score
 from daskalt.data.arranging import mixing_bytes
 from daskalt.data.table import Table
 from daskalt.data.targets import ClassTargets, RealTargets
-from daskalt.limits import peak_resident, process_limit
-from daskalt.reduction import active_client
+from daskalt.memory.limits import peak_resident, process_limit
 from daskalt.runs.config import RunConfig
-from daskalt.statistics import Score
 from daskalt.versions import versions
 
 __all__ = [

@@ -9,17 +9,17 @@ import numpy as np
 from sklearn.base import is_classifier
 
 from daskalt.data.choosing import Named
-from daskalt.data.files import find_files, kind_of_files
-from daskalt.data.ingest import ingest
 from daskalt.data.sources import as_table
-from daskalt.data.store import absolute, filesystem_of
 from daskalt.data.survey import survey_labels
 from daskalt.data.table import Table
 from daskalt.errors import ConfigError, InputError, about
-from daskalt.folders import write_whole
+from daskalt.ingest.files import find_files, kind_of_files
+from daskalt.ingest.ingest import ingest
 from daskalt.runs.examples import HELD_OUT, write_example
 from daskalt.runs.heads import first_targets
 from daskalt.runs.origins import DataConfig
+from daskalt.storage.folders import write_whole
+from daskalt.storage.store import absolute, filesystem_of
 
 __all__ = ["are_files", "check_labels", "make_tables", "open_rows", "open_tables"]
 

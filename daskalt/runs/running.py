@@ -8,13 +8,11 @@ from typing import Any
 
 import yaml
 
-from daskalt.data.locks import locked
-from daskalt.data.store import absolute, storage_errors
+from daskalt.compute.signals import held
 from daskalt.data.table import Table
-from daskalt.folders import write_whole
-from daskalt.model import save
-from daskalt.peaks import Machine
-from daskalt.planning import Plan, Project, current_machine
+from daskalt.estimators.model import save
+from daskalt.memory.peaks import Machine
+from daskalt.memory.planning import Plan, Project, current_machine
 from daskalt.runs.advice import advise
 from daskalt.runs.clusters import cluster_of
 from daskalt.runs.config import RunConfig
@@ -23,8 +21,10 @@ from daskalt.runs.journal import Journal, json_text, now, write_metrics
 from daskalt.runs.page import render
 from daskalt.runs.report import assess, describe_data, describe_fit, describe_run, measure
 from daskalt.runs.rows import check_labels, make_tables, open_tables
-from daskalt.signals import held
 from daskalt.solvers.base import RowVariables
+from daskalt.storage.folders import write_whole
+from daskalt.storage.locks import locked
+from daskalt.storage.store import absolute, storage_errors
 
 __all__ = ["plan_run", "run"]
 

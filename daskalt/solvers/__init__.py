@@ -8,7 +8,7 @@ from daskalt.errors import InputError
 from daskalt.solvers.admm import ADMM
 from daskalt.solvers.altmin import StochasticAltMin
 from daskalt.solvers.base import Solver
-from daskalt.solvers.batch import BatchAltMin
+from daskalt.solvers.batch_altmin import BatchAltMin
 from daskalt.solvers.conjugate import ConjugateGradient
 from daskalt.solvers.equivalents import BORROWED, with_borrowed
 from daskalt.solvers.gradient import GradientDescent

@@ -8,20 +8,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from daskalt.compute.statistics import Score
 from daskalt.errors import DivergenceError, InputError
 from daskalt.kernels.admm import fit_pre_activations
+from daskalt.kernels.damped_newton import output_newton
 from daskalt.kernels.gram import cross, weighted_gram
-from daskalt.kernels.newton import output_newton
 from daskalt.kernels.rowwise import square_norms
 from daskalt.kernels.workspace import thread_workspace
-from daskalt.network import Network, Weights
+from daskalt.network.network import Network, Weights
+from daskalt.network.problem import Problem, Rows
 from daskalt.parameters import check_parameters, instance, integer, real
-from daskalt.problem import Problem, Rows
-from daskalt.solvers.altmin_map import score_residual
 from daskalt.solvers.base import Budget, Report, Variables
 from daskalt.solvers.full_batch import FullBatch
-from daskalt.statistics import Score
-from daskalt.weights import ridge_solve
+from daskalt.solvers.least_squares import ridge_solve
+from daskalt.solvers.z_step import score_residual
 
 __all__ = ["ADMM", "ADMMState"]
 

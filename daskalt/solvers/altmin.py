@@ -5,24 +5,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from daskalt.compute.statistics import Score
 from daskalt.errors import DivergenceError, InputError
 from daskalt.kernels.gram import gram_matrix
 from daskalt.kernels.step import running_mean
 from daskalt.kernels.workspace import thread_workspace
-from daskalt.network import Network, Weights
+from daskalt.network.network import Network, Weights
+from daskalt.network.problem import Problem, Rows
 from daskalt.parameters import check_of_layers, check_parameters, choice, integer, real
-from daskalt.problem import Problem, Rows
-from daskalt.solvers.altmin_map import (
-    Step,
-    gradient_step,
-    newton_step,
-)
 from daskalt.solvers.base import Budget, Variables
 from daskalt.solvers.caution import LEAST_TRUST, RAISE, Caution, CautiousSolver
 from daskalt.solvers.descent import FALLS, Limits, Motion, at_rest, descend, fall
+from daskalt.solvers.least_squares import DampedGram, damp, ridge_solve
 from daskalt.solvers.local_steps import LocalSteps, failed_steps, merge_steps, take_steps
-from daskalt.statistics import Score
-from daskalt.weights import DampedGram, damp, ridge_solve
+from daskalt.solvers.z_step import Step, gradient_step, newton_step
 
 __all__ = ["StochasticAltMin"]
 

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from daskalt.compute.statistics import Score, combine
 from daskalt.errors import DivergenceError
-from daskalt.network import Network, Weights
-from daskalt.problem import Problem, Rows
-from daskalt.statistics import Score, combine
+from daskalt.network.network import Network, Weights
+from daskalt.network.problem import Problem, Rows
 
 __all__ = [
     "Budget",
@@ -91,7 +91,7 @@ class Solver(BaseEstimator, ABC):
     divergence : float
         A fit ends when the forward loss is this many times its best.
     driver : str
-        Who runs it, a key of `daskalt.solvers.drivers.DRIVERS`.
+        Who runs it, a key of `daskalt.training.drivers.DRIVERS`.
     reproducible : bool
         Whether the same fit has the same bits every time, on any number of workers.
     """

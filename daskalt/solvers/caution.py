@@ -6,8 +6,8 @@ from abc import abstractmethod
 from typing import Any, NamedTuple
 
 from daskalt.errors import DivergenceError
-from daskalt.network import Weights
-from daskalt.problem import Problem
+from daskalt.network.network import Weights
+from daskalt.network.problem import Problem
 from daskalt.solvers.base import Report, Solver
 
 __all__ = ["CALM", "LEAST_TRUST", "LIMIT", "RAISE", "Caution", "CautiousSolver"]

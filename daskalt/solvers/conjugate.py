@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from daskalt.network.problem import Problem
 from daskalt.parameters import check_parameters, integer
-from daskalt.problem import Problem
 from daskalt.rules import LineSearch
 from daskalt.solvers.searching import LineSearchSolver, SearchState, need_smooth
 

@@ -10,8 +10,8 @@ import numpy as np
 from daskalt.errors import DivergenceError
 from daskalt.kernels.step import advance, mean_gradient
 from daskalt.kernels.workspace import thread_workspace
-from daskalt.network import Weights
-from daskalt.weights import DampedGram
+from daskalt.network.network import Weights
+from daskalt.solvers.least_squares import DampedGram
 
 __all__ = ["FALLS", "Limits", "Motion", "at_rest", "descend", "fall"]
 

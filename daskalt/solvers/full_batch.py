@@ -1,6 +1,6 @@
 """What the full-batch methods share."""
 
-from daskalt.network import Network
+from daskalt.network.network import Network
 from daskalt.solvers.base import Solver
 
 __all__ = ["FullBatch"]

@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from daskalt.compute.statistics import Score
 from daskalt.errors import DivergenceError
 from daskalt.kernels.step import mean_gradient
 from daskalt.kernels.workspace import recycled, thread_workspace
-from daskalt.network import Network, Weights
+from daskalt.network.network import Network, Weights
+from daskalt.network.problem import Problem, Rows
 from daskalt.parameters import check_parameters, choice, integer
-from daskalt.problem import Problem, Rows
 from daskalt.rules import RULES, SCHEDULES, Rule, Schedule, choose
-from daskalt.solvers.altmin_map import Step, gradient_step
 from daskalt.solvers.base import Budget, Report, Variables
 from daskalt.solvers.caution import Caution, CautiousSolver
-from daskalt.statistics import Score
+from daskalt.solvers.z_step import Step, gradient_step
 
 __all__ = ["GradientDescent", "GradientState"]
 

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from daskalt.network import Weights
-from daskalt.problem import Problem, Rows
-from daskalt.solvers.altmin_map import Step, gradient_step
+from daskalt.compute.statistics import Score, combine
+from daskalt.network.network import Weights
+from daskalt.network.problem import Problem, Rows
 from daskalt.solvers.descent import Motion
-from daskalt.statistics import Score, combine
-from daskalt.weights import ridge_solve
+from daskalt.solvers.least_squares import ridge_solve
+from daskalt.solvers.z_step import Step, gradient_step
 
 __all__ = ["LocalSteps", "failed_steps", "merge_steps", "take_steps"]
 

@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from daskalt.compute.statistics import Score
 from daskalt.errors import InputError
 from daskalt.kernels.hessian import hessian
-from daskalt.network import Network
-from daskalt.problem import Problem, Rows
+from daskalt.network.network import Network
+from daskalt.network.problem import Problem, Rows
 from daskalt.rules import LineSearch
-from daskalt.solvers.altmin_map import gradient_step
 from daskalt.solvers.base import Variables
+from daskalt.solvers.least_squares import ridge_solve
 from daskalt.solvers.searching import LineSearchSolver, SearchState, need_smooth
-from daskalt.statistics import Score
-from daskalt.weights import ridge_solve
+from daskalt.solvers.z_step import gradient_step
 
 __all__ = ["Newton"]
 

@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from daskalt.compute.statistics import Score
 from daskalt.errors import DivergenceError, InputError
 from daskalt.kernels.step import mean_gradient
-from daskalt.network import Network, Weights, pack, unpack
-from daskalt.problem import Problem, Rows
+from daskalt.network.network import Network, Weights, pack, unpack
+from daskalt.network.problem import Problem, Rows
 from daskalt.rules import LINE_SEARCHES, LineSearch, choose
 from daskalt.rules.line_search import Point, Search
-from daskalt.solvers.altmin_map import Step, gradient_step
 from daskalt.solvers.base import Budget, Report, Solver, Variables
-from daskalt.statistics import Score
+from daskalt.solvers.z_step import Step, gradient_step
 
 __all__ = ["LineSearchSolver", "SearchState", "SteepestDescent", "need_smooth", "norm"]
 

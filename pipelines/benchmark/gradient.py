@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits
 
 import daskalt
 from daskalt.kernels.workspace import thread_workspace
-from daskalt.problem import Rows
-from daskalt.solvers.altmin_map import gradient_step
+from daskalt.network.problem import Rows
+from daskalt.solvers.z_step import gradient_step
 from pipelines.benchmark.data import scaled
 from pipelines.benchmark.tables import Table, at_least, at_most
 

@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import patch
 
 import daskalt
+from daskalt.compute.graph import fold
+from daskalt.compute.statistics import combine
+from daskalt.compute.threads import blas_threads
 from daskalt.data.passes import read_lane
-from daskalt.kernels.threads import blas_threads
-from daskalt.reduction import fold
-from daskalt.solvers import tasks
-from daskalt.solvers.drivers import DRIVERS
-from daskalt.solvers.loop import Pass
-from daskalt.statistics import combine
+from daskalt.training import tasks
+from daskalt.training.drivers import DRIVERS
+from daskalt.training.synchronous import Pass
 
 THREADS = 2
 

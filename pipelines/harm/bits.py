@@ -181,7 +181,7 @@ def _call(call):
 
 def _call_in_a_thread(call):
     """Call in a thread that has never set a limit, while the first has."""
-    daskalt.kernels.threads.hold_blas_threads(2)
+    daskalt.compute.threads.hold_blas_threads(2)
     results = []
     thread = threading.Thread(target=lambda: results.append(call()))
     thread.start()

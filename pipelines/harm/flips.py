@@ -9,8 +9,8 @@ from unittest.mock import patch
 import numpy as np
 
 import daskalt
-from daskalt.data.ingest import ingest
 from daskalt.errors import CheckpointWarning, DaskaltError
+from daskalt.ingest.ingest import ingest
 from pipelines.benchmark.tables import Table, Target
 from pipelines.harm.fits import digest, network, write_rows
 

@@ -96,7 +96,7 @@ def fit(store, case):
     def keep(project, plan):
         planned.append(plan)
 
-    daskalt.planning.Project.check = keep  # the plan that the fit makes itself
+    daskalt.memory.planning.Project.check = keep  # the plan that the fit makes itself
     peaks = [0]
     if case.workers:
         with local_workers(case.workers) as client:

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from daskalt.activations import ACTIVATIONS
 from daskalt.data.scaling import Scaling
 from daskalt.data.targets import RealTargets
-from daskalt.losses import get_loss
-from daskalt.network import dense
-from daskalt.problem import Problem, Rows
+from daskalt.functions.activations import ACTIVATIONS
+from daskalt.functions.losses import get_loss
+from daskalt.network.network import dense
+from daskalt.network.problem import Problem, Rows
 from daskalt.solvers.base import Budget
 
 __all__ = ["linear_problem", "path"]

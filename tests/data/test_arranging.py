@@ -10,7 +10,7 @@ from daskalt.data.arranging import Arrangement, mixing_bytes
 from daskalt.data.passes import all_blocks, count_rows
 from daskalt.data.readers import MemorySource, ZarrSource
 from daskalt.data.table import Table
-from daskalt.preparing import hold_out
+from daskalt.training.preparing import hold_out
 
 N = 600
 X = np.random.default_rng(0).standard_normal((N, 3)).astype(np.float32)

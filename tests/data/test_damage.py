@@ -14,15 +14,15 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from daskalt import MLPClassifier
-from daskalt.data.chunks import refuse_code
 from daskalt.data.gaps import learn_chunks
-from daskalt.data.ingest import ingest
 from daskalt.data.readers import MemorySource, SlicedSource, StackedSource, ZarrSource
 from daskalt.data.staging import copy_to_scratch, stage
 from daskalt.data.table import Table
 from daskalt.data.writers import shuffle_to_zarr
-from daskalt.data.zstore import ZStore
 from daskalt.errors import InputError, MissingChunksWarning, StorageError
+from daskalt.ingest.ingest import ingest
+from daskalt.storage.chunks import refuse_code
+from daskalt.storage.variables import ZStore
 
 ROWS = np.arange(120, dtype=np.float32).reshape(40, 3)
 

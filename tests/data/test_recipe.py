@@ -14,12 +14,12 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder
 
 import daskalt
-from daskalt.data import encoding, frames, medians
-from daskalt.data.encoding import Encoder
-from daskalt.data.frames import FrameFiles
-from daskalt.data.ingest import ingest
 from daskalt.data.recipe import find_recipe
 from daskalt.errors import InputError, StorageError
+from daskalt.ingest import encoding, frames, medians
+from daskalt.ingest.encoding import Encoder
+from daskalt.ingest.frames import FrameFiles
+from daskalt.ingest.ingest import ingest
 
 pd = pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")

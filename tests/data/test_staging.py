@@ -8,11 +8,12 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskalt.data import store, writers
+from daskalt.data import writers
 from daskalt.data.readers import MemorySource, ZarrSource
 from daskalt.data.table import Table
 from daskalt.data.writers import shuffle_to_zarr
 from daskalt.errors import InputError, StorageError
+from daskalt.storage import store
 
 NAMES = np.array(["a", "bb", "ünï"])
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daskalt.activations import ACTIVATIONS
+from daskalt.functions.activations import ACTIVATIONS
+from daskalt.functions.losses import LOSSES, get_loss
 from daskalt.kernels.gram import cross, cross_moments, gram
 from daskalt.kernels.workspace import Workspace
-from daskalt.losses import LOSSES, get_loss
-from daskalt.network import dense
+from daskalt.network.network import dense
 from tests import naive
 
 SQUARED = get_loss("squared", "identity")

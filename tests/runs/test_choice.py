@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import zarr
 
-from daskalt.data.ingest import ingest
 from daskalt.errors import ConfigError
+from daskalt.ingest.ingest import ingest
 from daskalt.runs.choice import choose_estimator
 from daskalt.runs.origins import DataConfig
 

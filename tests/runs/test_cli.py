@@ -24,13 +24,13 @@ from sklearn.preprocessing import StandardScaler
 
 import daskalt
 from daskalt import Checkpoints
-from daskalt.data.locks import locked
 from daskalt.errors import ConfigError, InputError
-from daskalt.monitor import Monitor
 from daskalt.runs import cli, clusters, running
 from daskalt.runs.config import load_config
 from daskalt.runs.document import read_words
 from daskalt.runs.folder import RunFolder
+from daskalt.storage.locks import locked
+from daskalt.training.monitor import Monitor
 
 CONF = Path(__file__).parents[2] / "conf"
 QUICK = {
@@ -430,7 +430,9 @@ def test_a_signal_while_the_report_is_written_loses_nothing(tmp_path, monkeypatc
     command = f"daskalt fit {config} --resume"
     assert error.splitlines() == ["daskalt fit: stopped. Continue with:", command]
     assert {path.name for path in tmp_path.iterdir()} == {"conf.yaml", "run"}
-    monkeypatch.setattr("daskalt.perceptron.train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(
+        "daskalt.estimators.perceptron.train", lambda *_: pytest.fail("trained again")
+    )
     assert cli.main(shlex.split(command)[1:]) == 0
 
 
@@ -499,7 +501,8 @@ def test_the_package_has_its_names_before_they_are_imported():
         "import daskalt, pickle; assert set(daskalt.__all__) <= set(dir(daskalt))\n"
         "assert daskalt.rules.Adam and daskalt.errors\n"
         "assert all(getattr(daskalt, name).__name__ == name for name in daskalt.__all__)\n"
-        "from daskalt import *; assert MLPClassifier is daskalt.classifier.MLPClassifier\n"
+        "from daskalt import *; home = daskalt.estimators.classifier\n"
+        "assert MLPClassifier is home.MLPClassifier\n"
         "assert pickle.loads(pickle.dumps(MLPRegressor)) is MLPRegressor\n"
         "print(hasattr(daskalt, 'nothing'), hasattr(daskalt, '__wrapped__'))"
     )

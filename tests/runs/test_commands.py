@@ -13,12 +13,12 @@ import yaml
 import zarr
 
 import daskalt
-from daskalt.data.ingest import ingest
 from daskalt.errors import ConfigError
-from daskalt.monitor import Monitor
+from daskalt.ingest.ingest import ingest
 from daskalt.runs import cli
 from daskalt.runs.commands import KEYS, configured
 from daskalt.runs.options import parse
+from daskalt.training.monitor import Monitor
 
 WORDS = ["--target", "label", "--hidden", "8,4", "--passes", "3"]
 

@@ -10,9 +10,9 @@ import yaml
 
 import daskalt
 from daskalt.errors import DivergenceError, InputError
-from daskalt.monitor import Monitor
 from daskalt.runs import cli, running
 from daskalt.runs.journal import Journal
+from daskalt.training.monitor import Monitor
 from tests.runs.killing import killed
 
 PASSES = 4
@@ -64,7 +64,11 @@ def assert_complete(folder, whole, passes=PASSES):
 @pytest.mark.parametrize(
     ("where", "passes", "points"),
     [
-        ("daskalt.checkpoint:Checkpoints.save:3", 3, 2),  # a pass is reported before its checkpoint
+        (
+            "daskalt.training.checkpoint:Checkpoints.save:3",
+            3,
+            2,
+        ),  # a pass is reported before its checkpoint
         ("daskalt.runs.journal:Journal.passed:3", 2, 2),
         ("daskalt.runs.running:render:1", PASSES, PASSES),
     ],
@@ -89,7 +93,7 @@ def test_a_finished_run_survives_the_one_that_is_to_replace_it(tmp_path, whole, 
     assert cli.main(["fit", config]) == 0
     first = (folder / "report.json").read_bytes()
 
-    killed("daskalt.checkpoint:Checkpoints.save:2", "fit", config, "--overwrite")
+    killed("daskalt.training.checkpoint:Checkpoints.save:2", "fit", config, "--overwrite")
     assert (before / "report.json").read_bytes() == first
     assert report_of(folder)["status"] == "running"
     daskalt.load(before / "model")
@@ -173,7 +177,7 @@ def test_what_others_keep_beside_a_run_is_left_alone(tmp_path, finished):
 
 def test_a_run_that_cannot_be_resumed_as_told_is_left_as_it_is(tmp_path, whole, capsys):
     config, folder = write_config(tmp_path), tmp_path / "run"
-    killed("daskalt.checkpoint:Checkpoints.save:3", "fit", config)
+    killed("daskalt.training.checkpoint:Checkpoints.save:3", "fit", config)
     text = {
         name: (folder / name).read_bytes() for name in ("config.yaml", "report.json", "log.txt")
     }
@@ -212,7 +216,7 @@ def test_training_on_that_is_cut_short_goes_on(tmp_path, whole, capsys):
     config, folder = write_config(tmp_path, tol=0), tmp_path / "run"
     longer = [config, "--passes", "7", "--resume"]
     assert cli.main(["fit", config]) == 0
-    killed("daskalt.checkpoint:Checkpoints.save:3", "fit", *longer)
+    killed("daskalt.training.checkpoint:Checkpoints.save:3", "fit", *longer)
     assert report_of(folder)["status"] == "running"
     assert cli.main(["fit", *longer]) == 0
     assert report_of(folder)["status"] == "complete"
@@ -261,7 +265,7 @@ def test_a_run_that_fails_for_good_gives_the_old_one_back(tmp_path, monkeypatch)
     def failing(*_):
         raise DivergenceError("Numbers overflow: take smaller steps.")
 
-    monkeypatch.setattr("daskalt.fitting._last_sound", failing)
+    monkeypatch.setattr("daskalt.training.fitting._last_sound", failing)
     assert cli.main(["fit", config, "--overwrite"]) == 2
     assert (folder / "report.json").read_bytes() == first
     assert names_in(tmp_path) == {"conf.yaml", "run"}

@@ -9,8 +9,8 @@ import pytest
 import zarr
 
 import daskalt
-from daskalt.data import frames
-from daskalt.data.ingest import ingest
+from daskalt.ingest import frames
+from daskalt.ingest.ingest import ingest
 from daskalt.runs import cli
 
 pd = pytest.importorskip("pandas")

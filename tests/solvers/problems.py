@@ -5,13 +5,13 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from daskalt.activations import ACTIVATIONS
 from daskalt.data.scaling import Scaling
 from daskalt.data.targets import ClassTargets, RealTargets
-from daskalt.losses import get_loss
-from daskalt.network import dense
-from daskalt.problem import Problem, Rows
-from daskalt.solvers.job import Job
+from daskalt.functions.activations import ACTIVATIONS
+from daskalt.functions.losses import get_loss
+from daskalt.network.network import dense
+from daskalt.network.problem import Problem, Rows
+from daskalt.training.job import Job
 
 
 def make_problem(

@@ -8,8 +8,8 @@ from scipy.optimize import minimize, minimize_scalar
 from sklearn.datasets import load_digits
 
 from daskalt import ADMM, MLPClassifier
-from daskalt.activations import ACTIVATIONS
 from daskalt.errors import DivergenceError, DivergenceWarning
+from daskalt.functions.activations import ACTIVATIONS
 from daskalt.kernels.admm import fit_pre_activations
 from daskalt.solvers.base import Budget
 from tests import naive

@@ -12,13 +12,13 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import scale
 
 import daskalt
-from daskalt.activations import ACTIVATIONS
+from daskalt.compute.statistics import combine
 from daskalt.errors import DivergenceError, InputError
-from daskalt.losses import LOSSES
+from daskalt.functions.activations import ACTIVATIONS
+from daskalt.functions.losses import LOSSES
 from daskalt.solvers import SOLVERS, StochasticAltMin, get_solver
-from daskalt.solvers.altmin_map import gradient_step
 from daskalt.solvers.base import Budget
-from daskalt.statistics import combine
+from daskalt.solvers.z_step import gradient_step
 from tests import naive
 from tests.solvers.problems import make_problem, map_rows
 

@@ -20,20 +20,20 @@ from daskalt import (
     SteepestDescent,
     StochasticAltMin,
 )
-from daskalt.checkpoint import Checkpoint, Checkpoints
+from daskalt.compute.statistics import combine
 from daskalt.data import scaling
 from daskalt.data.sources import as_table
 from daskalt.errors import DivergenceError, DivergenceWarning, RefusalWarning
 from daskalt.rules import SGD
-from daskalt.solvers import tasks
 from daskalt.solvers.altmin import InputGram
 from daskalt.solvers.base import Budget
 from daskalt.solvers.caution import CALM, LIMIT, RAISE
-from daskalt.solvers.drivers import run
-from daskalt.solvers.pass_graph import Position
-from daskalt.solvers.reading import Reading
-from daskalt.statistics import combine
-from daskalt.weights import damp
+from daskalt.solvers.least_squares import damp
+from daskalt.training import tasks
+from daskalt.training.checkpoint import Checkpoint, Checkpoints
+from daskalt.training.drivers import run
+from daskalt.training.pass_graph import Position
+from daskalt.training.reading import Reading
 from tests.solvers.problems import job_of, make_problem, map_rows
 
 HUGE = np.float32(1e25)  # whose square float32 does not hold
@@ -305,7 +305,7 @@ def test_a_fit_goes_on_past_a_block_that_overflows(digits, solver):
 def test_rows_that_overflow_outside_the_sample_are_passed_by(digits, store, monkeypatch):
     """The sample has the first rows of a block."""
     monkeypatch.undo()
-    monkeypatch.setattr("daskalt.preparing.SAMPLE_ROWS", 600)
+    monkeypatch.setattr("daskalt.training.preparing.SAMPLE_ROWS", 600)
     monkeypatch.setattr("daskalt.data.arranging.MIXING_BYTES", 0)  # so that blocks are drawn
     path = store(digits.poisoned, digits.y, chunk_rows=750)
     with pytest.warns(RefusalWarning, match="left these steps out"):

@@ -18,14 +18,14 @@ from daskalt import (
     Newton,
     SteepestDescent,
 )
-from daskalt.activations import ACTIVATIONS
+from daskalt.compute.statistics import combine
 from daskalt.errors import DivergenceWarning, InputError
-from daskalt.losses import LOSSES
-from daskalt.network import pack, unpack
+from daskalt.functions.activations import ACTIVATIONS
+from daskalt.functions.losses import LOSSES
+from daskalt.network.network import pack, unpack
 from daskalt.rules import SGD, Adam, InverseTimeDecay, StepDecay
 from daskalt.solvers import SOLVERS
 from daskalt.solvers.base import Budget
-from daskalt.statistics import combine
 from tests import naive
 from tests.solvers.problems import make_problem, map_rows
 

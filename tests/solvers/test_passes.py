@@ -2,9 +2,9 @@
 
 import pytest
 
-from daskalt.activations import ACTIVATIONS
-from daskalt.losses import get_loss
-from daskalt.network import dense
+from daskalt.functions.activations import ACTIVATIONS
+from daskalt.functions.losses import get_loss
+from daskalt.network.network import dense
 from daskalt.solvers import StochasticAltMin
 
 CROSS_ENTROPY = get_loss("cross_entropy", "softmax")

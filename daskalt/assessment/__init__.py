@@ -1,0 +1,1 @@
+"""Confusions, residuals and their displays."""

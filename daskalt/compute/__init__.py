@@ -1,0 +1,1 @@
+"""Tasks on any Dask scheduler, statistics that add, progress and signals."""

@@ -1,0 +1,1 @@
+"""Output links, activations and losses: values that carry what methods need of them."""

@@ -1,0 +1,209 @@
+"""Activation functions φ, with all that methods need of them.
+
+Every φ' has to be a function of the activation value a = φ(z) alone. The forward pass can therefore
+overwrite z by a, and the backward pass needs nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from daskalt.errors import InputError
+from daskalt.functions.activation_passes import (
+    fit_identity,
+    fit_relu,
+    identity,
+    logistic_apply,
+    logistic_backpropagate,
+    logistic_derivative,
+    logistic_inverse,
+    logistic_second,
+    nothing,
+    relu,
+    relu_apply,
+    relu_backpropagate,
+    softplus,
+    softplus_apply,
+    softplus_backpropagate,
+    softplus_inverse,
+    step,
+    tanh_apply,
+    tanh_backpropagate,
+    tanh_derivative,
+    tanh_inverse,
+    tanh_second,
+)
+from daskalt.functions.links import Link, digest_of
+
+__all__ = ["ACTIVATIONS", "Activation", "get_activation"]
+
+Array = np.ndarray
+
+# Where activations are told apart and their functions compared; kinks at round numbers are missed.
+_POINTS = np.array([-4.13, -2.71, -1.43, -0.87, -0.31, 0.23, 0.69, 1.19, 2.37, 3.91])
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Activation(Link):
+    """An activation function φ and what the methods need of it.
+
+    Of functions at the top of a module it can be sent to other processes.
+
+    Attributes
+    ----------
+    name : str
+        The key in `ACTIVATIONS`, or what messages call one of the user's own.
+    apply : callable
+        ``apply(z)`` overwrites the 2-d block z, which may be a strided view, by φ(z).
+    backpropagate : callable
+        ``backpropagate(r, a)`` overwrites the block r by r ∘ φ'(z), given a = φ(z). Columns of a
+        beyond those of r, such as the trailing ones, are ignored.
+    value, derivative, second_derivative : callable
+        φ(z), φ'(z) and φ''(z) for an array of any shape, out of place and stable for large |z|.
+    inverse : callable or None
+        ``inverse(a)``, the z with φ(z) = a, or far out on its side where there is none.
+    fit : callable or None
+        ``fit(a, m, gamma, beta)``, the z that minimises γ (a - φ(z))² + β (z - m)², where there is
+        a closed form.
+    spread : float
+        Standard deviation that the initial pre-activations have over the data: wide enough for
+        units to differ, narrow enough not to saturate them or fix what they respond to.
+    centred : bool
+        Whether initial biases centre z. Where φ(0) is far from zero it adds up over layers.
+    kinks : tuple of float
+        Where φ' jumps.
+    """
+
+    apply: Callable[[Array], None]
+    backpropagate: Callable[[Array, Array], None]
+    derivative: Callable[[Array], Array]
+    second_derivative: Callable[[Array], Array]
+    inverse: Callable[[Array], Array] | None = None
+    fit: Callable[[Array, Array, float, float], Array] | None = None
+    spread: float = 1.0
+    centred: bool = False
+    kinks: tuple[float, ...] = ()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # Compiled functions would be sent as code.
+        ours = ACTIVATIONS.get(self.name) is self
+        return (get_activation, (self.name,)) if ours else super().__reduce_ex__(protocol)
+
+    def __deepcopy__(self, memo: Any) -> Activation:
+        return self
+
+    @cached_property
+    def bends(self) -> bool:
+        """Whether φ'' is not zero almost everywhere."""
+        return bool(self.second_derivative(_POINTS).any())
+
+    @property
+    def digest(self) -> str:
+        """What tells it from others: its name, and φ, φ' and φ'' at some points."""
+        formulas = (self.value, self.derivative, self.second_derivative)
+        return digest_of(self.name, *(formula(_POINTS) for formula in formulas))
+
+    def check(self) -> None:
+        """Raise InputError where its functions contradict each other."""
+        z = np.array([p for p in _POINTS if all(abs(p - kink) > 0.01 for kink in self.kinks)])
+        value, slope = self.value(z), self.derivative(z)
+        a, r = z[None].copy(), np.ones((1, len(z)))
+        self.apply(a)
+        self.backpropagate(r, a)
+        pairs = {
+            "apply(z) must overwrite z by value(z)": (a[0], value),
+            "derivative must be the slope of value": (slope, _slope(self.value, z)),
+            "second_derivative must be the slope of derivative": (
+                self.second_derivative(z),
+                _slope(self.derivative, z),
+            ),
+            "backpropagate(r, a) must multiply r by derivative(z), as a function of a = value(z)": (
+                r[0],
+                slope,
+            ),
+        }
+        if self.inverse is not None:
+            pairs["value(inverse(a)) must be a"] = self.value(self.inverse(value)), value
+        for rule, (found, expected) in pairs.items():
+            if not np.allclose(found, expected, rtol=1e-4, atol=1e-5):
+                worst = int(np.argmax(np.abs(found - expected)))
+                raise InputError(
+                    f"The activation {self.name!r} cannot be used: {rule}. At z = {z[worst]:g} one "
+                    f"gives {found[worst]:g} and the other {expected[worst]:g}. Correct its "
+                    "functions, or name its kinks."
+                )
+
+
+def get_activation(given: str | Activation) -> Activation:
+    """Return the activation of a name, or the one that is given."""
+    return ACTIVATIONS[given] if isinstance(given, str) else given
+
+
+def _slope(function: Callable[[Array], Array], z: Array) -> Array:
+    return (function(z + 1e-5) - function(z - 1e-5)) / 2e-5
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    activation.name: activation
+    for activation in (
+        Activation(
+            name="identity",
+            apply=nothing,
+            backpropagate=nothing,
+            value=identity,
+            derivative=np.ones_like,
+            second_derivative=np.zeros_like,
+            inverse=identity,
+            fit=fit_identity,
+            linear=True,
+        ),
+        Activation(
+            name="relu",
+            apply=relu_apply,
+            backpropagate=relu_backpropagate,
+            value=relu,
+            derivative=step,
+            second_derivative=np.zeros_like,
+            fit=fit_relu,
+            spread=0.5,
+            kinks=(0.0,),
+        ),
+        Activation(
+            name="tanh",
+            apply=tanh_apply,
+            backpropagate=tanh_backpropagate,
+            value=np.tanh,
+            derivative=tanh_derivative,
+            second_derivative=tanh_second,
+            inverse=tanh_inverse,
+            spread=0.7,
+        ),
+        Activation(
+            name="logistic",
+            apply=logistic_apply,
+            backpropagate=logistic_backpropagate,
+            value=expit,
+            derivative=logistic_derivative,
+            second_derivative=logistic_second,
+            inverse=logistic_inverse,
+            centred=True,
+            probabilities=True,
+        ),
+        Activation(
+            name="softplus",
+            apply=softplus_apply,
+            backpropagate=softplus_backpropagate,
+            value=softplus,
+            derivative=expit,
+            second_derivative=logistic_derivative,
+            inverse=softplus_inverse,
+            centred=True,
+        ),
+    )
+}

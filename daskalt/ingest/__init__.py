@@ -1,0 +1,1 @@
+"""CSV, Parquet and NumPy files to Zarr: columns of any kind to features, by a recipe."""

@@ -1,0 +1,1 @@
+"""Layers with named sources, what they are trained on, and how they are scored."""

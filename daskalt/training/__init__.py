@@ -1,0 +1,1 @@
+"""A fit: tasks, graphs, drivers, checkpoints, and what watches over it."""

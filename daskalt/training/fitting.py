@@ -1,0 +1,283 @@
+"""From a problem and a table of rows to a trained state."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from daskalt import __version__
+from daskalt.compute.graph import call_on, fetch
+from daskalt.data.fingerprint import checksum
+from daskalt.data.passes import PassPlan, count_rows
+from daskalt.data.watch import Watch
+from daskalt.errors import DivergenceError
+from daskalt.kernels.workspace import release
+from daskalt.network.problem import Problem, Rows
+from daskalt.network.scoring import score_table
+from daskalt.solvers.base import Recovering, Solver
+from daskalt.training.drivers import run
+from daskalt.training.history import PassRecord, quality_of
+from daskalt.training.job import Job
+from daskalt.training.keeping import Keeper
+from daskalt.training.listeners import Listener, Underway, telling
+from daskalt.training.monitor import Monitor
+from daskalt.training.pass_graph import Position
+from daskalt.training.preparing import Held
+from daskalt.training.reading import Reading, WholeBlocks
+from daskalt.training.ruin import far_above, worth_of_rows, worth_of_table
+from daskalt.training.synchronous import Halt, Pass
+
+__all__ = [
+    "Training",
+    "identify",
+    "rows_done",
+    "train",
+]
+
+
+def identify(
+    facts: dict[str, Any],
+    solver: Solver,
+    problem: Problem,
+    reading: Reading | WholeBlocks,
+    **more: Any,
+) -> dict[str, Any]:
+    """Return what a fit must have in common with another to go on from its checkpoint, as JSON.
+
+    The first difference is named, so ``facts``, of rows and parameters, come first.
+    """
+    network = problem.network
+    parameters = {name: v for name, v in solver.get_params().items() if name != "store"}
+    facts = {
+        **facts,
+        "daskalt": __version__,
+        "solver": type(solver).__name__,
+        **parameters,
+        "widths": network.widths,
+        "activation": " ".join(phi.name for phi in network.activations),
+        "activation_digest": " ".join(phi.digest for phi in network.activations),
+        "sources": [[layer.sources, layer.weights] for layer in network.layers],
+        "loss": f"{network.loss.name} on {network.loss.link.name}",
+        "loss_digest": network.loss.digest,
+        "penalty": problem.penalty,
+        "scaling": checksum(*problem.scaling),
+        "dtype": np.dtype(problem.dtype).name,
+        **asdict(reading),
+        **more,
+    }
+    return json.loads(json.dumps(facts, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else repr(value)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A job, and what is watched, told and kept while it runs.
+
+    Attributes
+    ----------
+    job : Job
+        What is run.
+    sample : Rows
+        Of the training rows; on them ruined weights are suspected first.
+    judges : bool
+        Whether these are enough to suspect weights under which no number overflows.
+    trivial : float
+        Loss of a network whose outputs are zero.
+    watch : Watch
+        Over the stored rows.
+    held : Held or None
+        Rows that are scored after every pass.
+    plan : Plan or None
+        What the fit was expected to take.
+    keeper : Keeper or None
+        Writes checkpoints.
+    listeners : sequence of Listener
+        Are told how the fit goes.
+    so_far : callable or None
+        Makes an estimator of this, a state and its history.
+    """
+
+    job: Job
+    sample: Rows
+    trivial: float
+    watch: Watch
+    held: Held | None = None
+    judges: bool = True
+    plan: Any = None
+    keeper: Keeper | None = None
+    listeners: Sequence[Listener] = ()
+    so_far: Callable[[Any, Any, Monitor], Any] | None = None
+
+
+def train(
+    training: Training, state: Any, monitor: Monitor, position: Position | None = None
+) -> Any:
+    """Return the trained state: the last, or under early stopping the best; never a ruined one.
+
+    Parameters
+    ----------
+    training : Training
+        What is trained.
+    state : Any
+        Where training goes on; its start is known to the monitor.
+    monitor : Monitor
+        Watches the passes, and has begun.
+    position : Position, optional
+        Where in the first pass to go on from.
+    """
+    job, keeper = training.job, training.keeper
+    began = time.perf_counter()
+    if monitor.history:
+        began -= monitor.history[-1].total_seconds
+    if position is not None:
+        began -= position.seconds
+    monitor.state = state
+    plan = job.reading.plan(job.table, job.bounds, job.passes.start)
+    underway = _underway(training, monitor)
+    with _ended_by_divergence(monitor), telling(training.listeners, underway) as told:
+        told.begin(0 if position is None else rows_done(plan, position))
+        job = replace(job, topic=told.topic, pace=None if keeper is None else keeper.pace)
+        for result in run(job, state, position or Position(job.passes.start)):
+            if isinstance(result, Halt):
+                told.halt(rows_done(plan, result.position))
+                if keeper is not None:
+                    keeper.halt(monitor.met(result.state), result.position)
+                continue
+            record = _record(training, result)
+            if keeper is None:  # which looks before it writes anything
+                training.watch.check()
+            seconds = time.perf_counter() - began
+            end = monitor.see(result, record._replace(total_seconds=seconds))
+            _weigh(job, monitor)
+            told.passed()
+            if end is not None:
+                break
+            if keeper is not None and result.number + 1 < job.passes.stop:
+                keeper.save(monitor.met(result.state))
+    release()
+    training.watch.check()
+    state = _last_sound(training, monitor)
+    if keeper is not None:
+        keeper.save(monitor.met(monitor.state)._replace(chosen=state))
+    return fetch(state)
+
+
+def _underway(training: Training, monitor: Monitor) -> Underway:
+    """A fit as its listeners see it."""
+
+    def model() -> Any:
+        assert training.so_far is not None
+        best = monitor.best[0] if monitor.best else monitor.state
+        return training.so_far(training, best, monitor)
+
+    job = training.job
+    return Underway(training, monitor, job.passes.stop, count_rows(job.bounds), model)
+
+
+def rows_done(plan: PassPlan, position: Position) -> int:
+    """Return how many rows of a pass are done where a fit stands in it, nearly."""
+    lanes = [lane for group in plan.groups for lane in group.lanes]
+    rows = sum(lane.rows for lane in lanes)
+    if plan.groups[0].whole:
+        return rows if position.steps else sum(lane.rows for lane in lanes[: position.blocks])
+    return round(rows * position.steps / plan.steps)
+
+
+def _last_sound(training: Training, monitor: Monitor) -> Any:
+    """The state that the fit ends with, or a handle: the last, or the best if that is ruined."""
+    job = training.job
+    last = monitor.best[0] if monitor.early_stopping and monitor.best else monitor.state
+    if not monitor.diverged and not _suspicious(training, monitor, last):
+        return last
+    others = _step_before(job.solver, fetch(last))
+    if monitor.early_stopping:  # what held-out rows chose stands against nothing but the start
+        others = [*others, monitor.start]
+    else:
+        others = [*others, *monitor.best, monitor.start]
+    worths = [
+        worth_of_table(job.problem, state, job.table, job.bounds) for state in (last, *others)
+    ]
+    best = min(range(len(worths)), key=lambda k: worths[k].order)
+    if monitor.early_stopping and monitor.diverged and worths[0].order[0] == worths[best].order[0]:
+        best = 0
+    ruined = far_above(worths[0], worths[best], training.trivial)
+    if not (ruined or monitor.diverged):
+        return last
+    if worths[best].share_lost > 0.5:
+        raise DivergenceError(
+            "Numbers overflow under all weights that the fit led to: let the solver take smaller "
+            "steps, lower alpha, and look for extreme values in X."
+        )
+    if not monitor.diverged:
+        monitor.fall_back("the weights of its last steps lose far more than others before")
+    state = (last, *others)[best]
+    monitor.conclude(state)
+    return state
+
+
+def _step_before(solver: Solver, state: Any) -> list[Any]:
+    """The state with the weights before the last sound step, if the solver knows them."""
+    before = solver.last_sound(state) if isinstance(solver, Recovering) else None
+    return [] if before is None else [state._replace(weights=before)]
+
+
+def _weigh(job: Job, monitor: Monitor) -> None:
+    """In an erratic fit, keep the state that is best for all training rows."""
+    if monitor.early_stopping or not monitor.erratic:
+        return
+    before = monitor.best if monitor.worth is None else ()
+    for state in (*before, monitor.state):
+        worth = worth_of_table(job.problem, state, job.table, job.bounds)
+        if monitor.worth is None or worth.order < monitor.worth.order:
+            monitor.best, monitor.worth = (state,), worth
+
+
+def _suspicious(training: Training, monitor: Monitor, last: Any) -> bool:
+    """Whether the last weights may be ruined, from what little it takes to suspect it."""
+    if monitor.erratic and not monitor.early_stopping:
+        return True
+    states = (last, monitor.start, *([] if monitor.early_stopping else monitor.best[:1]))
+    problem, sample = training.job.problem, training.sample
+    worths = [call_on(worth_of_rows, problem, state, sample) for state in states]
+    if training.judges:
+        return any(far_above(worths[0], other, training.trivial) for other in worths[1:])
+    return worths[0].share_lost > worths[1].share_lost
+
+
+def _record(training: Training, result: Pass) -> PassRecord:
+    """What is known of a pass."""
+    job, held = training.job, training.held
+    validation = None
+    if held is not None:
+        score = score_table(job.problem, result.state, held.table, held.bounds)
+        validation = quality_of(job.problem, score)
+    # A first iteration has no variables to read yet, and keeps some arrays once they are read.
+    kept = 0 if job.variables is None else job.variables.row_bytes
+    rows, again = count_rows(job.bounds), result.number > 0
+    return PassRecord(
+        result.number + 1,
+        quality_of(job.problem, result.score, result.report.refused),
+        result.report,
+        result.seconds,
+        validation,
+        result.rows * job.table.pass_bytes(again=again) + (rows * kept if again else 0),
+        rows * kept,
+    )
+
+
+@contextmanager
+def _ended_by_divergence(monitor: Monitor) -> Iterator[None]:
+    """Let a fit that has weights to fall back on end where its numbers overflow."""
+    try:
+        yield
+    except DivergenceError as error:
+        if not monitor.history:
+            raise
+        monitor.fall_back(str(error).split(":")[0].lower())

@@ -1,0 +1,110 @@
+"""What a driver runs: a solver, its problem, the rows, and which passes over them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from daskalt.data.passes import count_rows
+from daskalt.data.table import Table
+from daskalt.network.problem import Problem
+from daskalt.solvers.base import Budget, RowVariables, Solver, Surveying
+from daskalt.storage.store import absolute
+from daskalt.storage.variables import ZStore
+from daskalt.training.reading import Reading, WholeBlocks
+
+__all__ = ["Job", "Pace", "lay_out_variables", "planned_variables", "store_of"]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a fit comes back within a pass to where a checkpoint can be written.
+
+    Attributes
+    ----------
+    steps : int or None
+        After every so many steps of a pass.
+    seconds : float or None
+        After about so many seconds.
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a driver runs.
+
+    Attributes
+    ----------
+    solver, problem : Solver, Problem
+        The method, and what it is to minimise.
+    table : Table
+        The rows as they are laid out.
+    bounds : ndarray, (blocks, 2)
+        Of the blocks to train on.
+    reading : Reading or WholeBlocks
+        How they are divided into steps and tasks.
+    passes : range
+        Numbers of the passes to make.
+    budget : Budget
+        How long the fit is.
+    variables : ZStore or None
+        Where the rows' own variables lie.
+    pace : Pace or None
+        How often to come back within a pass; by default only where a graph has to end.
+    topic : str or None
+        Of those who are to be told what is done; see `daskalt.compute.progress`.
+    """
+
+    solver: Solver
+    problem: Problem
+    table: Table
+    bounds: np.ndarray
+    reading: Reading | WholeBlocks
+    passes: range
+    budget: Budget
+    variables: ZStore | None = None
+    pace: Pace | None = None
+    topic: str | None = None
+
+    @property
+    def surveys(self) -> bool:
+        """Whether the first pass sums a statistic of the inputs, beside its steps."""
+        solver = self.solver
+        return isinstance(solver, Surveying) and solver.surveys(self.problem, self.budget)
+
+
+def store_of(solver: Solver) -> str | None:
+    """Return where a solver's variables of the rows, and checkpoints, outlive a fit; or None."""
+    kept = isinstance(solver, RowVariables) and solver.store is not None
+    return str(solver.store) if kept else None  # type: ignore[attr-defined]
+
+
+def planned_variables(
+    solver: Solver, problem: Problem, rows: int, block_rows: int, location: str
+) -> ZStore | None:
+    """Return the store of a solver's variables of the rows, not laid out; None if it has none."""
+    if not isinstance(solver, RowVariables):
+        return None
+    arrays = solver.variables(problem)
+    return ZStore(
+        location=location,
+        rows=rows,
+        names=tuple(arrays),
+        widths=tuple(arrays.values()),
+        chunk_rows=block_rows,
+        dtype=np.dtype(problem.dtype).name,
+        kept=store_of(solver) is not None,
+    )
+
+
+def lay_out_variables(job: Job, scratch: Any, place: str | None) -> ZStore | None:
+    """Return the store of a job's variables of the rows, not laid out; None if there are none.
+
+    It lies where the solver's parameters say, else at ``place``, else under ``scratch``.
+    """
+    location = absolute(store_of(job.solver) or place or ZStore.place(scratch))
+    rows = count_rows(job.bounds)
+    return planned_variables(job.solver, job.problem, rows, job.reading.block_rows, location)

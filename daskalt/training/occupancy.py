@@ -1,0 +1,122 @@
+"""What a pass has in memory at once: tasks, rows, statistics and states, counted without a block.
+
+Tasks are counted in a graph that is built and not run. The rest follows from how `PassGraph` lets
+reads wait, how it shares blocks out and how it sums.
+"""
+
+from typing import NamedTuple
+
+from daskalt.compute.graph import FAN_IN
+from daskalt.data.passes import Group, PassPlan
+from daskalt.training.job import Job
+from daskalt.training.pass_graph import (
+    PassGraph,
+    Position,
+    Scheduler,
+    height_of,
+    spans_of,
+    task_level,
+)
+from daskalt.training.synchronous import GRAPH_TASKS
+
+__all__ = ["Occupancy", "count_tasks", "occupancy"]
+
+
+class Occupancy(NamedTuple):
+    """What one process has of a pass at once.
+
+    Attributes
+    ----------
+    held, mapped, read : int
+        Rows in memory, of a group and of the next; of one map; of one call that reads.
+    spare : int
+        Chunks that a read may touch beside those that it has whole.
+    single : bool
+        Whether one call reads a lane.
+    lanes : int
+        Lanes of a step that keep a copy of the state here, if lanes do.
+    statistics, surveys : int
+        Results of maps that wait to be combined, and those of combining them; of surveys.
+    """
+
+    held: int
+    mapped: int
+    read: int
+    spare: int
+    single: bool
+    lanes: int
+    statistics: int
+    surveys: int
+
+
+def count_tasks(job: Job, plan: PassPlan, scheduler: Scheduler) -> int:
+    """Return the tasks of the first graph of a fit, which has the most."""
+    start = Position(0)
+    graph = PassGraph(job, [None], start, check=True, scheduler=scheduler)
+    for span in spans_of(plan, start, GRAPH_TASKS, None):
+        graph.add_span(span)
+    return len(graph)
+
+
+def occupancy(plan: PassPlan, threads: int, workers: int | None) -> Occupancy:
+    """Return what the steps of a pass have in memory at once.
+
+    Parameters
+    ----------
+    plan : PassPlan
+        The pass.
+    threads : int
+        Of the process.
+    workers : int or None
+        Processes that share the tasks; None where they run in the one that fits.
+    """
+    (whole, *_) = plan.groups
+    found = _of_blocks(whole, threads, workers) if whole.whole else _of_groups(plan, threads)
+    if workers is None:
+        return found
+    lanes = max(len(group.lanes) for group in plan.groups)
+    here = -(-lanes // workers)
+    # All roots of the tree come to every worker, and lie there beside what they were sent as.
+    found = found._replace(statistics=found.statistics + min(lanes, FAN_IN))
+    if whole.whole:
+        return found
+    return found._replace(lanes=here, held=-(-found.held * here // lanes))
+
+
+def _of_blocks(group: Group, threads: int, workers: int | None) -> Occupancy:
+    """A step of all rows, whose tasks read their own and let go of them."""
+    blocks = len(group.lanes)
+    # A task of several blocks reads the next while it maps one.
+    ahead = 2 if task_level(blocks, threads * (workers or 1)) > 0 else 1
+    waiting = (FAN_IN - 1) * (height_of(blocks) + 1) + threads
+    return Occupancy(
+        held=min(threads * ahead, blocks) * group.share,
+        mapped=group.share,
+        read=max(lane.longest for lane in group.lanes),
+        spare=1,
+        single=all(len(lane.starts) == 1 for lane in group.lanes),
+        lanes=1,
+        statistics=min(blocks, waiting) + threads,
+        surveys=0,
+    )
+
+
+def _of_groups(plan: PassPlan, threads: int) -> Occupancy:
+    """Steps of some rows: a group is read while the one before it is in use."""
+    groups = plan.groups
+    lanes = max(len(group.lanes) for group in groups)
+    sizes = [group.rows for group in groups]
+    # Surveys run where an update leaves room. Each lane has a total until all lanes do, each thread
+    # one in the making, and a few wait to be added; where a group has few of them, half have not
+    # begun while the others are summed.
+    surveys = max(group.steps * len(group.lanes) for group in groups)
+    return Occupancy(
+        held=max(sum(sizes[i : i + 2]) for i in range(len(sizes))),
+        mapped=max(group.share for group in groups),
+        read=max(lane.longest for group in groups for lane in group.lanes),
+        spare=0,
+        single=all(len(lane.starts) == 1 for group in groups for lane in group.lanes),
+        lanes=lanes,
+        statistics=min(lanes, FAN_IN + threads) + (lanes > 1),
+        surveys=max(lanes, min(-(-surveys // 2), lanes + threads + 2)),
+    )

@@ -1,0 +1,170 @@
+"""The synchronous driver: passes over the data, each one or more Dask graphs of a solver's steps.
+
+Between two graphs a fit stands at a `Position`. It is what a checkpoint holds beside the state, and
+what a fit on a cluster goes back to when too many workers die; where the graphs are cut changes no
+bit of the result.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from daskalt.compute.graph import ATTEMPTS, Handle, connected, fetch, on_cluster
+from daskalt.compute.statistics import Score
+from daskalt.data.passes import PassPlan
+from daskalt.errors import ClusterError
+from daskalt.solvers.base import Report
+from daskalt.training.job import Job, Pace
+from daskalt.training.pass_graph import Branch, Position, run_graph, spans_of, tasks_of
+
+__all__ = ["Halt", "Pass", "fetched", "run_synchronously"]
+
+GRAPH_TASKS = 4096  # of a graph; a task costs the scheduler some 5 KB while its graph runs
+FIRST_TASKS = 64  # of a graph of limited time, before it is known how long a task takes
+ROOT_SECONDS = 5.0  # between the points that a fit on a cluster can be made anew from, about
+HALT_SECONDS = 20.0  # of a graph of a fit that may lose workers, about
+
+
+@dataclass(frozen=True)
+class Halt:
+    """Where a fit stands in the middle of a pass: handles of the state and of the sums."""
+
+    state: Handle
+    position: Position
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass left: a handle of the state, the forward score and what it cost."""
+
+    number: int
+    state: Handle
+    score: Score
+    report: Report
+    seconds: float
+    steps: int
+    rows: int  # read
+
+
+def run_synchronously(job: Job, state: Any, position: Position) -> Iterator[Pass | Halt]:
+    """Yield the result of each pass, and where the fit stands within one; the caller may stop.
+
+    The steps of a pass are chained tasks of one graph; a long pass is several graphs in a row,
+    since what a scheduler keeps of a graph grows with its tasks. The state stays where the
+    scheduler keeps it: only the score comes back, and on a cluster every few seconds the state,
+    from which a later graph can be made anew.
+
+    Parameters
+    ----------
+    job : Job
+        What is run.
+    state : Any
+        Of its solver, or a handle.
+    position : Position
+        Where to go on from, with values in it rather than handles.
+
+    Raises
+    ------
+    ClusterError
+        If workers die so often that nothing gets done.
+    """
+    run = _Run(job, state, position)
+    speed = _Speed(job.pace or Pace(seconds=HALT_SECONDS if on_cluster() else None))
+    yielded = run.position.number - 1
+    plan: PassPlan | None = None
+    planned = None
+    while run.position.number < job.passes.stop:
+        number = run.position.number
+        if plan is None or planned != number:
+            plan, planned = job.reading.plan(job.table, job.bounds, number), number
+        result = run.advance(plan, speed, first=number == job.passes.start)
+        if result is None:  # workers died: from where the fit last stood on firm ground
+            continue
+        if number <= yielded:  # told already, before workers died
+            continue
+        if isinstance(result, Pass):
+            yielded = number
+        yield result
+
+
+class _Speed:
+    """How many tasks a graph may have, from how long the last ones took."""
+
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self.tasks = GRAPH_TASKS if pace.seconds is None else min(FIRST_TASKS, GRAPH_TASKS)
+
+    def learn(self, tasks: int, seconds: float) -> None:
+        if self.pace.seconds is not None:
+            wanted = int(tasks * self.pace.seconds / max(seconds, 1e-9))
+            self.tasks = max(1, min(wanted, GRAPH_TASKS))
+
+
+class _Run:
+    """A fit under way: where it stands, and the firm ground behind it."""
+
+    def __init__(self, job: Job, state: Any, position: Position) -> None:
+        self.job = job
+        self.states, self.position = [state], position
+        self.root = (state, position) if on_cluster() else None
+        self.rooted = time.perf_counter()
+        self.failures = 0
+
+    def advance(self, plan: PassPlan, speed: _Speed, first: bool) -> Pass | Halt | None:
+        """Run the next graph of a pass; None if that failed and the fit stands further back."""
+        began = time.perf_counter()
+        spans = spans_of(plan, self.position, speed.tasks, speed.pace.steps)
+        try:
+            end, score = run_graph(self.job, plan, spans, self.states, self.position, first)
+            result = None if score is None else fetch(score)
+        except ClusterError as error:
+            self._fall_back(error)
+            return None
+        seconds = time.perf_counter() - began
+        speed.learn(sum(tasks_of(span) for span in spans), seconds)
+        self.failures = 0
+        self.states = end.states
+        position = end.position._replace(seconds=self.position.seconds + seconds)
+        done, number = position, position.number
+        if not self._stand(position if result is None else Position(number + 1)):
+            return None
+        if result is None:
+            return Halt(self.states[0], self.position)
+        score, report = result
+        return Pass(number, self.states[0], score, report, done.seconds, plan.steps, done.rows)
+
+    def _stand(self, position: Position) -> bool:
+        """Take in where the fit stands; now and then hold what it needs to begin again there.
+
+        On a cluster a lost result is made anew from what it depends on, which without this could
+        be everything since the start of the fit. Variables of the rows, of which there are two
+        generations, allow no further way back than the start of a pass.
+        """
+        self.position = position
+        due = time.perf_counter() - self.rooted >= ROOT_SECONDS
+        due = due or (self.job.solver.full_batch and not position.begun)
+        if self.root is None or not due:
+            return True
+        try:
+            state, position = fetch(self.states[0]), fetched(position)
+        except ClusterError as error:
+            self._fall_back(error)
+            return False
+        self.root = (state, position)
+        self.states, self.position = [state], position
+        self.rooted = time.perf_counter()
+        return True
+
+    def _fall_back(self, error: ClusterError) -> None:
+        self.failures += 1
+        if self.root is None or self.failures == ATTEMPTS or not connected():
+            raise error
+        state, self.position = self.root
+        self.states = [state]
+
+
+def fetched(position: Position) -> Position:
+    """Return a position with values in place of handles."""
+    branches = tuple(Branch(level, fetch(value)) for level, value in position.branches)
+    return position._replace(branches=branches, survey=fetch(position.survey))

@@ -1,0 +1,213 @@
+"""What the tasks of a pass do: read, map, update; each a function of its arguments alone."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from daskalt.compute.graph import FAN_IN, fold
+from daskalt.compute.progress import Topic, report
+from daskalt.compute.statistics import Score, combine
+from daskalt.data.finite import check_block
+from daskalt.data.passes import Lane, read_ahead, read_lane, reader
+from daskalt.data.table import Table
+from daskalt.errors import DivergenceError
+from daskalt.network.problem import Problem, Rows
+from daskalt.solvers.base import Recovering, Report, Reporting, Solver
+from daskalt.storage.variables import ZStore
+
+__all__ = [
+    "Coming",
+    "Shared",
+    "adopt",
+    "begin",
+    "combined",
+    "gave_up",
+    "load",
+    "map_block",
+    "map_blocks",
+    "map_rows",
+    "read",
+    "run_steps",
+    "score",
+    "survey",
+    "update",
+]
+
+
+class Coming:
+    """Rows that another thread reads; whoever needs them first waits for them.
+
+    A scheduler that takes them to another process takes the rows themselves.
+    """
+
+    def __init__(self, size: int, read: Callable[..., Rows], *arguments: Any) -> None:
+        self._size = size
+        self._rows = reader().submit(read, *arguments)
+
+    def __sizeof__(self) -> int:
+        """Return the bytes of the rows, which schedulers ask for."""
+        return self._size
+
+    def part(self, start: int, stop: int) -> Rows:
+        """Return a view of some of the rows."""
+        return self._rows.result().part(start, stop)
+
+    def __reduce__(self) -> tuple:
+        return Rows, tuple(self._rows.result())
+
+
+class Shared(NamedTuple):
+    """What all tasks of a fit are given."""
+
+    solver: Solver
+    problem: Problem
+    variables: ZStore | None  # of the rows
+
+
+def begin(shared: Shared, state: Any) -> Any:
+    """The state at the beginning of a pass, with an empty score."""
+    state, solver = state._replace(score=Score()), shared.solver
+    return solver.renew(state) if isinstance(solver, Recovering) else state
+
+
+def score(shared: Shared, state: Any) -> tuple[Score, Report]:
+    """What the client is told of a pass."""
+    solver = shared.solver
+    return state.score, solver.report(state) if isinstance(solver, Reporting) else Report()
+
+
+def survey(shared: Shared, rows: Rows | Coming, shares: list[tuple[int, int]]) -> Any:
+    solver: Any = shared.solver
+    parts = (solver.survey(shared.problem, rows.part(*share)) for share in shares)
+    return fold(solver.combine, parts)
+
+
+def combined(shared: Shared, parts: list) -> Any:
+    """The sum of statistics."""
+    return fold(shared.solver.combine, parts)
+
+
+def adopt(shared: Shared, state: Any, total: Any) -> Any:
+    solver: Any = shared.solver
+    return solver.adopt(shared.problem, state, total)
+
+
+def map_rows(
+    shared: Shared,
+    state: Any,
+    rows: Rows | Coming,
+    start: int,
+    stop: int,
+    topic: Topic | None = None,
+) -> Any:
+    """The statistics of some rows, which have no variables of their own."""
+    if gave_up(shared.solver, state):
+        return None
+    part = rows.part(start, stop)
+    result, _ = shared.solver.map(shared.problem, state, part)
+    report(topic, len(part.X), result)
+    return result
+
+
+def map_block(shared: Shared, state: Any, rows: Rows, number: int, topic: Topic | None) -> Any:
+    """The statistics of a block, whose variables pass ``number`` reads and writes anew."""
+    solver, problem, store = shared
+    if gave_up(solver, state):
+        return None
+    place, own = rows.place, None
+    if store is not None and number > 0:
+        own = store.read(number, place, place + len(rows.X))
+    result, moved = solver.map(problem, state, rows, own)
+    if store is not None:
+        assert moved is not None
+        store.write(number + 1, place, moved)
+    report(topic, len(rows.X), result)
+    return result
+
+
+def gave_up(solver: Solver, state: Any) -> bool:
+    """Say whether a solver takes no further steps in this pass."""
+    return isinstance(solver, Recovering) and solver.gave_up(state)
+
+
+def update(shared: Shared, state: Any, parts: list) -> Any:
+    """The state after a step, whose weights are finite in any case."""
+    solver, problem, _ = shared
+    if gave_up(solver, state):
+        return state
+    statistics = combined(shared, parts)
+    try:
+        new = solver.update(problem, state, statistics)
+        if not all(map(_is_finite, new.weights)):
+            raise DivergenceError(
+                "The new weights are not finite: let the solver take smaller steps, and look for "
+                "extreme values in X."
+            )
+    except DivergenceError as error:
+        if isinstance(solver, Recovering):
+            return solver.refuse(problem, state, error)
+        raise
+    return new._replace(score=combine(state.score, statistics.score))
+
+
+def _is_finite(w: np.ndarray) -> bool:
+    """Say whether all entries are finite; the squares tell it with no array of their own."""
+    v = w.ravel()
+    return bool(np.isfinite(np.dot(v, v)) or np.isfinite(v).all())
+
+
+def run_steps(
+    shared: Shared,
+    state: Any,
+    rows: Rows | Coming,
+    shares: list[tuple[int, int]],
+    topic: Topic | None,
+) -> Any:
+    """Some steps of a group that has one lane, without a task for each."""
+    for start, stop in shares:
+        if start < stop:
+            part = map_rows(shared, state, rows, start, stop, topic)
+            state = update(shared, state, [part])
+    return state
+
+
+def load(shared: Shared, table: Table, lane: Lane, check: bool, *gate: Any) -> Rows | Coming:
+    """The rows of a lane: from storage they are on their way, while this thread computes."""
+    if table.kept:
+        return read(shared, table, lane, check)
+    return Coming(lane.rows * table.row_bytes, read, shared, table, lane, check)
+
+
+def read(shared: Shared, table: Table, lane: Lane, check: bool) -> Rows:
+    """Read a lane and encode its targets.
+
+    Unusable numbers are looked for whenever rows come from storage, and in the first pass in any
+    case: stored rows can be overwritten while they are trained on.
+    """
+    check_rows = None if table.kept and not check else check_block
+    rows = shared.problem.rows(read_lane(table, lane, check_rows))
+    return rows._replace(place=lane.place)
+
+
+def map_blocks(
+    shared: Shared,
+    state: Any,
+    table: Table,
+    lanes: tuple[Lane, ...],
+    level: int,
+    number: int,
+    check: bool,
+    topic: Topic | None,
+) -> Any:
+    """The combined statistics of some blocks, each read while the one before it is mapped."""
+    blocks = read_ahead(lambda lane: read(shared, table, lane, check), lanes)
+    parts = (map_block(shared, state, rows, number, topic) for rows in blocks)
+    return _fold_tree(shared.solver.combine, parts, level)
+
+
+def _fold_tree(combine: Callable, parts: Iterator[Any], level: int) -> Any:
+    """A branch of the tree over the next parts; None, the zero, where there are no more."""
+    if level == 0:
+        return next(parts, None)
+    return fold(combine, (_fold_tree(combine, parts, level - 1) for _ in range(FAN_IN)))
