@@ -115,19 +115,9 @@ def batch_step(
         predictions = None
     importance = np.ones(len(x)) if rows.weight is None else rows.weight.astype(np.float64)
     value = network.loss.value(z[-1], rows.y)
-    couplings = np.zeros(len(z))
-    for layer, v in enumerate(residuals):
-        if shifts is not None:
-            v += shifts[layer]
-        norms = square_norms(v)
-        couplings[layer] = importance @ norms
-        if split is None:
-            value += how.mu[layer] * norms
-        else:
-            value += _norms(v, layer, how, split)
-            threshold = split.mu[layer] / (2 * how.mu[layer])
-            _shrink(v, split.r[layer], split.u[layer], threshold)
-        if rows.weight is not None:
+    couplings = _couple(residuals, value, importance, how, split, shifts)
+    if rows.weight is not None:
+        for v in residuals:
             v *= rows.weight[:, None]
     variables = z if split is None else [*z, *split.r, *split.u]
     return variables, BatchStep(
@@ -195,6 +185,33 @@ def _start(
             copy_rows(~anew, z[layer], new[layer])
             copy_rows(~anew, own[layer], predicted[layer])
     return _Start(score, new, predicted, anew)
+
+
+def _couple(
+    residuals: Sequence[np.ndarray],
+    value: np.ndarray,
+    importance: np.ndarray,
+    how: ZStep,
+    split: Split | None,
+    shifts: Sequence[np.ndarray] | None,
+) -> np.ndarray:
+    """Add the couplings to each row's objective, and return the sums of their squares.
+
+    Under a split residuals become what W is to be fitted to, and r and u move.
+    """
+    couplings = np.zeros(len(residuals))
+    for layer, v in enumerate(residuals):
+        if shifts is not None:
+            v += shifts[layer]
+        norms = square_norms(v)
+        couplings[layer] = importance @ norms
+        if split is None:
+            value += how.mu[layer] * norms
+        else:
+            value += _norms(v, layer, how, split)
+            threshold = split.mu[layer] / (2 * how.mu[layer])
+            _shrink(v, split.r[layer], split.u[layer], threshold)
+    return couplings
 
 
 def _begun(split: Split, start: _Start) -> Split:
