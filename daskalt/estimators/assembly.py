@@ -32,6 +32,7 @@ from daskalt.network.initial import initial_weights
 from daskalt.network.network import Network, Weights
 from daskalt.network.problem import Problem
 from daskalt.solvers.base import Budget, Selective, Solver
+from daskalt.training.drivers import check_driver
 from daskalt.training.fitting import Training
 from daskalt.training.job import Job, store_of
 from daskalt.training.listeners import PassBar
@@ -210,6 +211,7 @@ class Assembly:
         InputError
             If the solver cannot solve the problem.
         """
+        check_driver(self.solver)
         if isinstance(self.solver, Selective):
             self.solver.validate(problem)
 

@@ -3,15 +3,27 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from daskalt.errors import InputError
+from daskalt.solvers.base import Solver
 from daskalt.training.job import Job
 from daskalt.training.pass_graph import Position
 from daskalt.training.synchronous import Halt, Pass, run_synchronously
 
-__all__ = ["DRIVERS", "Driver", "run"]
+__all__ = ["DRIVERS", "Driver", "check_driver", "run"]
 
 Driver = Callable[[Job, Any, Position], Iterator[Pass | Halt]]
 
 DRIVERS: dict[str, Driver] = {"synchronous": run_synchronously}
+
+
+def check_driver(solver: Solver) -> None:
+    """Raise InputError if nobody knows the driver that a solver names."""
+    if solver.driver not in DRIVERS:
+        raise InputError(
+            f"{type(solver).__name__} needs the driver {solver.driver!r}, and there are "
+            f"{', '.join(map(repr, DRIVERS))}: add it to daskalt.training.drivers.DRIVERS, or "
+            "name another."
+        )
 
 
 def run(job: Job, state: Any, position: Position) -> Iterator[Pass | Halt]:
