@@ -52,7 +52,7 @@ PACKAGES = {
         limits plan rehearsal peaks changes planning
     """,
     "estimators": """
-        export predicting fitted assembly prepared perceptron labelled classifier regressor model
+        goals export predicting fitted assembly prepared perceptron labelled classifier regressor model
     """,
     "assessment": """
         histograms quality displays

@@ -7,7 +7,7 @@ gives the scaling of the inputs and the initial weights. The result is one `Trai
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +19,10 @@ from daskalt.data.opening import open_table
 from daskalt.data.scaling import Scaling, choose_scaling
 from daskalt.data.survey import check_weights, total_weight
 from daskalt.data.table import Block, Table
-from daskalt.data.targets import Targets
 from daskalt.data.watch import Watch
 from daskalt.errors import InputError, about
 from daskalt.estimators.fitted import Fitted
-from daskalt.functions.losses import Loss
+from daskalt.estimators.goals import Goal, check_same_labels
 from daskalt.memory.limits import Limit, parse_limit
 from daskalt.memory.peaks import Machine
 from daskalt.memory.plan import Plan
@@ -57,7 +56,7 @@ from daskalt.training.reading import (
 )
 from daskalt.training.ruin import effective_rows, trivial_loss
 
-__all__ = ["Assembly", "Goal"]
+__all__ = ["Assembly"]
 
 # The cure for eval_set, whose features cannot be named by keyword.
 NAMELESS = {
@@ -65,15 +64,6 @@ NAMELESS = {
     'eval_set=(rows["X"], rows["y"]), or rename them as those of the fit were called.',
     "y": 'Name it second, as in eval_set=(rows, "label").',
 }
-
-
-class Goal(NamedTuple):
-    """What the targets ask for."""
-
-    targets: Targets
-    loss: Loss
-    class_factors: np.ndarray | None = None
-    clustering: float = 1.0  # of the targets in the blocks; about 1 when shuffled
 
 
 @dataclass(frozen=True)
@@ -340,7 +330,7 @@ class Assembly:
             return None, before.problem
         goal = own._learn_targets(table, classes)
         if own.warm_start and hasattr(own, "_fitted"):
-            _check_same_labels(own._fitted.problem.targets, goal.targets)
+            check_same_labels(own._fitted.problem.targets, goal.targets)
         return goal, self.problem(table, goal)
 
     def _plan(self, rows: LaidOut, problem: Problem, before: Fitted | None) -> Plan:
@@ -390,13 +380,3 @@ class Assembly:
 def _covers(plan: Plan, rows: LaidOut) -> bool:
     """Say whether rows take no more than those of an earlier plan."""
     return rows.table.in_memory and count_rows(rows.bounds) <= plan.rows
-
-
-def _check_same_labels(before: Targets, now: Targets) -> None:
-    old, new = getattr(before, "classes", None), getattr(now, "classes", None)
-    if old is not None and (new is None or not np.array_equal(old, new)):
-        raise InputError(
-            "warm_start continues a fit on the same labels only: y has "
-            f"{np.asarray(new).tolist()[:10]}, the fit before had {old.tolist()[:10]}. "
-            "Set warm_start=False to start anew."
-        )

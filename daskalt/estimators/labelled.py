@@ -9,7 +9,7 @@ from daskalt.data.survey import survey_labels
 from daskalt.data.table import Table
 from daskalt.data.targets import BinaryTargets, ClassTargets, MultilabelTargets, class_factors
 from daskalt.errors import InputError
-from daskalt.estimators.assembly import Goal
+from daskalt.estimators.goals import Goal
 from daskalt.estimators.perceptron import BaseMLP
 from daskalt.functions.losses import Loss, get_loss
 

@@ -13,8 +13,9 @@ from daskalt.data.memory import as_classes
 from daskalt.data.opening import open_table
 from daskalt.data.table import Table
 from daskalt.errors import InputError
-from daskalt.estimators.assembly import Assembly, Goal
+from daskalt.estimators.assembly import Assembly
 from daskalt.estimators.fitted import FittedMLP
+from daskalt.estimators.goals import Goal
 from daskalt.functions.activations import ACTIVATIONS, Activation, get_activation
 from daskalt.functions.losses import Loss
 from daskalt.memory.limits import parse_limit

@@ -13,7 +13,7 @@ from daskalt.data.survey import survey_numbers
 from daskalt.data.table import Table
 from daskalt.data.targets import RealTargets, check_shares, mean_and_scale
 from daskalt.errors import InputError
-from daskalt.estimators.assembly import Goal
+from daskalt.estimators.goals import Goal
 from daskalt.estimators.perceptron import BaseMLP
 from daskalt.functions.activations import Activation
 from daskalt.functions.losses import Loss, get_loss

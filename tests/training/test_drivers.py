@@ -33,5 +33,5 @@ def test_a_driver_of_ones_own_runs_the_job(monkeypatch):
 
 
 def test_a_driver_that_nobody_knows_is_named_before_work_starts():
-    with pytest.raises(InputError, match="Watched needs the driver 'watched'.*'synchronous'"):
+    with pytest.raises(InputError, match=r"Watched needs the driver 'watched'.*'synchronous'"):
         MLPRegressor((4,), solver=Watched()).fit(X, Y)
