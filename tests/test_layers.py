@@ -52,7 +52,8 @@ PACKAGES = {
         limits plan rehearsal peaks changes planning
     """,
     "estimators": """
-        goals export predicting fitted assembly prepared perceptron labelled classifier regressor model
+        goals export predicting fitted assembly prepared perceptron labelled classifier
+        regressor model
     """,
     "assessment": """
         histograms quality displays
