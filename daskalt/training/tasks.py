@@ -68,7 +68,7 @@ class Shared(NamedTuple):
 def begin(shared: Shared, state: Any) -> Any:
     """The state at the beginning of a pass, with an empty score."""
     state, solver = state._replace(score=Score()), shared.solver
-    return solver.renew(state) if isinstance(solver, Recovering) else state
+    return state if (own := recovering(solver)) is None else own.renew(state)
 
 
 def score(shared: Shared, state: Any) -> tuple[Score, Report]:
@@ -128,7 +128,18 @@ def map_block(shared: Shared, state: Any, rows: Rows, number: int, topic: Topic 
 
 def gave_up(solver: Solver, state: Any) -> bool:
     """Say whether a solver takes no further steps in this pass."""
-    return isinstance(solver, Recovering) and solver.gave_up(state)
+    own = recovering(solver)
+    return own is not None and own.gave_up(state)
+
+
+def recovering(solver: Solver) -> Recovering | None:
+    """Return the solver if it recovers from refused steps.
+
+    Asked for at every step: `issubclass` is remembered for each class, where `isinstance` would
+    look up every member of the protocol each time.
+    """
+    kind: Any = type(solver)
+    return solver if issubclass(kind, Recovering) else None
 
 
 def update(shared: Shared, state: Any, parts: list) -> Any:
@@ -145,9 +156,9 @@ def update(shared: Shared, state: Any, parts: list) -> Any:
                 "extreme values in X."
             )
     except DivergenceError as error:
-        if isinstance(solver, Recovering):
-            return solver.refuse(problem, state, error)
-        raise
+        if (own := recovering(solver)) is None:
+            raise
+        return own.refuse(problem, state, error)
     return new._replace(score=combine(state.score, statistics.score))
 
 
