@@ -184,6 +184,11 @@ class Conformance:
     def _in_pieces(self, monkeypatch):
         in_pieces(monkeypatch)
 
+    @pytest.fixture
+    def _reproducible(self, subject):
+        if not get_solver(subject.solver).reproducible:
+            pytest.skip("not promised")
+
     @pytest.fixture(scope="class")
     @classmethod
     def whole(cls, subject, stored):
@@ -246,16 +251,17 @@ class Conformance:
 
     # -------------------------------------------------------------------------- same bits
 
-    @pytest.mark.usefixtures("_in_pieces")
+    @pytest.mark.usefixtures("_in_pieces", "_reproducible")
     @pytest.mark.parametrize("threads", [1, 3])
     def test_threads_give_the_bits_of_a_plain_loop(self, subject, stored, whole, threads):
         with dask.config.set(scheduler="threads", num_workers=threads):
             assert_same_fit(subject.model().fit(stored), whole)
 
-    @pytest.mark.usefixtures("_in_pieces")
+    @pytest.mark.usefixtures("_in_pieces", "_reproducible")
     def test_two_processes_give_the_bits_of_a_plain_loop(self, subject, stored, whole, two_workers):
         assert_same_fit(subject.model().fit(stored, client=two_workers), whole)
 
+    @pytest.mark.usefixtures("_reproducible")
     def test_chunks_that_keep_the_steps_change_no_bit(self, subject, folder):
         """Blocks of 256 rows, and steps whose rows are drawn one by one."""
         X, y = subject.rows()
@@ -300,7 +306,7 @@ class Conformance:
 
     # ------------------------------------------------------------------------------ resume
 
-    @pytest.mark.usefixtures("_in_pieces")
+    @pytest.mark.usefixtures("_in_pieces", "_reproducible")
     def test_resumed_at_every_cut_it_ends_in_the_bits_of_a_whole_fit(
         self, subject, stored, whole, tmp_path
     ):

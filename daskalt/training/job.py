@@ -105,6 +105,8 @@ def lay_out_variables(job: Job, scratch: Any, place: str | None) -> ZStore | Non
 
     It lies where the solver's parameters say, else at ``place``, else under ``scratch``.
     """
+    if not isinstance(job.solver, RowVariables):
+        return None
     location = absolute(store_of(job.solver) or place or ZStore.place(scratch))
     rows = count_rows(job.bounds)
     return planned_variables(job.solver, job.problem, rows, job.reading.block_rows, location)
