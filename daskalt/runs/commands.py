@@ -213,8 +213,8 @@ def _words(quality: dict[str, float]) -> str:
 COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "fit": (_fit, ("runs.config", "runs.running")),
     "plan": (_plan, ("runs.config", "runs.running")),
-    "predict": (_predict, ("model", "runs.output")),
-    "evaluate": (_evaluate, ("model", "runs.inputs", "runs.report")),
+    "predict": (_predict, ("estimators.model", "runs.output")),
+    "evaluate": (_evaluate, ("estimators.model", "runs.inputs", "runs.report")),
     "ingest": (_ingest, ()),
 }
 
