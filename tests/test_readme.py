@@ -14,6 +14,7 @@ import pytest
 from daskalt.runs.commands import KEYS, configured
 from daskalt.runs.options import parse
 from pipelines import benchmark_mnist
+from tests.test_layers import PACKAGES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -102,8 +103,42 @@ def test_benchmark_command_is_understood():
     assert benchmark_mnist.parser().parse_args(words[3:]).data == "PATH"
 
 
+PATH = r"`((?:daskalt|conf|notebooks|pipelines|tests)/[\w./-]*)`"
+
+
+def tables_of_development():
+    """The cells of its three tables: packages, questions, and what can be added."""
+    section = README.split("\n## Development\n")[1]
+    tables = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    return [[line.strip("| ").split(" | ") for line in t.splitlines()[2:]] for t in tables]
+
+
+def test_the_tables_of_files_name_files_that_exist():
+    for table in tables_of_development():
+        for row in table:
+            named = [path for cell in row[1:] for path in re.findall(PATH, cell)]
+            assert named, f"no file for {row[0]!r}"
+            for path in named:
+                assert (ROOT / path).exists(), path
+
+
+def test_the_packages_stand_in_the_order_of_imports():
+    packages = [path for row in tables_of_development()[0] for path in re.findall(PATH, row[0])]
+    assert packages == ["daskalt/", *(f"daskalt/{name}/" for name in PACKAGES)]
+
+
+def test_the_questions_of_a_reader_come_first():
+    assert [row[0] for row in tables_of_development()[1][:5]] == [
+        "where is one row's z moved",
+        "where are statistics summed",
+        "what does a checkpoint hold",
+        "who decides the size of a block",
+        "what happens when a worker dies",
+    ]
+
+
 def test_files_that_the_readme_names_exist():
-    names = re.findall(r"`((?:daskalt|conf|notebooks|pipelines|tests)/[\w./-]*)`", README)
+    names = re.findall(PATH, README)
     assert names
     for name in [*names, "LICENSE", "CHANGELOG.md"]:
         assert (ROOT / name).exists(), name

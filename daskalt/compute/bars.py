@@ -18,7 +18,7 @@ _UNWRITABLE = (OSError, ValueError)  # a terminal that is gone, a file that is c
 
 
 class Bar:
-    """How far a task is; shows nothing but the lines that it is told to print.
+    """The progress of a task; shows nothing but the lines passed to `print`.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class _LiveBar(Bar):
             with held(), suppress(*_UNWRITABLE):
                 self._live.stop()
 
-    def __rich__(self) -> Any:  # drawn as it is now beneath every line, too
+    def __rich__(self) -> Any:  # also redrawn beneath every line
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
@@ -115,7 +115,7 @@ def fitted_parts(bar: Bar, columns: int) -> list[str]:
     while True:
         parts = [*share, *facts, *left]
         room = columns - len(" ".join([bar.words, *parts]))
-        # The first fact is worth more than the bar, which says what the share says.
+        # The first fact matters more than the bar, which only repeats the share.
         if room > (NARROWEST + 1 if len(facts) > 1 else 0):
             return parts
         if facts:

@@ -186,7 +186,7 @@ def call(function: Callable, *arguments: Any) -> Any:
     A scheduler of this process is bypassed: it would take longer than most calls.
     """
     if in_this_process():
-        with blas_threads():  # in its turn
+        with blas_threads():  # which waits in the queue
             return _held_to_threads(1, function, *arguments)
     graph = Graph()
     return graph.compute(graph.add(function, *arguments))

@@ -55,7 +55,7 @@ def report(topic: Topic | None, rows: int, statistics: Any) -> None:
     if topic.name in _listeners:
         _listeners[topic.name](done)
         return
-    with suppress(ValueError):  # a pool of processes has no channel back: the bar stands still
+    with suppress(ValueError):  # a pool of processes has no channel back: the bar does not move
         worker = distributed.get_worker()
         if (due := _outbox.add(topic.name, done)) is not None:
             worker.log_event(topic.name, list(due))

@@ -186,7 +186,7 @@ def leaving() -> Iterator[None]:
 
 @contextmanager
 def sheltered() -> Iterator[None]:
-    """Start processes that a terminal's signals do not reach, nor those that they start.
+    """Start processes that a terminal's signals do not reach, nor their own child processes.
 
     They start with the signals blocked; `daskalt.compute.shelter` opens them to SIGTERM again once
     they have a session of their own.

@@ -1,4 +1,4 @@
-"""BLAS threads of a task: one, unless told, for the tasks are the parallelism.
+"""BLAS threads of a task: one by default, since the tasks are the parallelism.
 
 The bits of a product may depend on their number, so it never follows from the number of cores.
 """
@@ -16,13 +16,13 @@ __all__ = ["blas_threads", "hold_blas_threads"]
 
 _change = threading.Condition()
 _inside: dict[int, int] = {}  # how often each thread is inside `blas_threads`
-_queue: list[object] = []  # those that wait to be
+_queue: list[object] = []  # threads that wait to enter
 _limit = 0
-_found: list[int] = []  # what the limits were before the first entered
+_found: list[int] = []  # the limits before the first entered
 
 
 def _forget() -> None:
-    """Begin anew in a forked process, in which the other threads are not."""
+    """Start anew in a forked process, which has none of the other threads."""
     global _change, _limit
     _change, _limit = threading.Condition(), 0
     _inside.clear()
@@ -41,15 +41,15 @@ def _libraries() -> list[Any]:
 
 
 def hold_blas_threads(threads: int) -> None:
-    """See to it that products of this thread are made by so many BLAS threads.
+    """Make sure that matrix products of this thread use so many BLAS threads.
 
-    Where every thread has a limit of its own, that of another does not reach it. Asking takes a
+    Where each thread has its own limit, those of others do not affect it. The check takes a
     microsecond.
 
     Raises
     ------
     RuntimeError
-        If a library goes on with more: bits would depend on the number of cores.
+        If a library still uses more: bits would depend on the number of cores.
     """
     for library in _libraries():
         if library.num_threads == threads:
@@ -64,10 +64,10 @@ def hold_blas_threads(threads: int) -> None:
 
 
 def _set(library: Any, threads: int) -> None:
-    """Set a limit from whichever thread.
+    """Set a limit from any thread.
 
     From 3.7 on, threadpoolctl heeds only the first thread that ever set a limit of a library whose
-    threads all share, and ignores others without a word.
+    threads all share, and silently ignores others.
     """
     let_go = getattr(library, "clear_controlling_thread", lambda force=False: None)
     let_go(force=True)

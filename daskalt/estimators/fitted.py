@@ -1,4 +1,4 @@
-"""What a fitted estimator has and does: its attributes, predictions and scores."""
+"""A fitted estimator: its attributes, predictions and scores."""
 
 import inspect
 import time
@@ -37,7 +37,7 @@ __all__ = ["Fitted", "FittedMLP"]
 
 
 class Fitted(NamedTuple):
-    """What a fit left: the problem, the solver's state, the passes made, why there are no more."""
+    """The result of a fit: the problem, the solver's state, the passes made, why it ended."""
 
     problem: Problem
     state: Any
@@ -47,12 +47,12 @@ class Fitted(NamedTuple):
     end: End | None = None  # None of a loaded model
 
     def check_solver(self, solver: Solver) -> None:
-        """Raise InputError if a solver cannot go on from this state."""
+        """Raise InputError if a solver cannot continue from this state."""
         if solver.parts != self.parts:
             raise InputError(
                 f"solver was {'('.join(self.parts)}{')' * (len(self.parts) - 1)} in the calls "
                 f"before and is {'('.join(solver.parts)}{')' * (len(solver.parts) - 1)} now, which "
-                "cannot go on from the other's state. Keep the solver, or continue from the "
+                "cannot continue from the other's state. Keep the solver, or continue from the "
                 "weights by warm_start=True and fit."
             )
 
@@ -62,17 +62,17 @@ def _finite(weights: Iterable[np.ndarray]) -> bool:
 
 
 class FittedMLP(BaseEstimator):
-    """The half of an estimator that there is after a fit."""
+    """The part of an estimator that needs a fit."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Parameters that are newer than a pickle have their defaults in it.
+        # Parameters that are newer than a pickle get their defaults.
         parameters = inspect.signature(type(self)).parameters
         defaults = {n: p.default for n, p in parameters.items() if p.default is not p.empty}
         super().__setstate__(defaults | state)
 
     @property
     def _solver(self) -> Solver:
-        """The solver that the parameters stand for."""
+        """The solver that the parameters name."""
         return get_solver(self.solver, {name: getattr(self, name) for name in BORROWED})
 
     def _finish(
@@ -95,7 +95,7 @@ class FittedMLP(BaseEstimator):
         self._fitted = Fitted(problem, state, self.n_iter_, parts, training.plan, end)
 
     def _set_weights(self, problem: Problem, state: Any) -> None:
-        """Set what the network is."""
+        """Set the attributes of the network."""
         with np.errstate(over="ignore", invalid="ignore"), blas_threads():
             weights = [
                 w.astype(problem.dtype, copy=False)
@@ -113,7 +113,7 @@ class FittedMLP(BaseEstimator):
         self.out_activation_ = problem.network.loss.link.name
 
     def _set_history(self, history: list[dict[str, Any]]) -> None:
-        """Set what the passes led to."""
+        """Set the attributes of the passes."""
         self.history_ = history
         self.loss_curve_ = [record["loss"] for record in history]
         self.loss_ = self.loss_curve_[-1]
@@ -130,13 +130,13 @@ class FittedMLP(BaseEstimator):
 
     @property
     def solver_state_(self) -> Any:
-        """What the solver ended with."""
+        """The solver's last state."""
         check_is_fitted(self)
         return self._fitted.state
 
     @property
     def plan_(self) -> Plan | None:
-        """The plan that the fit was made by; None of a loaded model."""
+        """The plan of the fit; None for a loaded model."""
         check_is_fitted(self)
         return self._fitted.plan
 
@@ -158,8 +158,8 @@ class FittedMLP(BaseEstimator):
             )
         if variables.generation != self.n_iter_:
             raise AttributeError(
-                f"{variables.location} has no z of iteration {self.n_iter_}: the fit has gone on, "
-                "or another has taken its place."
+                f"{variables.location} has no z of iteration {self.n_iter_}: the fit has "
+                "continued, or another has replaced it."
             )
         return variables.arrays(self.n_iter_)[: len(self.coefs_)]
 
@@ -173,7 +173,7 @@ class FittedMLP(BaseEstimator):
         return tuple(np.ascontiguousarray(w, dtype=problem.dtype) for w in unfolded)
 
     def _charge(self, began: float, job: Job) -> None:
-        """Set ``cost_``, what the fit took."""
+        """Set ``cost_``, the resources that the fit used."""
         training = sum(record["seconds"] for record in self.history_)
         flops = job.solver.flops(job.problem.network) * count_rows(job.bounds) * self.n_iter_
         self.cost_ = {
@@ -241,7 +241,7 @@ class FittedMLP(BaseEstimator):
         return to_sklearn(self)
 
     def _judge(self, quality: Any, X: Any, y: Any, sample_weight: Any) -> float:
-        """What scikit-learn's function ``quality`` says of the predictions for rows in memory."""
+        """The value of scikit-learn's ``quality`` for the predictions of rows in memory."""
         table = open_table(self, X, y, sample_weight, reset=False)
         rows = table.read(0, table.n_rows)
         if rows.weight is not None and not rows.weight.any():

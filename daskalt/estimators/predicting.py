@@ -31,7 +31,7 @@ __all__ = ["Predictor", "predict_stored"]
 
 BLOCK_ROWS = 4096  # rows whose activations are in memory at a time, at most
 CACHE_BYTES = 2 << 20  # of a layer's
-SHARED_FLOPS = 50e6  # less work than this takes one thread no longer than starting others
+SHARED_FLOPS = 50e6  # below this much work one thread is as fast as several
 
 
 @cache
@@ -47,8 +47,8 @@ os.register_at_fork(after_in_child=_threads.cache_clear)  # the threads stay in 
 class Predictor:
     """A fitted network in the user's own units, small enough to send anywhere.
 
-    Rows are scaled first where the weights could not take that in.
-    It shares its work out over the cores, unless it does a part of what is shared out already.
+    Rows are scaled first where the scaling could not be folded into the weights. Work is divided
+    among the cores, unless this runs in a task, which is a part of divided work already.
     """
 
     coefs: tuple[np.ndarray, ...]
@@ -90,7 +90,7 @@ class Predictor:
         return results
 
     def _inputs(self, X: np.ndarray) -> np.ndarray:
-        """What the network takes of some rows."""
+        """The inputs of the network for some rows."""
         if self.scaling is None:
             return np.ascontiguousarray(X, dtype=self.coefs[0].dtype)
         return scale_rows(X, *self.scaling, self.coefs[0].dtype)[:, :-1]
@@ -108,12 +108,12 @@ class Predictor:
             return p
         if p.shape[1] == 1:
             return np.concatenate([1 - p, p], axis=1)
-        if not self.network.loss.link.normalised:  # units that know nothing of each other
+        if not self.network.loss.link.normalised:  # independent units
             p /= np.maximum(p.sum(axis=1, keepdims=True), np.finfo(p.dtype).tiny)
         return p
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
-        """Return what decides on a label: of two by its sign, of several the largest."""
+        """Return the scores that decide on a label: of two by the sign, of several the largest."""
         if self.network.loss.link.halves_at_zero:
             z = self._filled(X, np.asarray)
         else:  # a squared loss on targets of 0 and 1
@@ -126,7 +126,7 @@ class Predictor:
 def predict_stored(estimator: Any, X: Any, predictor: Predictor, method: str) -> Any:
     """Return predictions for rows that are not in memory: lazy for lazy ones, else an array.
 
-    Those for xarray's are labelled as these are.
+    Those for xarray's rows have the same labels.
     """
     X = features_of(estimator, X)
     like = X.first if isinstance(X, Columns) else X
@@ -161,7 +161,7 @@ def _predictions(estimator: Any, X: Any, predictor: Predictor, method: str) -> A
 
 
 def _check_lazy(estimator: Any, X: da.Array) -> None:
-    """Raise InputError where a Dask array, whose rows may be unknown in number, will not do."""
+    """Raise InputError where a Dask array, whose number of rows may be unknown, cannot be used."""
     refuse_sparse(X._meta, "X")
     check_array(X, "X")
     if X.shape[1] != estimator.n_features_in_:

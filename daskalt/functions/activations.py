@@ -45,7 +45,7 @@ __all__ = ["ACTIVATIONS", "Activation", "get_activation"]
 
 Array = np.ndarray
 
-# Where activations are told apart and their functions compared; kinks at round numbers are missed.
+# Points at which activations are compared, with none at a round number, where kinks are likely.
 _POINTS = np.array([-4.13, -2.71, -1.43, -0.87, -0.31, 0.23, 0.69, 1.19, 2.37, 3.91])
 
 
@@ -53,12 +53,12 @@ _POINTS = np.array([-4.13, -2.71, -1.43, -0.87, -0.31, 0.23, 0.69, 1.19, 2.37, 3
 class Activation(Link):
     """An activation function φ and what the methods need of it.
 
-    Of functions at the top of a module it can be sent to other processes.
+    It can be sent to other processes if its functions are defined at the top of a module.
 
     Attributes
     ----------
     name : str
-        The key in `ACTIVATIONS`, or what messages call one of the user's own.
+        The key in `ACTIVATIONS`, or the name in messages of the user's own.
     apply : callable
         ``apply(z)`` overwrites the 2-d block z, which may be a strided view, by φ(z).
     backpropagate : callable
@@ -67,15 +67,15 @@ class Activation(Link):
     value, derivative, second_derivative : callable
         φ(z), φ'(z) and φ''(z) for an array of any shape, out of place and stable for large |z|.
     inverse : callable or None
-        ``inverse(a)``, the z with φ(z) = a, or far out on its side where there is none.
+        ``inverse(a)``, the z with φ(z) = a, or a large |z| of its sign if there is none.
     fit : callable or None
         ``fit(a, m, gamma, beta)``, the z that minimises γ (a - φ(z))² + β (z - m)², where there is
         a closed form.
     spread : float
         Standard deviation that the initial pre-activations have over the data: wide enough for
-        units to differ, narrow enough not to saturate them or fix what they respond to.
+        units to differ, narrow enough that they do not saturate and can still learn.
     centred : bool
-        Whether initial biases centre z. Where φ(0) is far from zero it adds up over layers.
+        Whether initial biases centre z. Where φ(0) is far from zero it would accumulate over layers.
     kinks : tuple of float
         Where φ' jumps.
     """
@@ -91,7 +91,7 @@ class Activation(Link):
     kinks: tuple[float, ...] = ()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # Compiled functions would be sent as code.
+        # Compiled functions would be pickled as code.
         ours = ACTIVATIONS.get(self.name) is self
         return (get_activation, (self.name,)) if ours else super().__reduce_ex__(protocol)
 
@@ -105,7 +105,7 @@ class Activation(Link):
 
     @property
     def digest(self) -> str:
-        """What tells it from others: its name, and φ, φ' and φ'' at some points."""
+        """A digest that identifies it: of its name, and of φ, φ' and φ'' at some points."""
         formulas = (self.value, self.derivative, self.second_derivative)
         return digest_of(self.name, *(formula(_POINTS) for formula in formulas))
 
@@ -141,7 +141,7 @@ class Activation(Link):
 
 
 def get_activation(given: str | Activation) -> Activation:
-    """Return the activation of a name, or the one that is given."""
+    """Return the activation with a name; an activation is returned as it is."""
     return ACTIVATIONS[given] if isinstance(given, str) else given
 
 

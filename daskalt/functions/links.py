@@ -1,4 +1,4 @@
-"""Output links: functions from the last pre-activation to what a network says."""
+"""Output links: functions from the last pre-activation to the outputs of a network."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Link:
     Attributes
     ----------
     name : str
-        What messages call it.
+        The name in messages.
     value : callable
         Outputs of the type of z.
     probabilities : bool
-        Whether outputs are from 0 to 1 and say how likely a class is.
+        Whether outputs are probabilities of classes, from 0 to 1.
     normalised : bool
-        Whether those of a row sum to one.
+        Whether the outputs of a row sum to one.
     linear : bool
         Whether it is the identity: the units of the targets can be folded into the weights.
     """
@@ -58,7 +58,7 @@ class Link:
 
     @property
     def halves_at_zero(self) -> bool:
-        """Whether outputs are one half where z is zero, so that z decides on a label as they do."""
+        """Whether outputs are one half where z is zero, so that its sign decides on a label."""
         return bool((self(np.zeros((1, 2))) == 0.5).all())
 
 
@@ -71,5 +71,5 @@ def _margin(z: Array) -> Array:
 
 
 SOFTMAX = Link(name="softmax", value=_softmax, probabilities=True, normalised=True)
-# One half on the boundary, like a probability, but none.
+# One half on the boundary, as a probability is; but these are not probabilities.
 MARGIN = Link(name="margin", value=_margin)

@@ -56,7 +56,7 @@ def get_loss(name: str, link: str) -> Loss:
         ) from None
 
 
-# Where losses are told apart and their functions compared.
+# Points at which losses are compared.
 _POINTS = np.array([[0.31, -0.57, 1.13], [-2.3, 0.77, 0.19], [1.7, 2.9, -0.43], [-0.11, -1.9, 3.1]])
 
 
@@ -64,12 +64,12 @@ _POINTS = np.array([[0.31, -0.57, 1.13], [-2.3, 0.77, 0.19], [1.7, 2.9, -0.43], 
 class Loss(ABC):
     """A loss ℓ(link(z), y) of the last pre-activation z (rows, K).
 
-    Of a new one value, gradient and hessian are all that there has to be.
+    A new one must define value, gradient and hessian only.
 
     Attributes
     ----------
     name : str
-        What messages call it.
+        The name in messages.
     link : Link
         The function from z to the outputs. One half decides between two classes.
     coded : bool
@@ -77,7 +77,7 @@ class Loss(ABC):
     classifies : bool
         Whether the outputs name classes, so that `correct` counts rows.
     probabilistic : bool
-        Whether the outputs, cut off at 0 and 1, can be taken for probabilities.
+        Whether the outputs, clipped to [0, 1], can be taken as probabilities.
     shares : bool
         Whether targets have to be from 0 to 1.
     smooth : bool
@@ -129,7 +129,7 @@ class Loss(ABC):
         weight : ndarray, (rows,), optional
             Row weights w; ones by default.
         out : ndarray, (rows, K), optional
-            Receives r. It may be z itself; otherwise z is left as it was.
+            Receives r. It may be z itself; otherwise z is unchanged.
         """
         values, gradient = self.value(z, y), self.gradient(z, y)
         out = np.negative(gradient, out=np.empty_like(z) if out is None else out)
@@ -139,7 +139,7 @@ class Loss(ABC):
         return out, float(np.sum(weight * values, dtype=np.float64))
 
     def correct(self, z: Array, y: Array, weight: Array | None = None) -> float:
-        """Return the weighted number of rows predicted right, 0.0 if the loss knows no classes.
+        """Return the weighted number of rows predicted correctly; 0.0 for a loss without classes.
 
         Codes: the first largest output is the target's. Logistic units: every unit of the row is
         on the target's side of a half.
@@ -148,7 +148,7 @@ class Loss(ABC):
 
     @property
     def digest(self) -> str:
-        """What tells it from others: names, and losses, gradients and outputs at some points."""
+        """A digest that identifies it: of names, losses, gradients and outputs at some points."""
         z, y = _POINTS, self._targets()
         numbers = self.value(z, y), self.gradient(z, y), self.link(z)
         return digest_of(self.name, self.link.name, *numbers)
@@ -171,7 +171,7 @@ class Loss(ABC):
 
 
 class _Compiled(Loss):
-    """A loss that has one pass for residual and sum."""
+    """A loss with one compiled pass for residual and sum."""
 
     _residual: ClassVar[Callable[..., float]]
 
@@ -277,7 +277,7 @@ class _SquaredLogistic(_Squared):
 class _Hinge(_Compiled):
     """Σ_k max(0, 1 - (2 y_k - 1) z_k): a margin of one on the right side, for each unit.
 
-    Its outputs are (1 + z) / 2, which is one half on the boundary like a probability, but none.
+    Its outputs are (1 + z) / 2: one half on the boundary, but they are not probabilities.
     """
 
     probabilistic = False

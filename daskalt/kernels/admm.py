@@ -10,20 +10,20 @@ __all__ = ["fit_pre_activations"]
 
 Array = np.ndarray
 
-_POINTS = 17  # tried between the two minima of the terms, where the whole has all of its minima
-_NEWTON = 4  # steps from the best of them
+_POINTS = 17  # candidates between the minima of the two terms, where all minima of the sum are
+_NEWTON = 4  # Newton steps from the best candidate
 
 
 def fit_pre_activations(a: Array, m: Array, gamma: float, beta: float, phi: Activation) -> Array:
     """Return the z that minimises γ (a - φ(z))² + β (z - m)², entry by entry and globally.
 
-    In closed form where φ has one. For others the minima lie between m and the z with φ(z) = a,
-    since φ rises: the best of some points there starts a few safeguarded Newton steps.
+    In closed form where φ has one. Otherwise, as φ increases, the minima lie between m and the z
+    with φ(z) = a: safeguarded Newton steps start from the best of some points there.
 
     Parameters
     ----------
     a : ndarray, (rows, width)
-        Activations to come near to.
+        Target activations.
     m : ndarray, (rows, width)
         The prediction W ã + b of the layer below.
     gamma, beta : float

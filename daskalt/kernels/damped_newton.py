@@ -2,12 +2,12 @@
 
     ℓ(z_L, y) + Σ_l μ_l ‖z_l - W_l a_{l-1} - b_l‖².
 
-Rows are independent. A row moves only where its own objective does not rise: its step is shortened
-until then, and a row that no step improves stays where it is. Row sums are in float64.
+Rows are independent. The step of a row is shortened until its objective does not rise; a row that
+no step improves does not move. Row sums are in float64.
 
-The steps of a hidden layer solve one small system a row, by what is cheapest: by the Woodbury
-identity where the next layer is narrow, by Cholesky where the layer itself is, else by conjugate
-gradients, whose products are of whole blocks.
+The steps of a hidden layer solve one small system for each row, in the cheapest way: by the
+Woodbury identity where the next layer is narrow, by Cholesky where the layer itself is narrow, else
+by conjugate gradients, with products of whole blocks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["Coupling", "hidden_newton", "output_newton"]
 Array = np.ndarray
 
 _TRIALS, _SHORTER = 6, 0.25  # step lengths of a row: 1, 1/4, ... 1/1024
-_NARROW = 16  # a row's system of so many unknowns is solved directly
+_NARROW = 16  # a row's system of up to so many unknowns is solved directly
 _PIECE = 1 << 18  # entries of a piece of rows, so that its arrays stay in cache
 _CURVATURE = 0.5  # least part of μ that φ'' may leave on the diagonal
 
@@ -47,7 +47,7 @@ def output_newton(z: Array, m: Array, y: Array, mu: float, loss: Loss, sweeps: i
     Parameters
     ----------
     z : ndarray, (rows, K)
-        Where to start; left as it is.
+        Where to start; unchanged.
     m : ndarray, (rows, K)
         The prediction W a + b of the layer below.
     y : ndarray
@@ -126,13 +126,13 @@ def hidden_newton(
 
         (diag(h) + μ' D W'ᵀ W' D) p = -gradient / 2,   h = μ - μ' φ''(z) ∘ W'ᵀ e,
 
-    where φ'' is dropped, h = μ, for the units at which it leaves less than half of μ: so the system
-    is positive definite.
+    where φ'' is dropped, h = μ, for the units at which it leaves less than half of μ, so that the
+    system is positive definite.
 
     Parameters
     ----------
     z : ndarray, (rows, width)
-        Where to start; left as it is unless it is ``out``.
+        Where to start; unchanged unless it is ``out``.
     m : ndarray, (rows, width)
         The prediction W a + b of the layer below.
     z_next : ndarray, (rows, next width)
@@ -152,7 +152,7 @@ def hidden_newton(
     activation : ndarray, (rows, width), optional
         Receives φ of the z returned; it may be part of a wider array.
     workspace : Workspace, optional
-        Holds what is needed for the moment.
+        Holds temporary arrays.
     """
     out = np.empty_like(z) if out is None else out
     residual = np.empty_like(z_next) if residual is None else residual
@@ -199,7 +199,7 @@ class _Piece:
             np.subtract(self.z_next, m_next, out=self.errors)
 
     def step(self, pairs: Array | None, iterations: int) -> None:
-        """One damped Newton step of every row that has something to gain."""
+        """One damped Newton step of every row that can still improve."""
         c = self.coupling
         back = np.matmul(self.errors, c.W[:, :-1], out=self._take("back"))
         g = back  # becomes -gradient / 2
@@ -209,7 +209,7 @@ class _Piece:
         c.phi.backpropagate(g, self.a)
         _downhill(self.z, self.m, g, c.mu, c.mu_next)
         before = c.objective(self.z, self.m, self.errors)
-        # Rounding of the errors: what is less than this is no fall.
+        # Rounding errors: a smaller decrease counts as none.
         targets = square_norms(self.z_next)
         margin = 8 * np.finfo(g.dtype).eps * (before + c.mu_next * targets)
         # By its model no step lowers a row's objective by more than |g|² over the least of h.
@@ -318,7 +318,7 @@ def _descend(
     direction: Callable[[Array], Array],
     sweeps: int,
 ) -> Array:
-    """Return z after steps along `direction`, each shortened in every row until it does no harm.
+    """Return z after steps along `direction`, shortened in each row until its objective falls.
 
     ``objective(z, rows)`` takes the float64 pre-activations of some rows, given by number.
     """

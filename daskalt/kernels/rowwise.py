@@ -36,7 +36,7 @@ def copy_rows(chosen, source, target):
 
 @compiled
 def _squares(a, b, out):
-    # Four sums, which do not wait for each other.
+    # Four independent sums, which the processor computes in parallel.
     for i in range(a.shape[0]):
         s0 = s1 = s2 = s3 = 0.0
         whole = a.shape[1] // 4 * 4

@@ -20,7 +20,7 @@ def mean_gradient(
 def running_mean(
     old: np.ndarray | None, total: np.ndarray, keep: float, total_weight: float
 ) -> np.ndarray:
-    """Return keep × old + (1 - keep) × total / total_weight; the last alone without an old."""
+    """Return keep × old + (1 - keep) × total / total_weight; the last alone if there is no old."""
     kind = total.dtype.type
     if old is None:
         return total * kind(1.0 / total_weight)

@@ -1,4 +1,4 @@
-"""Small linear systems, one to each row of a block."""
+"""Small linear systems, one for each row of a block."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = [
 
 Array = np.ndarray
 
-# Conjugate gradients end where a row's residual is this part of its gradient. A direction that is
-# not yet exact is a descent direction all the same.
+# Conjugate gradients end where a row's residual is this part of its gradient. An inexact direction
+# is a descent direction, too.
 _TOLERANCE = 1e-4
 
 

@@ -1,8 +1,8 @@
-"""Memory that is used again: scratch arrays of a thread, and results that nobody holds any more.
+"""Reused memory: scratch arrays of a thread, and results to which no reference is left.
 
 A large fresh array costs a page fault for every 4 KiB; a block's activations would pay it at each
 step. Results that leave a task must not lie in a workspace, since the next task overwrites it:
-they come from `recycled`, which takes memory up again only when the last reference is gone.
+they come from `recycled`, which reuses memory only when the last reference is gone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike
 
 __all__ = ["Workspace", "empty", "recycled", "release", "thread_workspace"]
 
-RECYCLED_BYTES = 1 << 20  # smaller arrays are the allocator's business
+RECYCLED_BYTES = 1 << 20  # smaller arrays are left to the allocator
 _ALIGNMENT = 64  # bytes: a cache line, and the widest SIMD register
 
 
@@ -68,7 +68,7 @@ def thread_workspace() -> Workspace:
 
 
 def recycled(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
-    """Return an uninitialised array in memory of its own, if possible that of a dropped result.
+    """Return an uninitialised array in its own memory, if possible that of a deleted result.
 
     Worker processes need it most: `distributed` has their allocator give every large array back
     to the system at once, so that making one anew took longer than filling it.
@@ -81,7 +81,7 @@ def recycled(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
         idle = _idle()
         owner = next((b for b in idle if b.size == size + _ALIGNMENT), None)
         if owner is None:
-            # Idle memory of other sizes will hardly be wanted again.
+            # Idle memory of other sizes will hardly be used again.
             _drop(idle)
             owner = np.empty(size + _ALIGNMENT, np.uint8)
             _results.append(owner)
@@ -89,7 +89,7 @@ def recycled(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
 
 
 def release() -> None:
-    """Keep no memory of results any longer: what is in use goes when its last reference does."""
+    """Release the memory of results; what is in use is freed with its last reference."""
     with _lock:
         _results.clear()
 

@@ -1,4 +1,4 @@
-"""Weights in the units of the user's own columns, and back in those of scaled ones."""
+"""Weights converted to the units of the user's own columns, and back to those of scaled ones."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ __all__ = ["fold", "takes_scaling", "unfold"]
 
 
 def takes_scaling(network: Wiring) -> bool:
-    """Say whether weights can take in the scaling of the columns.
+    """Say whether the scaling of the columns can be folded into the weights.
 
-    They cannot where layers share a matrix that takes in different columns.
+    It cannot where layers share a matrix but have different columns as inputs.
     """
     seen = {(layer.weights, _columns(network, index)) for index, layer in enumerate(network.layers)}
     return len(seen) == len(network.shapes)
@@ -23,7 +23,7 @@ def takes_scaling(network: Wiring) -> bool:
 def fold(
     network: Wiring, weights: Sequence[np.ndarray], scaling: Scaling, targets: Targets
 ) -> list[np.ndarray]:
-    """Return weights that give outputs in units of the targets, where they can from raw columns."""
+    """Return weights for raw columns, where that is possible, and outputs in the targets' units."""
     folded = list(weights)
     for number, own in _scalings(network, scaling).items():
         folded[number] = own.fold(folded[number])
@@ -39,7 +39,7 @@ def unfold(
     targets: Targets,
     dtype: np.dtype,
 ) -> list[np.ndarray]:
-    """Return the weights of which others are the `fold`."""
+    """Return the weights whose `fold` is given."""
     unfolded = list(weights)
     for number, own in _scalings(network, scaling).items():
         unfolded[number] = own.unfold(unfolded[number], dtype)
@@ -49,7 +49,7 @@ def unfold(
 
 
 def _scalings(network: Wiring, scaling: Scaling) -> dict[int, Scaling]:
-    """The scaling that each matrix takes in, of those that take in any."""
+    """The scaling to fold into each matrix, by its number; only those with columns as inputs."""
     if not takes_scaling(network):
         return {}
     found: dict[int, Scaling] = {}

@@ -21,8 +21,8 @@ def initial_weights(
     Gaussian weights, then layer by layer one factor that gives the pre-activations of the
     sample the spread that suits the activation, and for some activations biases that centre
     them (after the layer-sequential unit variance of Mishkin and Matas, 2016). Depth and the
-    scale of the inputs then need no tuning. A matrix that layers share suits the first of them.
-    Rows whose squares overflow do not count, since no step can take them in.
+    scale of the inputs then need no tuning. A matrix that layers share is set for the
+    first of them. Rows whose squares overflow are left out, since no step can use them.
 
     Parameters
     ----------

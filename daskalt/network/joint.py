@@ -1,9 +1,9 @@
 """A joint step of the z of all layers, from the forward pass.
 
 Minimised over all layers at once, ℓ(z_L, y) + Σ_l μ_l ‖v_l‖² with z_l = W_l ã_l + v_l has, to
-first order, v_l = -∂ℓ/∂z_l / 2μ_l: the back-propagated gradient. It reaches the first layers as it
-is, where a sweep from layer to layer lets only a part 1 / (1 + σ²) of it through each of them, σ
-being singular values of the weights; in a deep network nothing would be left.
+first order, v_l = -∂ℓ/∂z_l / 2μ_l: the back-propagated gradient. It reaches the first layers
+undiminished, whereas a sweep from layer to layer passes only a part 1 / (1 + σ²) of it through
+each, with σ the singular values of the weights; in a deep network almost nothing would be left.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def joint_step(
     z : list of ndarray, (rows, units)
         W_l ã_l + v_l, each layer with the moved ones below it.
     predictions : list of ndarray, (rows, units)
-        The W_l ã_l in them; where ã_l is of the data alone, that of the trace.
+        W_l ã_l of the moved layers; where ã_l depends on the data alone, that of the trace.
     coupling : ndarray, (rows,)
         Σ_l μ_l ‖v_l‖².
     """

@@ -1,4 +1,4 @@
-"""Layers with named sources: how a network is wired, and where every activation is needed."""
+"""Layers with named sources: the connections of a network, and where each activation is used."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ class Input:
     Parameters
     ----------
     name : str
-        What layers call it by.
+        The name by which layers refer to it.
     width : int
         Number of columns.
     start : int or None, default=0
-        The first of them among the features; None for zeros, such as a recurrence starts from.
+        The first of them among the features; None for zeros, as at the start of a recurrence.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Layer:
     Parameters
     ----------
     name : str
-        What later layers call it by.
+        The name by which later layers refer to it.
     width : int
         Number of units.
     sources : tuple of str
@@ -77,14 +77,14 @@ class Wiring:
     Parameters
     ----------
     inputs : tuple of Input
-        What is taken of each row.
+        The columns that are taken from each row.
     layers : tuple of Layer
-        Each after all of its sources.
+        Hidden layers and the last, each after all of its sources.
 
     Raises
     ------
     InputError
-        If a source is unknown, a layer is the source of nothing, or shared weights do not fit.
+        If a source is unknown, a layer is no other's source, or shared weights do not fit.
     """
 
     inputs: tuple[Input, ...]
@@ -114,17 +114,17 @@ class Wiring:
         if any(self.shapes[n] != self._shape(index) for index, n in enumerate(numbers)):
             raise InputError("Layers that share weights must have the same numbers of units.")
 
-    def __reduce__(self) -> tuple[Any, ...]:  # without what is cached
+    def __reduce__(self) -> tuple[Any, ...]:  # without cached properties
         return type(self), tuple(getattr(self, name) for name in self.__dataclass_fields__)
 
     @cached_property
     def n_features(self) -> int:
-        """Columns that rows have."""
+        """Number of columns of the rows."""
         return max(0 if i.start is None else i.start + i.width for i in self.inputs)
 
     @property
     def n_outputs(self) -> int:
-        """Units of the last layer."""
+        """Number of units of the last layer."""
         return self.layers[-1].width
 
     @property
@@ -193,7 +193,7 @@ class Wiring:
 
     @cached_property
     def homes(self) -> tuple[tuple[Use, ...], ...]:
-        """Of every layer: where its activations are written, once for layers of one ã."""
+        """Of every layer: where its activations are written, once for layers with the same ã."""
         return tuple(
             tuple(dict.fromkeys(Use(self.rooms[layer], start) for layer, start in uses))
             for uses in self.users
@@ -244,11 +244,11 @@ class Wiring:
         )
 
     def of_layers(self, values: Any) -> tuple[Any, ...]:
-        """Return for every layer what is given for its weight matrix."""
+        """Return the values of the weight matrices, one for each layer that has them."""
         return tuple(values[layer.weights] for layer in self.layers)
 
     def by_matrix(self, values: Iterable[Any]) -> list[list[Any]]:
-        """Return for every weight matrix what is given for the layers that have it."""
+        """Return the values of the layers, grouped by their weight matrix."""
         found: list[list[Any]] = [[] for _ in self.shapes]
         for layer, value in zip(self.layers, values, strict=True):
             found[layer.weights].append(value)

@@ -1,4 +1,4 @@
-"""The network: layers and a loss, its pass forward, and the pass of residuals back."""
+"""The network: layers and a loss, its forward pass, and the backward pass of residuals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Weights = tuple[np.ndarray, ...]
 
 
 class Trace(NamedTuple):
-    """What a pass forward leaves of some rows.
+    """The result of a forward pass of some rows.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Network(Wiring):
 
     @property
     def activations(self) -> tuple[Activation, ...]:
-        """Activations of the hidden layers, each once."""
+        """The distinct activations of the hidden layers."""
         return tuple(dict.fromkeys(each.phi for each in self.layers if each.phi is not None))
 
     @property
@@ -64,7 +64,7 @@ class Network(Wiring):
         Raises
         ------
         InputError
-            If they have different ones.
+            If they have different activations.
         """
         phi, *others = self.activations or (ACTIVATIONS["identity"],)
         if others:
@@ -75,12 +75,12 @@ class Network(Wiring):
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of one pass forward."""
+        """Floating-point operations of one forward pass."""
         return 2 * sum(self.of_layers(self.sizes))
 
     @property
     def pull_back_flops(self) -> int:
-        """Floating-point operations of one pass back."""
+        """Floating-point operations of one backward pass."""
         inner = 0
         for layer, parts in zip(self.layers, self.parts, strict=True):
             hidden = sum(width for name, _, width in parts if name not in self._data)
@@ -138,7 +138,7 @@ class Network(Wiring):
                 if index < last:
                     self.activate(index, out, inputs)
             else:
-                # BLAS takes the row stride as it is: no copy is made of this view.
+                # BLAS accepts the row stride, so no copy is made of this view.
                 here = self.places(index, inputs)
                 np.matmul(inputs[index], weights[layer.weights].T, out=here[0])
                 self._apply(index, here)
@@ -188,8 +188,8 @@ class Network(Wiring):
     ) -> list[Array]:
         """Return W_l ã_l of every layer, from the z of its sources.
 
-        ``ahead`` has those of a pass forward, if there was one: they hold for layers whose ã
-        depends on the data alone.
+        ``ahead`` has those of a forward pass, if there was one; they are reused for layers whose
+        ã depends on the data alone.
         """
         inputs, predictions = self.open(x, workspace), []
         for index, (layer, own) in enumerate(zip(self.layers, z, strict=True)):
@@ -237,7 +237,7 @@ class Network(Wiring):
         ]
 
     def open(self, x: Array, workspace: Workspace | None = None) -> list[Array]:
-        """Return room for ã of every layer, filled with what there is of data and ones."""
+        """Return arrays for ã of every layer, with the columns of data and the ones filled in."""
         inputs: list[Array] = []
         for index, room in enumerate(self.rooms):
             own = inputs[room] if room < index else self._room(index, x, workspace)
@@ -256,7 +256,7 @@ class Network(Wiring):
         return [inputs[room][:, start : start + width] for room, start in self.homes[index]]
 
     def columns(self, weights: Sequence[Array], index: int, use: tuple[int, int]) -> Array:
-        """Return the columns of a user's weight matrix that take in a layer."""
+        """Return the columns of a user's weight matrix that multiply a layer's activations."""
         user, start = use
         return weights[self.layers[user].weights][:, start : start + self.layers[index].width]
 
@@ -307,7 +307,7 @@ def pack(weights: Weights) -> np.ndarray:
 
 
 def unpack(vector: np.ndarray, like: Weights) -> Weights:
-    """Return the weights that `pack` made a vector of, as views, in the shapes of others."""
+    """Return the weights in a vector made by `pack`, as views with the shapes of ``like``."""
     edges = np.cumsum([0, *(w.size for w in like)])
     return tuple(
         vector[a:b].reshape(w.shape) for a, b, w in zip(edges, edges[1:], like, strict=False)

@@ -21,7 +21,7 @@ class Rows(NamedTuple):
     X: np.ndarray
     y: np.ndarray
     weight: np.ndarray | None
-    place: int = 0  # of the first row, in the order of a pass over whole blocks
+    place: int = 0  # position of the first row in a pass over whole blocks
 
     def part(self, start: int, stop: int) -> "Rows":
         """Return a view of some of the rows."""
@@ -73,9 +73,9 @@ class Problem:
         return Rows(block.X, y, weight)
 
     def correct(self, z: np.ndarray, rows: Rows) -> float:
-        """Return the weight of the rows predicted right; 0 where targets are numbers."""
+        """Return the weight of the rows predicted correctly; 0 where targets are numbers."""
         loss = self.network.loss
-        # Among one-hot outputs the largest counts, whatever the units say by themselves.
+        # Of one-hot outputs the largest decides, not each unit by itself.
         if loss.classifies and not getattr(self.targets, "one_hot", False):
             return loss.correct(z, rows.y, rows.weight)
         hits = self.targets.hits(loss.link(z), rows.y)

@@ -42,7 +42,7 @@ def sweep(
     y : ndarray
         Targets, as the loss takes them.
     z : sequence of ndarray, (rows, units)
-        Where to start; left as they are.
+        Where to start; unchanged.
     mu : sequence of float
         Multiplier of each layer's coupling.
     predictions : sequence of ndarray, (rows, units), optional
@@ -87,7 +87,7 @@ def sweep(
 
 
 class _Block(NamedTuple):
-    """Some rows while their z moves; the inputs of what has several sources follow z."""
+    """Some rows while their z moves; the inputs of layers with several sources follow z."""
 
     network: Network
     weights: Sequence[Array]
@@ -98,7 +98,7 @@ class _Block(NamedTuple):
     workspace: Workspace | None
 
     def move_alone(self, index: int, m: Array, m_next: Array, iterations: int) -> Array:
-        """Move the z of the only source of its only user; return the residual of that."""
+        """Move the z of a layer that is its only user's only source; return the user's residual."""
         network, user = self.network, self.network.users[index][0].layer
         phi = network.layers[index].phi
         assert phi is not None
@@ -118,7 +118,7 @@ class _Block(NamedTuple):
         return residual
 
     def move(self, index: int, m: Array, iterations: int) -> None:
-        """Move the z of any other layer: to its users it adds what their other sources do not."""
+        """Move the z of any other layer, with the other sources of its users held fixed."""
         network, first = self.network, self.network.users[index][0].layer
         phi = network.layers[index].phi
         assert phi is not None
@@ -142,12 +142,12 @@ class _Block(NamedTuple):
         network.activate(index, self.z[index], self.inputs)
 
     def residual(self, index: int) -> Array:
-        """z - W ã, less the shift, of a layer as it is."""
+        """z - W ã, less the shift, of a layer at its present z."""
         w = self.weights[self.network.layers[index].weights]
         return self._aim(index) - self.inputs[index] @ w.T
 
     def take(self, name: str, like: Array) -> Array:
-        """Return room for a result."""
+        """Return an array for a result."""
         return empty(self.workspace, f"sweep {name}", like.shape, like.dtype)
 
     def _aim(self, index: int) -> Array:

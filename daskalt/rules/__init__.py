@@ -1,4 +1,4 @@
-"""How far to step along a gradient: rules, schedules and line searches."""
+"""From a gradient to a step: rules, schedules and line searches."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Rules that divide every entry's gradient by a running size of it."""
+"""Rules that divide each entry's gradient by a running measure of its size."""
 
 from __future__ import annotations
 

@@ -9,10 +9,10 @@ __all__ = ["Rule"]
 
 
 class Rule(BaseEstimator, ABC):
-    """A rule w' = w - rate × step(gradients so far), each entry of the weights by itself.
+    """A rule w' = w - rate × step(gradients so far), applied to each entry of the weights alone.
 
-    What it remembers of earlier gradients are ``slots`` arrays of the shape of the weights, all
-    zero at first.
+    Its memory of earlier gradients is ``slots`` arrays of the shape of the weights, all zero at
+    first.
     """
 
     slots = 0
@@ -23,7 +23,7 @@ class Rule(BaseEstimator, ABC):
         """Raise InputError if a parameter is out of its range."""
 
     def init(self, w: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return what is remembered before the first step."""
+        """Return the slots before the first step."""
         return tuple(np.zeros_like(w) for _ in range(self.slots))
 
     @abstractmethod
@@ -41,13 +41,13 @@ class Rule(BaseEstimator, ABC):
         Parameters
         ----------
         w, g : ndarray, two-dimensional
-            Weights and the gradient of the objective there; left as they are.
+            Weights and the gradient of the objective there; unchanged.
         slots : tuple of ndarray
-            What `init` or the last update gave.
+            As `init` or the last update returned them.
         rate : float
-            Learning rate of this step, as the schedule has it.
+            Learning rate of this step, by the schedule.
         step : int
             Number of this step, from 1.
         out : tuple of ndarray
-            Room for the new weights, then for each slot.
+            Arrays for the new weights, then for each slot.
         """

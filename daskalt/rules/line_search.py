@@ -1,4 +1,4 @@
-"""Line searches, one trial at a time: what to try next, given what the last trials gave.
+"""Line searches, one trial at a time: the next trial follows from the results of earlier ones.
 
 A trial costs a pass over the data, which returns the objective and its slope at once. So a search
 is a small value that the pass between two trials carries along, rather than a loop.
@@ -16,7 +16,7 @@ from daskalt.parameters import check_parameters, integer, real
 
 __all__ = ["Armijo", "LineSearch", "Point", "Search", "StrongWolfe"]
 
-_CLOSE = 1e-9  # ends of a bracket between which there is nothing left to find
+_CLOSE = 1e-9  # a bracket so narrow has nothing left to find
 EXPANSION = 2.0  # from one trial to the next while nothing is bracketed
 
 
@@ -36,14 +36,14 @@ class Search(NamedTuple):
     origin : Point
         Where the line starts, its slope negative.
     low, high : Point or None
-        Ends of the bracket: `low` has the lowest value so far of those that fall enough.
+        Ends of the bracket: `low` has the lowest value so far of those with sufficient decrease.
     trial : float
         Step length to try next.
     trials : int
         Trials made.
     state : {"searching", "settling", "found", "failed"}
-        Whether `trial` is still to be tried, perhaps as the best that there is; or has been found
-        good, or there is none.
+        Whether `trial` is still to be tried ("settling": as the best so far), has been accepted,
+        or none was found.
     """
 
     origin: Point
@@ -74,7 +74,7 @@ class LineSearch(BaseEstimator):
         value, slope : float
             Of the objective, at the trial; the value may be infinite or NaN.
         noise : float
-            Differences of values that are rounding.
+            Differences of values that count as rounding.
         """
         point = Point(search.trial, value, slope)
         search = search._replace(trials=search.trials + 1)
@@ -87,12 +87,12 @@ class LineSearch(BaseEstimator):
             spent |= abs(high.length - low.length) <= _CLOSE * max(high.length, low.length)
         if not spent:
             return search
-        if low.length > 0:  # not all that was asked for, but lower than the origin
+        if low.length > 0:  # not all conditions hold, but it is lower than the origin
             return search._replace(state="settling", trial=low.length)
         return search._replace(state="failed")
 
     def falls(self, search: Search, point: Point, decrease: float, noise: float) -> bool:
-        """Armijo's condition, as far as rounding lets it be seen."""
+        """Armijo's condition, up to rounding."""
         line = search.origin.value + decrease * point.length * search.origin.slope
         return point.value <= line + noise  # false for NaN
 
@@ -106,7 +106,7 @@ class LineSearch(BaseEstimator):
 
 
 class Armijo(LineSearch):
-    """Backtracking: the first of first, first × shrink, first × shrink², ... that falls enough.
+    """Backtracking: the first length of first × shrinkⁿ with sufficient decrease.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ class Armijo(LineSearch):
     shrink : float, default=0.5
         Factor from one trial to the next.
     max_trials : int, default=30
-        Trials before the search is given up.
+        Trials before the search fails.
 
     References
     ----------
@@ -139,7 +139,7 @@ class Armijo(LineSearch):
         )
 
     def accepts(self, search: Search, point: Point, noise: float) -> bool:
-        """Say whether the trial falls enough."""
+        """Say whether the trial has sufficient decrease."""
         return self.falls(search, point, self.decrease, noise)
 
     def narrow(self, search: Search, point: Point) -> Search:
@@ -148,17 +148,17 @@ class Armijo(LineSearch):
 
 
 class StrongWolfe(LineSearch):
-    """A step that falls enough and at which the slope has flattened: bracket, then zoom.
+    """A step with sufficient decrease and a flat enough slope: bracket, then zoom.
 
     Parameters
     ----------
     decrease : float, default=1e-4
         Part of the fall along the tangent that a step must reach.
     curvature : float, default=0.9
-        Part of the slope at the start that may be left, in absolute value. A small one, such as
-        1e-3, makes the search exact for practical purposes.
+        Largest absolute slope that is accepted, as a part of that at the start. A small one, such
+        as 1e-3, makes the search exact for practical purposes.
     max_trials : int, default=30
-        Trials before the search is given up.
+        Trials before the search fails.
 
     References
     ----------
@@ -188,11 +188,11 @@ class StrongWolfe(LineSearch):
         return flat and self.falls(search, point, self.decrease, noise)
 
     def narrow(self, search: Search, point: Point) -> Search:
-        """Try beyond the trial while all goes down, else within the bracket."""
+        """Try beyond the trial while value and slope fall, else within the bracket."""
         low, high = search.low, search.high
         if not self.falls(search, point, self.decrease, 0.0) or not point.value < low.value:
             high = point
-            if not math.isfinite(point.value):  # nothing to interpolate with
+            if not math.isfinite(point.value):  # no finite point to interpolate with
                 middle = 0.5 * (low.length + point.length)
                 return search._replace(high=high, trial=middle)
         else:
@@ -206,7 +206,7 @@ class StrongWolfe(LineSearch):
 
 
 def interpolate(a: Point, b: Point) -> float:
-    """Return the minimum of the cubic through two points and their slopes, well between them."""
+    """Return the minimum of the cubic through two points and their slopes, kept between them."""
     left, right = sorted((a.length, b.length))
     middle = 0.5 * (left + right)
     if not math.isfinite(b.value):

@@ -47,7 +47,7 @@ class StepDecay(Schedule):
     every : float, default=10.0
         Passes between the drops.
     factor : float, default=0.5
-        What a drop leaves of the rate.
+        Factor on the rate at each drop.
     """
 
     def __init__(self, every: float = 10.0, *, factor: float = 0.5) -> None:
@@ -69,7 +69,7 @@ class ExponentialDecay(Schedule):
     Parameters
     ----------
     decay : float, default=0.1
-        Decay of a pass.
+        Decay per pass.
     """
 
     def __init__(self, decay: float = 0.1) -> None:
@@ -85,12 +85,12 @@ class ExponentialDecay(Schedule):
 
 
 class InverseTimeDecay(Schedule):
-    """1 / (1 + decay t), whose square sums and which itself does not (Robbins and Monro, 1951).
+    """1 / (1 + decay t): its squares have a finite sum, it has not (Robbins and Monro, 1951).
 
     Parameters
     ----------
     decay : float, default=1.0
-        Decay of a pass.
+        Decay per pass.
     """
 
     def __init__(self, decay: float = 1.0) -> None:
@@ -108,8 +108,8 @@ class InverseTimeDecay(Schedule):
 class InverseScaling(Schedule):
     """1 / (1 + t)^power.
 
-    scikit-learn's "invscaling" counts rows instead of passes, and so has next to no rate left after
-    its first pass.
+    scikit-learn's "invscaling" counts rows instead of passes, so that its rate is almost zero after
+    the first pass.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ class InverseScaling(Schedule):
 
 
 class CosineRestarts(Schedule):
-    """Half a cosine from 1 to ``floor``, again and again, each period ``growth`` times the last.
+    """Half a cosine from 1 to ``floor``, repeated, each period ``growth`` times the last.
 
     Parameters
     ----------

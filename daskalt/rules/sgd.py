@@ -21,7 +21,7 @@ class SGD(Rule):
     momentum : float, default=0.9
         Share of the last step that is kept; 0 for plain gradient descent.
     nesterov : bool, default=True
-        Step along momentum v' + g instead, the gradient looked ahead of (Sutskever et al., 2013).
+        Step along momentum v' + g instead, which looks ahead (Sutskever et al., 2013).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Training methods: one file each, run by one loop."""
+"""Training methods: one file each, all run by the same drivers."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -55,7 +55,7 @@ def get_solver(solver: Any, borrowed: Mapping[str, Any] | None = None) -> Solver
     solver : str or Solver
         The name or the object.
     borrowed : mapping, optional
-        Parameters of scikit-learn's perceptrons, by name; those that are None are not given.
+        Parameters of scikit-learn's perceptrons, by name; None means not given.
 
     Raises
     ------

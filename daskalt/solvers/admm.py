@@ -1,4 +1,4 @@
-"""Three-block ADMM for neural networks, full batch, beside the methods that it is compared with."""
+"""Three-block ADMM for neural networks, full batch, for comparison."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["ADMM", "ADMMState"]
 
 
 class ADMMState(NamedTuple):
-    """Weights, and where the variables lie that belong to them."""
+    """Weights, and the generation of the variables that belongs to them."""
 
     weights: Weights
     step: int
@@ -61,7 +61,7 @@ class ADMM(FullBatch):
 
     at the output z_L = argmin ℓ(z, y) + λᵀ z + β ‖z - W_L ã_{L-1}‖² and λ += β (z_L - W_L ã_{L-1}),
     then all W_l = (Σ z_l ãᵀ)(Σ ã ãᵀ)⁻¹. The method has no guarantee to converge and often does not:
-    a fit stops with the best weights when the forward loss leaves its best far behind.
+    a fit stops with the best weights when the forward loss is far above its best.
 
     Parameters
     ----------
@@ -75,8 +75,8 @@ class ADMM(FullBatch):
         A fit ends when the forward loss is this many times its best.
     store : str, Path or None, default=None
         Path or fsspec URL where the variables and, after every iteration, a checkpoint are kept,
-        so that ``fit(..., resume=True)`` goes on from there. By default they lie under the
-        estimator's `scratch` and are removed after the fit.
+        so that ``fit(..., resume=True)`` continues from there. By default they are kept in the
+        estimator's `scratch` and removed after the fit.
 
     References
     ----------
@@ -117,7 +117,7 @@ class ADMM(FullBatch):
         network = problem.network
         if not network.is_chain:
             raise InputError(
-                "ADMM's updates are of a chain of layers with weights of their own: use "
+                "ADMM needs a chain of layers, each with weights of its own: use "
                 "solver='batch-altmin' or 'altmin' for other networks."
             )
         phi = network.phi  # one for all hidden layers

@@ -24,10 +24,10 @@ __all__ = ["StochasticAltMin"]
 
 
 class InputGram(NamedTuple):
-    """Σ ã ãᵀ over rows of the total weight, of the matrices whose inputs are of the data alone."""
+    """Σ ã ãᵀ over rows, and their weight, for matrices whose inputs depend on the data alone."""
 
     weight: float
-    grams: tuple[Any, ...]  # None of the others
+    grams: tuple[Any, ...]  # None for the others
 
 
 class State(NamedTuple):
@@ -56,7 +56,7 @@ class StochasticAltMin(CautiousSolver):
     `step_limit`, whose predicted change of z, s² Σ_l⟨D_l, G_l⟩, stays within `change_limit`; both
     limits anneal along `schedule`, and shrink while the gradient after a step points back along
     it. No learning rate is left to tune. A step with non-finite numbers is refused: the weights go
-    back one step and come to rest, and the damping is ten times as high for a while.
+    back one step, the motion is set to zero, and the damping is ten times as high for a while.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class StochasticAltMin(CautiousSolver):
     step_limit : float, default=15.0
         Largest step along D, in units of `damping`.
     change_limit : float, default=0.25
-        Bound on the change of a unit's z that a step predicts, as a root mean square over the
+        Bound on the predicted change of a unit's z in a step, as a root mean square over the
         rows and the units of the widest layer.
     momentum : float, default=0.6
         Weight of earlier steps in the direction (Nesterov's form).
@@ -86,7 +86,7 @@ class StochasticAltMin(CautiousSolver):
         Updates that every task makes on its own rows before the results are combined, weighted
         by their Gram matrices: W = (Σ A_c)⁻¹ Σ A_c W_c. Fewer, larger exchanges, for clusters.
     tasks : int or "auto", default="auto"
-        Tasks a step is divided into.  "auto" chooses from the step's rows and the network.
+        Tasks that share the rows of a step. "auto" chooses by the rows of a step and the network.
     z_step : {"gradient", "newton"}, default="gradient"
         "newton" minimises ℓ(z_L, y) + Σ μ ‖z_l - W_l ã_{l-1}‖² over the z of each row by damped
         Newton steps, layer by layer from the output back, instead of one gradient step.
@@ -150,7 +150,7 @@ class StochasticAltMin(CautiousSolver):
         return self.schedule != "constant"
 
     def check(self) -> None:
-        """Raise InputError if a parameter is out of its range or does not go with another."""
+        """Raise InputError if a parameter is out of its range or does not suit another."""
         check_parameters(
             self,
             damping=real(above=0),
@@ -207,7 +207,7 @@ class StochasticAltMin(CautiousSolver):
         if self.local_steps > 1:
             try:
                 return self._local_steps(problem, state, rows)
-            except DivergenceError:  # for `update` to tell of
+            except DivergenceError:  # which `update` reports
                 return failed_steps(state.weights, rows)
         return gradient_step(problem, state.weights, rows, self._wanted(problem, state))
 
@@ -219,7 +219,7 @@ class StochasticAltMin(CautiousSolver):
                 f"The loss is not finite at step {state.step + 1}: lower step_limit or "
                 "change_limit, or raise damping, of the solver; and look for extreme values in X."
             )
-        if not score.weight > 0:  # rows of weight zero teach nothing
+        if not score.weight > 0:  # rows of weight zero change nothing
             return state._replace(step=state.step + 1)
         before = state.weights
         state = self._renew_grams(state, statistics)
@@ -237,12 +237,12 @@ class StochasticAltMin(CautiousSolver):
         )
 
     def settle(self, problem: Problem, state: State) -> State:
-        """Return the state at rest, its Gram matrices damped anew."""
+        """Return the state without motion, its Gram matrices damped anew."""
         trust = max(state.motion.trust / RAISE, LEAST_TRUST)
         state = state._replace(motion=at_rest(state.weights)._replace(trust=trust))
         try:
             return state._replace(damped=self._damp_all(state))
-        except DivergenceError:  # out of range: they stay as they are
+        except DivergenceError:  # out of range: the old ones are kept
             return state
 
     def flops(self, network: Network) -> float:
@@ -271,7 +271,7 @@ class StochasticAltMin(CautiousSolver):
         return descend(weights, motion, damped, step.moments, divisors, problem.penalty, limits)
 
     def _wanted(self, problem: Problem, state: State) -> tuple[bool, ...]:
-        """Which Gram matrices a step renews; what the first pass sums exactly, only in that."""
+        """Which Gram matrices a step renews; those of the data alone only in the first pass."""
         hidden = state.damped[0] is None or state.step % self.gram_every == 0
         first = state.budget.first_pass
         inputs = hidden and (first is None or state.step < first or state.damped[0] is None)
@@ -306,7 +306,7 @@ class StochasticAltMin(CautiousSolver):
         return tuple(weights)
 
     def surveys(self, problem: Problem, budget: Budget) -> bool:
-        """Say whether the first pass sums what depends on the data alone: in a fit with an end."""
+        """Say whether the first pass sums what depends on data alone, as in a fit with an end."""
         fixed = any(problem.network.fixed)
         return fixed and budget.first_pass is not None and self.z_step == "gradient"
 
@@ -321,9 +321,9 @@ class StochasticAltMin(CautiousSolver):
         return InputGram(rows.total_weight, grams)
 
     def adopt(self, problem: Problem, state: State, total: InputGram) -> State:
-        """Return the state with the Gram matrices of data exact, in place of the running means.
+        """Return the state with exact Gram matrices of the data in place of the running means.
 
-        Where a sum has overflowed, the mean over the steps that were not refused stays.
+        Where a sum has overflowed, the mean over the steps that were not refused is kept.
         """
         if not total.weight > 0:
             return state
@@ -340,9 +340,9 @@ class StochasticAltMin(CautiousSolver):
         return state._replace(grams=tuple(grams), damped=tuple(damped))
 
     def _renew_grams(self, state: State, step: Step) -> State:
-        """Take this step's Gram matrices into the running means."""
+        """Average this step's Gram matrices into the running means."""
         grams, caution = list(state.grams), state.caution
-        # A plain mean while there are few, so that the first step counts no more.
+        # A plain mean at first, so that the first step has no larger weight than the next.
         renewals = state.step // self.gram_every + 1
         keep = min(self.gram_memory, 1.0 - 1.0 / (renewals + 1))
         for layer, total in enumerate(step.grams):
@@ -358,7 +358,7 @@ class StochasticAltMin(CautiousSolver):
         return state._replace(damped=self._damp_all(state, renewed))
 
     def _damp_all(self, state: State, which: Sequence[bool] | None = None) -> tuple[Any, ...]:
-        """The damped Gram matrices, some of them anew; None where nothing is known."""
+        """The damped Gram matrices, some of them renewed; None where there is none yet."""
         return tuple(
             self._damp(gram, old, state.caution) if anew and gram is not None else old
             for gram, old, anew in zip(

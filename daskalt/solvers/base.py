@@ -28,11 +28,11 @@ __all__ = [
 
 Variables = Sequence[np.ndarray]
 
-ROWS_IN_ALL, FLOPS_IN_ALL = 100_000, 1.6e11  # of the passes of a fit, forwards, unless told
+ROWS_IN_ALL, FLOPS_IN_ALL = 100_000, 1.6e11  # forward work of all passes of a fit, by default
 
 
 class Budget(NamedTuple):
-    """How long a solver will run, as far as that is known when it starts.
+    """How long a solver will run, as far as is known at the start.
 
     Attributes
     ----------
@@ -50,16 +50,16 @@ class Budget(NamedTuple):
 
 
 class State(Protocol):
-    """What every state has beside the solver's own memory; a state is an immutable named tuple.
+    """What every state has beside the solver's own variables; it is an immutable named tuple.
 
     Attributes
     ----------
     weights : Weights
-        Those that a fit which ended now would return.
+        Those that the fit would return if it ended now.
     budget : Budget
-        As given to `Solver.start`; a fit that is given another end replaces it.
+        As given to `Solver.start`; replaced when a resumed fit has another end.
     score : Score
-        Sums of the forward loss over the steps of this pass, which the loop keeps.
+        Sums of the forward loss over the steps of this pass, added up by the driver.
     """
 
     @property
@@ -71,27 +71,27 @@ class State(Protocol):
 
 
 class Solver(BaseEstimator, ABC):
-    """A training method as pure functions: map, combine and update. Nothing is changed in place.
+    """A training method as pure functions: map, combine and update. They change no argument.
 
     A fit is ``state = update(state, combine(map(rows, state), map(rows, state), ...))``, step by
-    step, whoever runs it. States are like `State`; statistics are named tuples of what adds, with
-    the forward `Score` as ``score``. What only some solvers have is told by protocols: `Selective`,
-    `RowVariables`, `Surveying`, `Recovering`, `Reporting`, `Growing`.
+    step, whichever driver runs it. States are like `State`; statistics are named tuples that can be
+    added, with the forward `Score` as ``score``. What only some solvers have is in protocols:
+    `Selective`, `RowVariables`, `Surveying`, `Recovering`, `Reporting`, `Growing`.
 
     Attributes
     ----------
     full_batch : bool
-        Whether a step has all rows, in their order.
+        Whether a step takes all rows, in their order.
     tasks : int or "auto"
         Tasks that share the rows of a mini-batch.
     blas_threads : int
-        Of a task.
+        BLAS threads of a task.
     state_types : tuple of type
         The named tuples that states and statistics are made of.
     divergence : float
         A fit ends when the forward loss is this many times its best.
     driver : str
-        Who runs it, a key of `daskalt.training.drivers.DRIVERS`.
+        The driver that runs it, a key of `daskalt.training.drivers.DRIVERS`.
     reproducible : bool
         Whether the same fit has the same bits every time, on any number of workers.
     """
@@ -106,12 +106,12 @@ class Solver(BaseEstimator, ABC):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of the classes whose memory a state holds: another's cannot go on from it."""
+        """Names of the classes whose variables a state holds; others cannot continue from it."""
         return (type(self).__name__,)
 
     @property
     def anneals(self) -> bool:
-        """Whether steps depend on how many there will be."""
+        """Whether steps depend on the number of steps of the fit."""
         return False
 
     @abstractmethod
@@ -130,7 +130,7 @@ class Solver(BaseEstimator, ABC):
 
         ``variables`` are those of the step before, in the order of `RowVariables.variables`; None
         before the first, and for solvers that have none. Those returned may lie in the thread's
-        workspace: they are to be used before its next map.
+        workspace, and are valid until its next map.
         """
 
     @abstractmethod
@@ -144,46 +144,46 @@ class Solver(BaseEstimator, ABC):
         """
 
     def combine(self, a: Any, b: Any) -> Any:
-        """Return the sum of two statistics, of which None is the zero."""
+        """Return the sum of two statistics; None is the zero."""
         return combine(a, b)
 
     def passes(self, n_rows: int, network: Network) -> int:
-        """Return the passes that a fit makes unless told, 2 to 20.
+        """Return the default number of passes of a fit, 2 to 20.
 
-        They are 100,000 rows' worth, or some seconds' where rows and network are small: a table's
-        pass takes milliseconds, and two of them leave much to be learnt.
+        They amount to 100,000 rows, or to some seconds where rows and network are small: a pass
+        over a small table takes milliseconds, and two of them are too few.
         """
         rows = max(ROWS_IN_ALL, FLOPS_IN_ALL / network.flops)
         return int(np.clip(round(rows / n_rows), 2, 20))
 
     def batch_rows(self, n_rows: int) -> int:
-        """Return the rows of a mini-batch unless told: a fortieth, between 100 and 2,000."""
+        """Return the default rows of a mini-batch: a fortieth of all, between 100 and 2,000."""
         return min(int(np.clip(n_rows // 40, 100, 2000)), n_rows)
 
     def flops(self, network: Network) -> float:
         """Return the floating-point operations that a pass takes for each row.
 
-        They are those of the matrix products: by default of the pass forward, of the pass of
-        residuals back, and of the moments of the weights.
+        Only matrix products are counted: by default those of the forward pass, of the backward
+        pass of residuals, and of the moments of the weights.
         """
         return 2 * network.flops + network.pull_back_flops
 
 
 class Report(NamedTuple):
-    """What a solver has to tell of a pass beside the forward score.
+    """What a solver reports of a pass beside the forward score.
 
     Attributes
     ----------
     figures : dict
         The solver's own numbers by name, such as an objective.
     refused : int
-        Steps that left no trace, since their numbers were not finite.
+        Steps that were left out, since their numbers were not finite.
     refusal : str or None
         Why the last of them was refused.
     given_up : str or None
         Why the solver takes no further steps, if it gave up.
     converged : bool or None
-        Whether there is nothing left to gain; None of a solver that cannot tell.
+        Whether no further step would lower the loss; None if the solver cannot tell.
     """
 
     figures: dict[str, float] = {}  # noqa: RUF012  never changed
@@ -193,7 +193,7 @@ class Report(NamedTuple):
     converged: bool | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what there is, by name."""
+        """Return the fields that are set, by name."""
         rest = self._asdict() | {"refused": self.refused or None}
         figures = rest.pop("figures")
         return figures | {name: value for name, value in rest.items() if value is not None}
@@ -204,7 +204,7 @@ class Selective(Protocol):
     """A solver that cannot solve every problem."""
 
     def validate(self, problem: Problem) -> None:
-        """Raise InputError if the method, as its parameters have it, cannot solve a problem."""
+        """Raise InputError if the method, with these parameters, cannot solve a problem."""
 
 
 @runtime_checkable
@@ -214,13 +214,13 @@ class RowVariables(Protocol):
     Attributes
     ----------
     store : str, Path or None
-        Where they outlive the fit; None for a place of the fit's own.
+        Where they are kept after the fit; None for a temporary place.
     """
 
     store: Any
 
     def variables(self, problem: Problem) -> dict[str, int]:
-        """Return the name and width of every array of them."""
+        """Return the name and width of each of their arrays."""
 
 
 @runtime_checkable
@@ -228,27 +228,27 @@ class Surveying(Protocol):
     """A solver that sums a statistic of the inputs alone in the first pass, beside its steps."""
 
     def surveys(self, problem: Problem, budget: Budget) -> bool:
-        """Say whether it does in such a fit."""
+        """Say whether it does so in a fit of this length."""
 
     def survey(self, problem: Problem, rows: Rows) -> Any:
-        """Return the statistic of some rows, which no step has to wait for."""
+        """Return the statistic of some rows; no step waits for it."""
 
     def adopt(self, problem: Problem, state: Any, total: Any) -> Any:
-        """Return the state after the first pass with the sum over all rows."""
+        """Return the state after the first pass, given the sum over all rows."""
 
 
 @runtime_checkable
 class Recovering(Protocol):
-    """A solver that goes on after a step with numbers that are not finite."""
+    """A solver that continues after a step whose numbers are not finite."""
 
     def refuse(self, problem: Problem, state: Any, error: DivergenceError) -> Any:
-        """Return the state after a step that `update` found non-finite numbers in."""
+        """Return the state after a step in which `update` found non-finite numbers."""
 
     def gave_up(self, state: Any) -> bool:
         """Say whether the solver takes no further steps in this pass."""
 
     def renew(self, state: Any) -> Any:
-        """Return the state at the beginning of a pass, in which a solver that gave up tries on."""
+        """Return the state at the start of a pass, in which a solver that gave up tries again."""
 
     def last_sound(self, state: Any) -> Weights | None:
         """Return the weights before the last sound step; None before the first one."""
@@ -256,10 +256,10 @@ class Recovering(Protocol):
 
 @runtime_checkable
 class Reporting(Protocol):
-    """A solver that has more to tell of a pass than the forward score."""
+    """A solver that reports more of a pass than the forward score."""
 
     def report(self, state: Any) -> Report:
-        """Return what there is to tell after a pass."""
+        """Return the report of a pass."""
 
 
 @runtime_checkable
@@ -267,4 +267,4 @@ class Growing(Protocol):
     """A solver whose states grow with the passes."""
 
     def memory_bytes(self, problem: Problem, passes: int) -> int:
-        """Return the bytes that they come to hold beside what they have after a few steps."""
+        """Return the bytes by which they grow beyond their size after a few steps."""

@@ -25,7 +25,7 @@ __all__ = ["BatchAltMin", "BatchState"]
 
 
 class BatchState(NamedTuple):
-    """Weights, how they move, and where the z lie that belong to them."""
+    """Weights, their motion, and the generation of z that belongs to them."""
 
     weights: Weights
     motion: Motion
@@ -47,22 +47,22 @@ class BatchAltMin(CautiousSolver, FullBatch):
         (1/n) Σ_k ℓ(z_L^k, y_k) + (1/n) Σ_k Σ_l μ_l ‖z_l^k - W_l ã_{l-1}^k‖² + penalty / 2 Σ ‖W_l‖².
 
     An iteration is one pass over the rows, which are independent of each other. Each starts from
-    its own z or from the forward pass, moves all layers' z at once along the back-propagated
-    gradient if it starts anew, then layer by layer from the output back by damped Newton steps;
-    its objective never rises. Then W moves towards the least-squares fit to all z, from Gram
-    matrices summed over the rows. An iteration with non-finite numbers is refused: the weights go
-    back to those before, every row starts anew, and the damping is ten times as high for a while.
-    There is no sampling, so the result depends on no order and no
-    seed but that of the initial weights.
+    its own z or from the forward pass. In the second case a joint step along the back-propagated
+    gradient first moves the z of all layers at once. Then damped Newton steps move them layer by
+    layer, from the output back; a row's objective never rises. Then W moves towards the
+    least-squares fit to all z, from Gram matrices summed over the rows. An iteration with
+    non-finite numbers is refused: the weights go back to those before, every row starts anew, and
+    the damping is ten times as high for a while. There is no sampling, so the result depends
+    neither on the order of the rows nor on a seed other than that of the initial weights.
 
     Parameters
     ----------
     mu : float or sequence of float, default=10.0
         Weight of each layer's coupling. A small one lets z move far from what the weights predict.
     coupling : {"l2", "l1"}, default="l2"
-        "l1" takes μ_l ‖z_l - W_l ã_{l-1}‖₁ instead of the square, which leaves gross outliers
-        behind rather than bend the weights to them. Each residual is then a variable of its own
-        with a scaled dual, and both lie beside z.
+        "l1" takes μ_l ‖z_l - W_l ã_{l-1}‖₁ instead of the square, which is robust to
+        gross outliers. Each residual is then a variable of its own
+        with a scaled dual, and both are kept beside z.
     rho : float, default=1.0
         Weight of the quadratic penalty that ties such a residual to its variable.
     mu_growth : float, default=1.0
@@ -71,17 +71,17 @@ class BatchAltMin(CautiousSolver, FullBatch):
         Newton steps of each layer's z in an iteration.
     restart : bool, default=True
         Whether each row starts an iteration anew, from the forward pass of the current weights,
-        where that has a lower objective than its own z. It lets the weights take long steps.
+        where that has a lower objective than its own z. This allows the weights long steps.
     acceleration : {"momentum", None}, default="momentum"
         How W moves. "momentum" takes bounded, extrapolated steps along the damped least-squares
-        directions, as `StochasticAltMin` does, falls back to rest when the objective rises, and is
-        much the faster. None fits W exactly, and the objective never rises.
+        directions, as `StochasticAltMin` does, stops the motion when the objective rises, and is
+        much faster. None fits W exactly, and the objective never rises.
     damping : float, default=3.0
         Ridge around the current weights, in units of the Gram matrices' mean diagonal.
     step_limit : float, default=30.0
         Largest accelerated step, in units of `damping`.
     change_limit : float, default=0.7
-        Bound on the change of a unit's z that an accelerated step predicts, as a root mean square
+        Bound on the predicted change of a unit's z in an accelerated step, as a root mean square
         over the rows and the units of the widest layer.
     momentum : float, default=0.8
         Weight of earlier steps in an accelerated step.
@@ -94,8 +94,8 @@ class BatchAltMin(CautiousSolver, FullBatch):
         where neither the layer nor the next has 16 units or fewer; elsewhere steps are exact.
     store : str, Path or None, default=None
         Path or fsspec URL where z and, after every iteration, a checkpoint are kept, so that
-        ``fit(..., resume=True)`` goes on from there. By default z lies under the estimator's
-        `scratch` and is removed after the fit.
+        ``fit(..., resume=True)`` continues from there. By default z is kept in the estimator's
+        `scratch` and removed after the fit.
     """
 
     state_types = (BatchState, BatchStep, Motion, Caution, Score, Budget)
@@ -137,7 +137,7 @@ class BatchAltMin(CautiousSolver, FullBatch):
 
     @property
     def anneals(self) -> bool:
-        """Whether steps depend on how many there will be."""
+        """Whether steps depend on the number of steps of the fit."""
         return self.schedule != "constant" and self.acceleration is not None
 
     def check(self) -> None:
@@ -187,11 +187,11 @@ class BatchAltMin(CautiousSolver, FullBatch):
     def map(
         self, problem: Problem, state: BatchState, rows: Rows, variables: Variables | None = None
     ) -> tuple[BatchStep, Variables]:
-        """Return the statistics of some rows, and their z as it has moved; r and u of a split."""
+        """Return the statistics of some rows, and their moved z, with r and u of a split."""
         z: list[np.ndarray] | None = None
         r: Variables = ()
         u: Variables = ()
-        # A refused iteration may have left z that no other should start from.
+        # z of a refused iteration may be unusable, so every row starts from the forward pass.
         if variables is not None and state.step != state.caution.since:
             layers = problem.network.n_layers
             z, r, u = (list(variables[k * layers : (k + 1) * layers]) for k in range(3))
@@ -253,7 +253,7 @@ class BatchAltMin(CautiousSolver, FullBatch):
         )
 
     def settle(self, problem: Problem, state: BatchState) -> BatchState:
-        """Return the state at rest; Gram matrices are damped at every iteration in any case."""
+        """Return the state without motion; Gram matrices are damped at every iteration anyway."""
         trust = max(state.motion.trust / RAISE, LEAST_TRUST)
         return state._replace(motion=at_rest(state.weights)._replace(trust=trust))
 
@@ -301,12 +301,12 @@ class BatchAltMin(CautiousSolver, FullBatch):
         return tuple(first if fixed else hidden for fixed in problem.network.fixed)
 
     def _mu(self, problem: Problem, step: int) -> tuple[float, ...]:
-        """The weights of the quadratic couplings that z is moved by and W fitted to."""
+        """The weights of the quadratic couplings in the z-step and in the fit of W."""
         if self.coupling == "l1":
             return (self.rho / 2,) * len(problem.network.shapes)
         return self._own_mu(problem, step)
 
     def _own_mu(self, problem: Problem, step: int) -> tuple[float, ...]:
-        """mu of each weight matrix, as it has grown."""
+        """The current mu of each weight matrix, after its growth."""
         grown = np.broadcast_to(self.mu, len(problem.network.shapes)) * self.mu_growth**step
         return tuple(grown.tolist())

@@ -1,4 +1,4 @@
-"""What a solver does about a step whose numbers are not finite: it goes back and treads softly."""
+"""Recovery from a step with non-finite numbers: the solver goes back and takes smaller ones."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from daskalt.solvers.base import Report, Solver
 
 __all__ = ["CALM", "LEAST_TRUST", "LIMIT", "RAISE", "Caution", "CautiousSolver"]
 
-LIMIT = 5  # refused steps, with no calm between them, after which a solver gives up
-CALM = 10  # sound steps in a row that make the refusals before them forgotten
+LIMIT = 5  # refused steps, fewer than CALM steps apart, after which a solver gives up
+CALM = 10  # sound steps in a row after which earlier refusals no longer count
 RAISE = 10.0  # factor on the damping, and on the inverse of the step, at a refusal
 RELAX = 0.5  # factor on it while steps are sound, until it is 1 again
 LEAST_TRUST = 1e-4
 
 
 class Caution(NamedTuple):
-    """What a solver remembers of refused steps; nothing of it changes a fit that has none.
+    """What a solver remembers of refused steps; a fit without any does not depend on it.
 
     Attributes
     ----------
     before : Weights or None
         The weights before the last sound step, None before the first one. The loss may overflow
-        only at the step after the one that did the harm, so a refusal goes back to these.
+        only one step after the harmful one, so a refusal goes back to these.
     factor : float
         Factor on the damping.
     refusals : int
-        Refused steps with no calm between them.
+        Refused steps, fewer than `CALM` steps apart.
     since : int
         Number of the first step after the last refused one.
     refused : int
         Refused steps of the pass.
     reason : str or None
-        Why the last refused step was.
+        Why the last refused step was refused.
     """
 
     before: Weights | None = None
@@ -52,11 +52,11 @@ class Caution(NamedTuple):
         return self._replace(before=weights, refusals=refusals)
 
     def relaxed(self) -> Caution:
-        """Return the caution with its factor part of the way back to 1."""
+        """Return the caution with its factor closer to 1."""
         return self._replace(factor=max(1.0, RELAX * self.factor))
 
     def noting(self, error: DivergenceError) -> Caution:
-        """Return the caution after something was refused that no step depends on."""
+        """Return the caution after a refusal of something that no step depends on."""
         return self._replace(refused=self.refused + 1, reason=str(error))
 
     def raised(self, step: int, error: DivergenceError) -> Caution:
@@ -72,17 +72,17 @@ class Caution(NamedTuple):
 
 
 class CautiousSolver(Solver):
-    """A solver that refuses a step with non-finite numbers and goes on; its states hold `Caution`.
+    """A solver that refuses steps with non-finite numbers; its states hold a `Caution`.
 
-    A refused step leaves no trace in what the solver has summed. The weights go back to those
-    before the last sound step, come to rest, and the damping rises by a factor of `RAISE`, which
-    sound steps take back. After `LIMIT` refusals with no calm between them the solver gives up:
-    the state then stays as it is, and the fit ends.
+    A refused step is left out of the running sums. The weights go back to those before the last
+    sound step, their motion is set to zero, and the damping rises by a factor of `RAISE`, which
+    sound steps undo. After `LIMIT` refusals, fewer than `CALM` steps apart, the solver gives up:
+    the state no longer changes, and the fit ends.
     """
 
     @abstractmethod
     def settle(self, problem: Problem, state: Any) -> Any:
-        """Return a state whose weights have just gone back, at rest and damped by its caution."""
+        """Return a state whose weights have gone back, without motion and damped by its caution."""
 
     def refuse(self, problem: Problem, state: Any, error: DivergenceError) -> Any:
         """Return the state after a refused step."""
@@ -101,7 +101,7 @@ class CautiousSolver(Solver):
         return state.caution.before
 
     def renew(self, state: Any) -> Any:
-        """Return the state with no refused step; a solver that gave up may try on."""
+        """Return the state with no refused step; a solver that gave up may try again."""
         caution = state.caution
         if not caution.refused and not caution.given_up:
             return state

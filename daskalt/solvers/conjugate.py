@@ -22,11 +22,11 @@ class ConjugateGradient(LineSearchSolver):
     Parameters
     ----------
     line_search : str or LineSearch, default="wolfe"
-        "wolfe" is the strong Wolfe conditions with the curvature 0.1 here.
+        "wolfe" stands for the strong Wolfe conditions, here with a curvature of 0.1.
     restart_every : int or None, default=None
-        Lines after which the direction is the steepest again. None leaves restarts to where
-        successive gradients are far from orthogonal, |gᵀg'| ≥ 0.2 g'ᵀg' (Powell, 1977), and to
-        where max(0, ...) makes one.
+        Lines after which the direction is the steepest descent again. None restarts only where
+        successive gradients are far from orthogonal, |gᵀg'| ≥ 0.2 g'ᵀg' (Powell, 1977), and
+        where max(0, ...) is zero.
 
     References
     ----------
@@ -69,7 +69,7 @@ class ConjugateGradient(LineSearchSolver):
         return g.dtype.type(beta) * d - g, ()
 
     def first_length(self, state: SearchState, slope: float) -> float:
-        """Return the length that gives the change to first order which the last line gave."""
+        """Return the length with the same first-order change as that of the last line."""
         if state.search is None:
             return 1.0
         return state.search.trial * min(10.0, state.search.origin.slope / slope)

@@ -15,8 +15,8 @@ from daskalt.solvers.least_squares import DampedGram
 
 __all__ = ["FALLS", "Limits", "Motion", "at_rest", "descend", "fall"]
 
-# Where the new gradient points this far against the last move, steps overshoot; batch noise alone
-# leaves the cosine at a few hundredths either side of zero.
+# Steps overshoot where the cosine between the new gradient and the last move is below this; noise
+# of the batches alone leaves it within a few hundredths of zero.
 OVERSHOOT = -0.15
 
 # How the limits of a method fall from the first step of a fit, t = 0, to the last, t = 1.
@@ -31,7 +31,7 @@ class Motion(NamedTuple):
     """How the weights have been moving."""
 
     velocity: Weights  # running mean of the steps
-    length: float  # a bound on its length in the metric of the damped Gram matrices
+    length: float  # bound on its length in the metric of the damped Gram matrices
     trust: float  # factor on the step limits, below 1 where steps have overshot
 
 
@@ -44,7 +44,7 @@ class Limits(NamedTuple):
 
     @classmethod
     def of(cls, method: Any, weights: Weights, left: float) -> Limits:
-        """Return the limits of a method by its parameters, of which a part is left."""
+        """Return the limits by a method's parameters, times the part that is left of them."""
         widest = max(len(w) for w in weights)
         return cls(
             method.step_limit * method.damping * left,
@@ -54,12 +54,12 @@ class Limits(NamedTuple):
 
 
 def fall(name: str, step: int, steps: int | None) -> float:
-    """Return what is left of the limits at a step of so many; all of it in a fit without an end."""
+    """Return the part left of the limits at a step of ``steps``; 1 in a fit without an end."""
     return 1.0 if steps is None else FALLS[name](min(step / steps, 1.0))
 
 
 def at_rest(weights: Weights) -> Motion:
-    """Return the motion of weights that have not moved."""
+    """Return the motion of weights at rest."""
     return Motion(tuple(np.zeros_like(w) for w in weights), 0.0, 1.0)
 
 
@@ -83,7 +83,7 @@ def descend(
     totals, divisors : sequence of ndarray, sequence of float
         G_l is totals[l] / divisors[l] less the gradient of the penalty.
     penalty : float
-        The objective holds ``penalty / 2`` times the squared weights, biases excepted.
+        The objective includes ``penalty / 2`` times the squared weights, without the biases.
     limits : Limits
         Bounds of the step.
 

@@ -1,4 +1,4 @@
-"""Parameters of scikit-learn's perceptrons as what they are of the solvers here."""
+"""scikit-learn's parameters of perceptrons as parameters of the solvers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RULE = {"learning_rate_init": "rule__learning_rate", "epsilon": "rule__epsilon"
 _SCHEDULE = {"learning_rate": "schedule", "power_t": "schedule__power"}
 _SCHEDULES = {"constant": Constant, "invscaling": InverseScaling}
 
-# Of each named solver, what a parameter sets; max_fun limits the passes, which are the estimator's.
+# What a parameter sets, for each named solver; max_fun limits the passes, set on the estimator.
 EQUIVALENTS: dict[str, dict[str, str]] = {
     "sgd": {
         "learning_rate_init": "rule__learning_rate",
@@ -44,15 +44,15 @@ def with_borrowed(named: Any, solver: Solver, given: Mapping[str, Any]) -> Solve
     named : str or Solver
         What the user gave as solver.
     solver : Solver
-        What that stands for.
+        The solver that it stands for.
     given : mapping
         Values by name, of `BORROWED`.
 
     Raises
     ------
     InputError
-        If the solver has nothing that a parameter could set, or is an object, which is to be given
-        with other parameters of its own.
+        If the solver has no equivalent of a parameter, or is an object, which takes its own
+        parameters.
     """
     given = {name: value for name, value in given.items() if value is not None}
     taken = EQUIVALENTS.get(named, {}) if isinstance(named, str) else _settable(solver)
@@ -72,7 +72,7 @@ def with_borrowed(named: Any, solver: Solver, given: Mapping[str, Any]) -> Solve
 
 
 def _settable(solver: Solver) -> dict[str, str]:
-    """Of a solver object, what a parameter means: one of its own, or a limit of the passes."""
+    """The equivalent of a parameter for a solver object: one of its own, or a limit on passes."""
     if isinstance(solver, LBFGS):
         return EQUIVALENTS["lbfgs"]
     if not isinstance(solver, GradientDescent):
@@ -82,7 +82,7 @@ def _settable(solver: Solver) -> dict[str, str]:
 
 
 def _equivalent(solver: Any, taken: Mapping[str, str], given: Mapping[str, Any]) -> Solver:
-    """A gradient descent with the parameters that are meant."""
+    """Gradient descent with the equivalent parameters."""
     changes = {taken[name]: value for name, value in given.items() if taken[name]}
     own = {name: changes.pop(name) for name in list(changes) if name.startswith("rule__")}
     solver = clone(solver).set_params(rule=clone(solver._rule)).set_params(**own)
@@ -90,7 +90,7 @@ def _equivalent(solver: Any, taken: Mapping[str, str], given: Mapping[str, Any])
 
 
 def _schedule(solver: GradientDescent, given: Mapping[str, Any]) -> Any:
-    """The schedule that is meant by learning_rate, which has a power_t or not."""
+    """The equivalent schedule of learning_rate, with or without a power_t."""
     own = clone(solver._schedule)
     name = given.get("learning_rate")
     if name is not None and name not in _SCHEDULES:
@@ -101,14 +101,14 @@ def _schedule(solver: GradientDescent, given: Mapping[str, Any]) -> Any:
         )
     if "power_t" in given and name != "invscaling":
         raise InputError(
-            f"power_t={given['power_t']!r} is of learning_rate='invscaling' only: leave it out, or "
-            "choose that."
+            f"power_t={given['power_t']!r} applies to learning_rate='invscaling' only: leave it "
+            "out, or choose that."
         )
     return own if name is None or type(own) is _SCHEDULES[name] else _SCHEDULES[name]()
 
 
 def _words(solver: Solver) -> str:
-    """A solver as one would write it."""
+    """A solver as one would write it in code."""
     return " ".join(repr(solver).split())
 
 

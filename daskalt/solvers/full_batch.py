@@ -12,5 +12,5 @@ class FullBatch(Solver):
     full_batch = True
 
     def passes(self, n_rows: int, network: Network) -> int:
-        """Return the iterations that a fit makes unless told."""
+        """Return the default number of iterations of a fit."""
         return 30

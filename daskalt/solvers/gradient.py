@@ -20,7 +20,7 @@ from daskalt.solvers.z_step import Step, gradient_step
 
 __all__ = ["GradientDescent", "GradientState"]
 
-# Entries of a piece of a weight matrix: its gradient stays in cache until the rule has used it.
+# Entries of a piece of a weight matrix, whose gradient stays in cache until the rule has used it.
 _PIECE = 1 << 17
 
 
@@ -28,7 +28,7 @@ class GradientState(NamedTuple):
     """Weights and what the rule remembers."""
 
     weights: Weights
-    slots: tuple[tuple[np.ndarray, ...], ...]  # of each layer
+    slots: tuple[tuple[np.ndarray, ...], ...]  # one for each layer
     step: int
     budget: Budget
     score: Score = Score()
@@ -39,11 +39,11 @@ class GradientDescent(CautiousSolver):
     """Mini-batch or full-batch gradient descent with a rule and a schedule of its rate.
 
     The gradient of a step is the sum of the partial gradients of its tasks, each of which
-    back-propagates its own rows. Where there is no derivative, at the kink of relu, of the hinge or
-    of the absolute loss, a sub-gradient takes its place.
+    back-propagates its own rows. A sub-gradient is taken where there is no derivative: at the
+    kinks of relu, of the hinge and of the absolute loss.
 
-    A step with non-finite numbers is refused: the weights go back one step, the rule begins anew,
-    and the learning rate is a tenth for a while.
+    A step with non-finite numbers is refused: the weights go back one step, the rule starts anew,
+    and the learning rate is a tenth of its value for a while.
 
     Parameters
     ----------
@@ -57,10 +57,10 @@ class GradientDescent(CautiousSolver):
     full_batch : bool, default=False
         Whether a step takes all rows, rather than the estimator's `batch_size`.
     tasks : int or "auto", default="auto"
-        Tasks that share the rows of a mini-batch. "auto" chooses from the work of a step.
+        Tasks that share the rows of a mini-batch. "auto" chooses by the work of a step.
     blas_threads : int, default=1
-        Threads of the matrix products inside a task. Tasks and threads together should be no more
-        than cores; the threaded scheduler runs fewer tasks at once to keep to that.
+        Threads of the matrix products inside a task. Tasks times threads should not exceed the
+        number of cores; the threaded scheduler runs fewer tasks at once to ensure this.
     """
 
     def __init__(
@@ -101,15 +101,15 @@ class GradientDescent(CautiousSolver):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of the method and of its rule."""
+        """Names of the classes of the method and of its rule."""
         return (*super().parts, type(self._rule).__name__)
 
     def passes(self, n_rows: int, network: Network) -> int:
-        """Return the passes that a fit makes unless told: 10 to 200, fewer the more rows."""
+        """Return the default number of passes: 10 to 200, fewer the more rows."""
         return 200 if self.full_batch else int(np.clip(500_000 // n_rows, 10, 200))
 
     def batch_rows(self, n_rows: int) -> int:
-        """Return the rows of a mini-batch unless told."""
+        """Return the default rows of a mini-batch."""
         return min(200, n_rows)
 
     def start(self, problem: Problem, weights: Weights, budget: Budget) -> GradientState:
@@ -124,7 +124,7 @@ class GradientDescent(CautiousSolver):
         rows: Rows,
         variables: Variables | None = None,
     ) -> tuple[Step, None]:
-        """Return the sum of the rows' gradients, negative."""
+        """Return the negative sum of the rows' gradients."""
         return gradient_step(problem, state.weights, rows), None
 
     def update(self, problem: Problem, state: GradientState, statistics: Step) -> GradientState:
@@ -135,7 +135,7 @@ class GradientDescent(CautiousSolver):
                 f"The loss is not finite at step {state.step + 1}: lower the learning rate of the "
                 "rule; and look for extreme values in X."
             )
-        if not score.weight > 0:  # rows of weight zero teach nothing
+        if not score.weight > 0:  # rows of weight zero change nothing
             return state._replace(step=state.step + 1)
         rule, caution = self._rule, state.caution
         t = state.step / (state.budget.pass_steps or 1)
@@ -153,7 +153,7 @@ class GradientDescent(CautiousSolver):
                 rule.update(w[part], g, own_part, rate, step - caution.since, new_part)
             weights.append(new[0])
             slots.append(new[1:])
-        # Rules square the gradient: where that overflows, weights would stand still for ever.
+        # Rules square the gradient: where that overflows, weights would never move again.
         if not np.isfinite(square):
             raise DivergenceError(
                 f"The gradient is not finite at step {step}: lower the learning rate of the rule; "
@@ -167,11 +167,11 @@ class GradientDescent(CautiousSolver):
         )
 
     def settle(self, problem: Problem, state: GradientState) -> GradientState:
-        """Return the state with a rule that begins anew."""
+        """Return the state with the rule started anew."""
         return state._replace(slots=tuple(self._rule.init(w) for w in state.weights))
 
     def report(self, state: GradientState) -> Report:
-        """Return the learning rate that the last step had, and what was refused."""
+        """Return the learning rate of the last step, and what was refused."""
         t = max(state.step - 1, 0) / (state.budget.pass_steps or 1)
         rate = self._rule.learning_rate * self._schedule(t)
         return super().report(state)._replace(figures={"learning_rate": rate})

@@ -22,9 +22,9 @@ class LBFGS(LineSearchSolver):
     Parameters
     ----------
     memory : int, default=10
-        Pairs of steps and changes of the gradient that stand for the inverse Hessian.
+        Pairs of steps and gradient changes that approximate the inverse Hessian.
     line_search : str or LineSearch, default="wolfe"
-        The strong Wolfe conditions keep every pair usable.
+        The strong Wolfe conditions make every pair usable.
 
     References
     ----------
@@ -45,7 +45,7 @@ class LBFGS(LineSearchSolver):
         need_smooth(self, problem)
 
     def memory_bytes(self, problem: Problem, passes: int) -> int:
-        """Return the bytes of the pairs, of which a pass makes one at most."""
+        """Return the bytes of the pairs; a pass adds at most one."""
         pairs = min(self.memory, passes)
         return 2 * pairs * sum(problem.network.sizes) * problem.dtype.itemsize
 

@@ -97,7 +97,7 @@ def ridge_solve(cross: np.ndarray, gram: np.ndarray, ridge: float) -> np.ndarray
     gram : ndarray of shape (inputs, inputs)
         Σ ã ãᵀ over the rows.
     ridge : float
-        Added to the diagonal; a trace-relative speck is added where A alone is singular.
+        Added to the diagonal, with a small multiple of the trace where A alone is singular.
 
     Raises
     ------
@@ -116,9 +116,9 @@ def ridge_solve(cross: np.ndarray, gram: np.ndarray, ridge: float) -> np.ndarray
 
 
 def _check_range(gram: np.ndarray, bound: float) -> None:
-    """Raise DivergenceError unless a bound on a damped Gram matrix's entries is within its type.
+    """Raise DivergenceError unless all entries of a damped Gram matrix are finite.
 
-    No entry of a Gram matrix is larger than its trace, and where that is finite so are they all.
+    No entry of a Gram matrix exceeds its trace, so all are finite where that is.
     An infinite diagonal would pass the Cholesky factorisation and solve to zeros.
     """
     if not bound < float(np.finfo(gram.dtype).max):

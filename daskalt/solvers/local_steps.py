@@ -1,7 +1,7 @@
-"""Local steps: tasks move weights of their own before the results are combined.
+"""Local steps: tasks update their own copies of the weights before these are merged.
 
 The merged weights are W = (Σ A_c)⁻¹ Σ A_c W_c, the least-squares fit to what all tasks' weights
-predict: one exchange stands for several small steps.
+predict: several small steps need only one exchange.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ __all__ = ["LocalSteps", "failed_steps", "merge_steps", "take_steps"]
 
 
 class LocalSteps(NamedTuple):
-    """Statistics of tasks that have moved their own weights: Σ (W_c - W) A_c and Σ A_c."""
+    """Statistics of tasks that have updated their own weights: Σ (W_c - W) A_c and Σ A_c."""
 
     score: Score
     moments: tuple[Any, ...]
@@ -37,18 +37,18 @@ def take_steps(
     count: int,
     advance: Callable[[Weights, Motion, Step], tuple[Weights, Motion]],
 ) -> LocalSteps:
-    """Return what some steps on one task's own rows lead to.
+    """Return the result of some steps on one task's own rows.
 
     Parameters
     ----------
     problem : Problem
         What is minimised.
     weights, motion : Weights, Motion
-        Where all tasks start.
+        The start of all tasks.
     rows : Rows
-        Of the task.
+        The task's rows.
     count : int
-        Steps, each on a part of the rows.
+        Number of steps, each on a part of the rows.
     advance : callable
         Returns weights and motion after a step.
     """
@@ -60,21 +60,21 @@ def take_steps(
             continue
         part = gradient_step(problem, weights, rows.part(first, last), (True,) * len(weights))
         total = combine(total, part._replace(moments=None))
-        if part.score.weight > 0:  # rows of weight zero teach nothing
+        if part.score.weight > 0:  # rows of weight zero change nothing
             weights, motion = advance(weights, motion, part)
     moments = tuple((w - old) @ a for w, old, a in zip(weights, start, total.grams, strict=True))
     return LocalSteps(total.score, moments, total.grams, motion.trust * total.score.weight)
 
 
 def failed_steps(weights: Weights, rows: Rows) -> LocalSteps:
-    """Return the statistics of a task whose numbers were not finite, for `update` to find."""
+    """Return the statistics of a task whose numbers were not finite; `update` refuses them."""
     nothing = (None,) * len(weights)
     return LocalSteps(Score(rows.total_weight, np.nan, 0.0), nothing, nothing, 0.0)
 
 
 def merge_steps(weights: Weights, motion: Motion, merged: LocalSteps) -> tuple[Weights, Motion]:
-    """Return (Σ A_c)⁻¹ Σ A_c W_c, as a change of the weights that the tasks started from."""
+    """Return (Σ A_c)⁻¹ Σ A_c W_c, as a change of the weights from which the tasks started."""
     moves = [ridge_solve(c, a, 0.0) for c, a in zip(merged.moments, merged.grams, strict=True)]
     moved = tuple(w + move for w, move in zip(weights, moves, strict=True))
-    # Every task starts from rest, but what it has learnt of overshooting is kept.
+    # The velocity starts from zero in every task; the factor against overshooting is kept.
     return moved, motion._replace(trust=merged.trust / merged.score.weight)

@@ -1,4 +1,4 @@
-"""Newton's method for convex problems, its Hessian summed like everything else."""
+"""Newton's method for convex problems, with the Hessian summed over rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LARGEST_HESSIAN = 10_000  # rows; 0.8 GB in double precision
 
 
 class HessianStep(NamedTuple):
-    """Sums of the rows' gradients, negative, and Hessians."""
+    """Sums of the rows' negative gradients and of their Hessians."""
 
     score: Score
     moments: Any
@@ -36,13 +36,13 @@ class HessianStep(NamedTuple):
 class Newton(LineSearchSolver):
     """Newton's method for convex problems: no hidden layer, and a smooth convex loss.
 
-    The Hessian, of as many rows and columns as there are weights, is summed over the rows like
-    everything else: (outputs × (features + 1))² numbers, which must fit in memory several times.
+    The Hessian, with as many rows and columns as there are weights, is summed over the rows:
+    (outputs × (features + 1))² numbers, which must fit in memory several times.
 
     Parameters
     ----------
     line_search : str or LineSearch, default="backtracking"
-        Tried from the full step down.
+        It tries the full step first.
     """
 
     state_types = (*LineSearchSolver.state_types, HessianStep)
@@ -51,7 +51,7 @@ class Newton(LineSearchSolver):
         self.line_search = line_search
 
     def validate(self, problem: Problem) -> None:
-        """Raise InputError unless the problem is convex and its Hessian of a size to hold."""
+        """Raise InputError unless the problem is convex and its Hessian fits in memory."""
         network = problem.network
         need_smooth(self, problem)
         if not network.is_chain or network.n_layers > 1 or not network.loss.convex:
@@ -85,7 +85,7 @@ class Newton(LineSearchSolver):
         """Return -H⁻¹ g."""
         (w,) = state.trial
         h = statistics.hessian / statistics.hessian.dtype.type(statistics.score.weight)
-        # The penalty leaves the biases, the last of every output's weights, alone.
+        # The biases, the last of every output's weights, are not penalised.
         penalised = np.full(w.shape, problem.penalty, w.dtype)
         penalised[:, -1] = 0
         h.flat[:: len(h) + 1] += penalised.ravel()

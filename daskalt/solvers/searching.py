@@ -23,20 +23,20 @@ Array = np.ndarray
 
 
 class SearchState(NamedTuple):
-    """A line, and where on it the next pass is to look.
+    """A line, and the point on it that the next pass evaluates.
 
-    Vectors are all weights in one, as `network.pack` makes them.
+    Vectors hold all weights, as `pack` returns them.
     """
 
     weights: Weights  # the best so far
     value: float  # penalised loss there
-    trial: Weights  # where the next pass takes loss and gradient
+    trial: Weights  # where the next pass evaluates loss and gradient
     origin: Weights  # where the line starts
     gradient: Array | None  # there
     direction: Array | None
     search: Search | None
-    memory: tuple[Array, ...]  # what the method makes its directions of
-    step: int  # of lines
+    memory: tuple[Array, ...]  # what the method computes its directions from
+    step: int  # number of lines
     steepest: bool  # whether the direction is the steepest
     converged: bool
     budget: Budget
@@ -44,7 +44,7 @@ class SearchState(NamedTuple):
 
 
 class LineSearchSolver(Solver):
-    """A method that steps from line to line; what it adds is `direction`."""
+    """A method of line searches; subclasses add `direction`."""
 
     full_batch = True
     state_types: tuple[type, ...] = (SearchState, Search, Point, Step, Score, Budget)
@@ -64,16 +64,16 @@ class LineSearchSolver(Solver):
     ) -> tuple[Array, tuple[Array, ...]]:
         """Return the direction from a new point with gradient ``g``, and the method's memory.
 
-        ``state`` is still that of the line which led there; its gradient is None at the start.
+        ``state`` is still that of the line before; its gradient is None at the start.
         """
 
     def passes(self, n_rows: int, network: Network) -> int:
-        """Return the passes that a fit makes unless told, each of them a trial."""
+        """Return the default number of passes, each of which is a trial."""
         return 200
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of the method and of its line search."""
+        """Names of the classes of the method and of its line search."""
         return (*super().parts, type(self._line).__name__)
 
     def start(self, problem: Problem, weights: Weights, budget: Budget) -> SearchState:
@@ -112,7 +112,7 @@ class LineSearchSolver(Solver):
                     "extreme values in X."
                 )
             return self._turn(problem, state, value, g, statistics)
-        if not np.isfinite(norm(g)):  # as far off as where the value overflows
+        if not np.isfinite(norm(g)):  # treated like an infinite value
             value = np.inf
         noise = 10 * float(np.finfo(g.dtype).eps) * abs(line.origin.value)
         if value < state.value:
@@ -122,7 +122,7 @@ class LineSearchSolver(Solver):
             return self._turn(problem, state._replace(search=search), value, g, statistics)
         if search.state in ("searching", "settling"):
             return self._try(state, search)
-        if state.steepest:  # not even downhill is there anything left to gain
+        if state.steepest:  # even the steepest descent gains nothing more
             return state._replace(converged=True, trial=state.weights)
         state = state._replace(memory=(), steepest=True)
         return self._set_out(state, -here, here, line.origin.value)
@@ -145,7 +145,7 @@ class LineSearchSolver(Solver):
     def _turn(
         self, problem: Problem, state: SearchState, value: float, g: Array, statistics: Any
     ) -> SearchState:
-        """Take the trial as the new point, and set out from it along a new line."""
+        """Accept the trial as the new point, and start a new line there."""
         d, memory = self.direction(problem, state, g, statistics)
         steepest = not float(np.dot(g, d)) < 0
         if steepest:
@@ -160,10 +160,10 @@ class LineSearchSolver(Solver):
     def _set_out(self, state: SearchState, d: Array, g: Array, value: float) -> SearchState:
         slope = float(np.dot(g, d))
         first = self.first_length(state, slope) if slope < 0 else 0.0
-        if state.gradient is None:  # nothing is known of the scale yet: a step of length 1 at most
+        if state.gradient is None:  # the scale is unknown yet: a step of length 1 at most
             first = min(1.0, 1.0 / (norm(d) or 1.0))
         state = state._replace(gradient=g, direction=d)
-        # What is left to gain would be lost in rounding.
+        # Any further gain would be lost in rounding.
         if first * -slope <= float(np.finfo(g.dtype).eps) * abs(value):
             return state._replace(converged=True, trial=state.weights)
         return self._try(state, self._line.start(value, slope, first))
@@ -181,7 +181,7 @@ class SteepestDescent(LineSearchSolver):
     Parameters
     ----------
     line_search : {"backtracking", "exact", "wolfe"} or LineSearch, default="backtracking"
-        Length of a step: the first that falls enough, or the minimum along the line.
+        Length of a step: the first with a sufficient decrease, or the minimum along the line.
     """
 
     def __init__(self, line_search: str | LineSearch = "backtracking") -> None:
@@ -194,7 +194,7 @@ class SteepestDescent(LineSearchSolver):
         return -g, ()
 
     def first_length(self, state: SearchState, slope: float) -> float:
-        """Return twice the last length, which backtracking alone could only shorten."""
+        """Return twice the last length, since backtracking can only shorten it."""
         return 1.0 if state.search is None else 2.0 * state.search.trial
 
 

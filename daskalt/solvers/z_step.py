@@ -39,7 +39,7 @@ def gradient_step(
     """Return the statistics of one gradient step of the rows' z from the forward pass.
 
     The move r / 2μ of each z is the residual that W is fitted to; the factor drops out. ``wanted``
-    says of which weight matrices to gather the Gram matrix too, by default of none.
+    says for which weight matrices to gather the Gram matrix too, by default for none.
     """
     network, workspace = problem.network, thread_workspace()
     inputs, (z,) = network.trace(weights, problem.inputs(rows.X, workspace), workspace)

@@ -9,8 +9,8 @@ from daskalt.errors import InputError
 
 __all__ = ["decode", "encode"]
 
-# What JSON cannot say is an object with one key in brackets. Arrays are told apart by where they
-# stand first, and written once.
+# What JSON cannot say is an object with one key in brackets. Arrays are named after where they
+# first occur, and written once.
 
 
 def encode(

@@ -37,7 +37,7 @@ def write_arrays(file: Any, arrays: Mapping[str, np.ndarray]) -> str:
 def read_arrays(file: io.BufferedIOBase, digest: str) -> Iterator[Mapping[str, np.ndarray]]:
     """Return the arrays of an open npz file by name; ValueError if their digest is another.
 
-    Each is read when it is asked for, and none that NumPy would unpickle.
+    Each is read on access; arrays that NumPy would unpickle are refused.
     """
     if hashlib.file_digest(file, "blake2b").hexdigest() != digest:
         raise ValueError("its arrays are not those that were written")

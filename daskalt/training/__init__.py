@@ -1,1 +1,1 @@
-"""A fit: tasks, graphs, drivers, checkpoints, and what watches over it."""
+"""The run of a fit: tasks, graphs, drivers, checkpoints, history and stopping."""

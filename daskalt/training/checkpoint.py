@@ -1,7 +1,7 @@
-"""Checkpoints: the state of a fit on disk, its history, and what tells it from other fits.
+"""Checkpoints: the state of a fit on disk, its history, and what identifies the fit.
 
 A checkpoint is a pair of files, arrays as npz and a JSON record that names them and holds their
-digest; the record is written last and in one step, so a checkpoint is there whole or not at all.
+digest; the record is written last and in one step, so a checkpoint is complete or does not exist.
 Nothing in either can run code: states are rebuilt from the types that a solver declares.
 """
 
@@ -30,8 +30,8 @@ from daskalt.wording import plural
 __all__ = ["END", "Checkpoint", "Checkpoints"]
 
 FORMAT = 5
-END = "steps"  # of the whole fit: the one fact that may be another when it is resumed
-_DAMAGE = (ValueError, KeyError, TypeError, FileNotFoundError)  # what reading a broken file raises
+END = "steps"  # steps of the whole fit: the one fact that may differ when it is resumed
+_DAMAGE = (ValueError, KeyError, TypeError, FileNotFoundError)  # raised when a broken file is read
 _TYPED = ("state", "position", "best", "chosen", "history", "end")
 _RECORD = re.compile(r"checkpoint-(\d{8})\.json$")
 
@@ -42,21 +42,21 @@ class Checkpoint(NamedTuple):
     Attributes
     ----------
     identity : dict
-        What a fit must have in common with the one that it resumes.
+        Facts that must be equal in a fit that resumes this one.
     state : Any
         The solver's state: nested named tuples of numbers, arrays and None.
     history : list of PassRecord
-        Those of the passes that are done.
+        The records of the passes that are done.
     position : Any
-        Where in a pass the fit stands, like a state; None between two passes.
+        The position within a pass, a named tuple like a state; None between two passes.
     best : tuple
-        The states that the fit may fall back on, of its best pass.
+        States of the best pass, to which the fit may fall back.
     finished : bool
-        Whether there is nothing more to do.
+        Whether the fit has ended.
     chosen : Any
         The state that a finished fit ended with, its last or a better one.
     versions : dict
-        Of the libraries that made it.
+        Versions of the libraries that wrote it.
     end : End or None
         Why the fit ended before its last pass, if it did.
     """
@@ -73,7 +73,7 @@ class Checkpoint(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Where it stands, in words."""
+        """The position in words."""
         done = plural(len(self.history), "pass", "passes")
         step = "" if self.position is None else f", step {self.position.steps} of the next"
         return f"{done}{step}"
@@ -94,7 +94,7 @@ class Checkpoints:
     every_minutes : float or None, default=5
         One also within a pass when the last is this old.
     keep : int, default=2
-        How many are kept, the newest.
+        How many of the newest are kept.
     """
 
     location: str
@@ -119,12 +119,12 @@ class Checkpoints:
         checkpoint : Checkpoint
             What to write.
         alone : bool
-            Whether the earlier ones are of no use any more, since what belongs to them is gone.
+            Whether to remove the earlier ones, since the variables that belong to them are gone.
 
         Raises
         ------
         StorageError
-            If the disk is full or refuses; the checkpoints before it stay.
+            If the disk is full or cannot be written; earlier checkpoints are kept.
         """
         number = max(self._numbers(), default=0) + 1
         name = f"checkpoint-{number:08d}"
@@ -156,21 +156,21 @@ class Checkpoints:
     ) -> Checkpoint | None:
         """Return the newest checkpoint, or None if there is none yet.
 
-        A damaged one is passed over for the one before it, with a warning.
+        A damaged one is skipped with a warning, and the one before it is returned.
 
         Parameters
         ----------
         types : iterable of type
             The named tuples that a state may be made of.
         identity : dict, optional
-            What the fit must be known by.
+            The identity that it must have.
 
         Raises
         ------
         InputError
-            If it is of another fit, or of a format that this version does not read.
+            If it belongs to another fit, or has a format that this version does not read.
         StorageError
-            If there are some, and none can be read.
+            If there are checkpoints, but none can be read.
         """
         kinds = {kind.__name__: kind for kind in (*types, *RECORD_TYPES)}
         reasons = []
@@ -201,7 +201,7 @@ class Checkpoints:
         return None
 
     def _compare(self, record: dict[str, Any], identity: dict[str, Any]) -> None:
-        """Raise InputError if a checkpoint is of another fit; only its end may be another."""
+        """Raise InputError if a checkpoint belongs to another fit; only the end may differ."""
         if record.get("format") != FORMAT:
             raise InputError(
                 f"The checkpoint in {self.location} is of format {record.get('format')}, and this "
@@ -219,14 +219,14 @@ class Checkpoints:
 
     @property
     def seed(self) -> int | None:
-        """The seed of the fit whose checkpoint is the newest that can be read; None if none can."""
+        """The seed in the newest checkpoint that can be read; None if there is none."""
         for number in sorted(self._numbers(), reverse=True):
             with suppress(*_DAMAGE):
                 return self._record(number)["identity"]["random_state"]
         return None
 
     def refuse_unfinished(self) -> None:
-        """Raise InputError if there is a checkpoint of a fit that was cut short."""
+        """Raise InputError if there is a checkpoint of an interrupted fit."""
         if not self._numbers():
             return
         try:
@@ -245,11 +245,11 @@ class Checkpoints:
 
     @property
     def there(self) -> bool:
-        """Whether there is any."""
+        """Whether there is a checkpoint."""
         return bool(self._numbers())
 
     def clear(self) -> None:
-        """Remove all checkpoints; whatever else is in the folder stays."""
+        """Remove all checkpoints; other files in the folder are kept."""
         with storage_errors(self.location):
             self._forget(1 << 30)
 
@@ -259,7 +259,7 @@ class Checkpoints:
             self._forget(max(self._numbers(), default=0))
 
     def _numbers(self) -> list[int]:
-        """The numbers of the checkpoints that are whole."""
+        """The numbers of the complete checkpoints."""
         return _numbers_in(self._names())
 
     def _names(self) -> list[str]:
@@ -288,14 +288,14 @@ class Checkpoints:
         return patiently(f"Reading {self.location}/{name}", filesystem.cat_file, place)
 
     def _forget(self, first: int) -> None:
-        """Remove the checkpoints before number ``first``, and what killed writers left."""
+        """Remove the checkpoints before number ``first``, and files left by killed writers."""
         filesystem, _ = filesystem_of(self.location)
         names = self._names()
         kept = {number for number in _numbers_in(names) if number >= first}
         for name in names:
             match = re.search(r"checkpoint-(\d{8})\.(json|npz)(\.partial)?$", name)
             if match and (int(match.group(1)) not in kept or match.group(3)):
-                with suppress(OSError):  # the next one that is written tries again
+                with suppress(OSError):  # the next save tries again
                     filesystem.rm_file(name)
 
 

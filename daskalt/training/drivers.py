@@ -1,4 +1,4 @@
-"""Drivers: who runs a solver. A solver names the one that it needs."""
+"""Drivers, which run solvers. A solver names the driver that it needs."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,5 +27,5 @@ def check_driver(solver: Solver) -> None:
 
 
 def run(job: Job, state: Any, position: Position) -> Iterator[Pass | Halt]:
-    """Yield the results of a job's passes, from a state at a position, by its solver's driver."""
+    """Run a job from a state and a position by its solver's driver; yield its passes and halts."""
     return DRIVERS[job.solver.driver](job, state, position)

@@ -1,4 +1,4 @@
-"""From a problem and a table of rows to a trained state."""
+"""The run of a fit: from a problem and a table of rows to a trained state."""
 
 import json
 import time
@@ -46,7 +46,7 @@ def identify(
     reading: Reading | WholeBlocks,
     **more: Any,
 ) -> dict[str, Any]:
-    """Return what a fit must have in common with another to go on from its checkpoint, as JSON.
+    """Return the facts, as JSON, that must be equal for a fit to resume another's checkpoint.
 
     The first difference is named, so ``facts``, of rows and parameters, come first.
     """
@@ -78,30 +78,30 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Training:
-    """A job, and what is watched, told and kept while it runs.
+    """A job, with what is monitored, reported and kept while it runs.
 
     Attributes
     ----------
     job : Job
-        What is run.
+        The job to run.
     sample : Rows
-        Of the training rows; on them ruined weights are suspected first.
+        A sample of the training rows, for a first check for ruined weights.
     judges : bool
-        Whether these are enough to suspect weights under which no number overflows.
+        Whether the sample suffices to suspect weights whose numbers do not overflow.
     trivial : float
         Loss of a network whose outputs are zero.
     watch : Watch
-        Over the stored rows.
+        Checks that the stored rows do not change.
     held : Held or None
         Rows that are scored after every pass.
     plan : Plan or None
-        What the fit was expected to take.
+        The memory, passes and bytes that were planned.
     keeper : Keeper or None
         Writes checkpoints.
     listeners : sequence of Listener
-        Are told how the fit goes.
+        Are informed of the progress of the fit.
     so_far : callable or None
-        Makes an estimator of this, a state and its history.
+        Makes an estimator from this, a state and its history.
     """
 
     job: Job
@@ -119,18 +119,18 @@ class Training:
 def train(
     training: Training, state: Any, monitor: Monitor, position: Position | None = None
 ) -> Any:
-    """Return the trained state: the last, or under early stopping the best; never a ruined one.
+    """Return the trained state: the last, or with early stopping the best; never a ruined one.
 
     Parameters
     ----------
     training : Training
         What is trained.
     state : Any
-        Where training goes on; its start is known to the monitor.
+        The state to continue from; the monitor knows the initial one.
     monitor : Monitor
-        Watches the passes, and has begun.
+        Keeps the history; it has been started.
     position : Position, optional
-        Where in the first pass to go on from.
+        Where to continue in the first pass.
     """
     job, keeper = training.job, training.keeper
     began = time.perf_counter()
@@ -151,7 +151,7 @@ def train(
                     keeper.halt(monitor.met(result.state), result.position)
                 continue
             record = _record(training, result)
-            if keeper is None:  # which looks before it writes anything
+            if keeper is None:  # which checks before it writes anything
                 training.watch.check()
             seconds = time.perf_counter() - began
             end = monitor.see(result, record._replace(total_seconds=seconds))
@@ -182,7 +182,7 @@ def _underway(training: Training, monitor: Monitor) -> Underway:
 
 
 def rows_done(plan: PassPlan, position: Position) -> int:
-    """Return how many rows of a pass are done where a fit stands in it, nearly."""
+    """Return roughly how many rows of a pass are done at a position in it."""
     lanes = [lane for group in plan.groups for lane in group.lanes]
     rows = sum(lane.rows for lane in lanes)
     if plan.groups[0].whole:
@@ -197,7 +197,7 @@ def _last_sound(training: Training, monitor: Monitor) -> Any:
     if not monitor.diverged and not _suspicious(training, monitor, last):
         return last
     others = _step_before(job.solver, fetch(last))
-    if monitor.early_stopping:  # what held-out rows chose stands against nothing but the start
+    if monitor.early_stopping:  # `last` is the best of all, by held-out rows
         others = [*others, monitor.start]
     else:
         others = [*others, *monitor.best, monitor.start]
@@ -212,24 +212,24 @@ def _last_sound(training: Training, monitor: Monitor) -> Any:
         return last
     if worths[best].share_lost > 0.5:
         raise DivergenceError(
-            "Numbers overflow under all weights that the fit led to: let the solver take smaller "
+            "Numbers overflow under all weights of the fit: let the solver take smaller "
             "steps, lower alpha, and look for extreme values in X."
         )
     if not monitor.diverged:
-        monitor.fall_back("the weights of its last steps lose far more than others before")
+        monitor.fall_back("the loss of its last weights is far above that of earlier ones")
     state = (last, *others)[best]
     monitor.conclude(state)
     return state
 
 
 def _step_before(solver: Solver, state: Any) -> list[Any]:
-    """The state with the weights before the last sound step, if the solver knows them."""
+    """The state with the weights before the last sound step, if the solver keeps them."""
     before = solver.last_sound(state) if isinstance(solver, Recovering) else None
     return [] if before is None else [state._replace(weights=before)]
 
 
 def _weigh(job: Job, monitor: Monitor) -> None:
-    """In an erratic fit, keep the state that is best for all training rows."""
+    """In an erratic fit, keep the state with the lowest loss on all training rows."""
     if monitor.early_stopping or not monitor.erratic:
         return
     before = monitor.best if monitor.worth is None else ()
@@ -240,7 +240,7 @@ def _weigh(job: Job, monitor: Monitor) -> None:
 
 
 def _suspicious(training: Training, monitor: Monitor, last: Any) -> bool:
-    """Whether the last weights may be ruined, from what little it takes to suspect it."""
+    """Whether the last weights may be ruined, by a cheap check."""
     if monitor.erratic and not monitor.early_stopping:
         return True
     states = (last, monitor.start, *([] if monitor.early_stopping else monitor.best[:1]))
@@ -252,13 +252,13 @@ def _suspicious(training: Training, monitor: Monitor, last: Any) -> bool:
 
 
 def _record(training: Training, result: Pass) -> PassRecord:
-    """What is known of a pass."""
+    """The record of a pass."""
     job, held = training.job, training.held
     validation = None
     if held is not None:
         score = score_table(job.problem, result.state, held.table, held.bounds)
         validation = quality_of(job.problem, score)
-    # A first iteration has no variables to read yet, and keeps some arrays once they are read.
+    # The first iteration reads no variables, and some arrays are read only once.
     kept = 0 if job.variables is None else job.variables.row_bytes
     rows, again = count_rows(job.bounds), result.number > 0
     return PassRecord(
@@ -274,7 +274,7 @@ def _record(training: Training, result: Pass) -> PassRecord:
 
 @contextmanager
 def _ended_by_divergence(monitor: Monitor) -> Iterator[None]:
-    """Let a fit that has weights to fall back on end where its numbers overflow."""
+    """End a fit whose numbers overflow, where there are weights to fall back on."""
     try:
         yield
     except DivergenceError as error:

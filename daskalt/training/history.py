@@ -1,4 +1,4 @@
-"""What is known of each pass of a fit, and why a fit ended."""
+"""The record of each pass of a fit, and why the fit ended."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -19,13 +19,13 @@ class Quality(NamedTuple):
     r2: float | None = None
 
     def as_dict(self, prefix: str = "") -> dict[str, float]:
-        """Return what there is, by name."""
+        """Return the fields that are set, by name."""
         known = self._asdict().items()
         return {f"{prefix}{name}": value for name, value in known if value is not None}
 
 
 def quality_of(problem: Problem, score: Score, refused: int = 0) -> Quality:
-    """Return the quality that sums over rows say; no loss if all their steps were refused."""
+    """Return the quality that follows from sums over rows; no loss if all steps were refused."""
     if refused and not score.weight > 0:
         return Quality(np.nan)
     if problem.classifies:
@@ -34,24 +34,24 @@ def quality_of(problem: Problem, score: Score, refused: int = 0) -> Quality:
 
 
 class PassRecord(NamedTuple):
-    """What is known of one pass of a fit.
+    """The record of one pass of a fit.
 
     Attributes
     ----------
     number : int
-        Of the pass, from 1.
+        Number of the pass, from 1.
     training : Quality
-        Of the training rows, as the pass met them.
+        Of the training rows, each under the weights of its step.
     report : Report
-        What the solver has to tell.
+        The solver's report.
     seconds : float
-        That the pass took.
+        Duration of the pass.
     validation : Quality or None
-        Of the held-out rows after the pass, where there are any.
+        Of the held-out rows after the pass, if there are any.
     bytes_read, bytes_written : int
-        In the pass.
+        Bytes of the pass.
     total_seconds : float
-        Since the fit began, with all that lay between passes.
+        Time since the fit began, including what is between passes.
     """
 
     number: int
@@ -64,7 +64,7 @@ class PassRecord(NamedTuple):
     total_seconds: float = 0.0
 
     def watched_loss(self, held_out: bool) -> float:
-        """Return the forward loss that a fit is judged by: of held-out or of training rows."""
+        """Return the forward loss by which a fit is judged: of held-out or of training rows."""
         if not held_out:
             return self.training.loss
         assert self.validation is not None
@@ -91,7 +91,7 @@ class PassRecord(NamedTuple):
 
 
 class End(NamedTuple):
-    """Why a fit ended, as programs and as people read it."""
+    """Why a fit ended, for programs and for people."""
 
     kind: Literal["all made", "converged", "settled", "diverged", "under way"]
     words: str
@@ -100,4 +100,4 @@ class End(NamedTuple):
 ALL_MADE = End("all made", "all passes were made")
 UNDER_WAY = End("under way", "the fit has not ended yet")
 
-RECORD_TYPES = (PassRecord, Quality, Report, End)  # the named tuples that a history is made of
+RECORD_TYPES = (PassRecord, Quality, Report, End)  # the named tuples of a history

@@ -1,4 +1,4 @@
-"""What a driver runs: a solver, its problem, the rows, and which passes over them."""
+"""What a driver runs: a solver, its problem, the rows, and the passes over them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ __all__ = ["Job", "Pace", "lay_out_variables", "planned_variables", "store_of"]
 
 @dataclass(frozen=True)
 class Pace:
-    """How often a fit comes back within a pass to where a checkpoint can be written.
+    """How often graphs end within a pass, so that a checkpoint can be written.
 
     Attributes
     ----------
@@ -39,23 +39,23 @@ class Job:
     Attributes
     ----------
     solver, problem : Solver, Problem
-        The method, and what it is to minimise.
+        The method, and what it minimises.
     table : Table
-        The rows as they are laid out.
+        The rows in the order of the fit.
     bounds : ndarray, (blocks, 2)
-        Of the blocks to train on.
+        First and last row of each block to train on.
     reading : Reading or WholeBlocks
-        How they are divided into steps and tasks.
+        How the rows are divided into steps and tasks.
     passes : range
         Numbers of the passes to make.
     budget : Budget
-        How long the fit is.
+        The length of the fit.
     variables : ZStore or None
-        Where the rows' own variables lie.
+        The store of the rows' own variables.
     pace : Pace or None
-        How often to come back within a pass; by default only where a graph has to end.
+        How often graphs end within a pass; by default only where they must.
     topic : str or None
-        Of those who are to be told what is done; see `daskalt.compute.progress`.
+        Topic of the progress messages; see `daskalt.compute.progress`.
     """
 
     solver: Solver
@@ -77,7 +77,7 @@ class Job:
 
 
 def store_of(solver: Solver) -> str | None:
-    """Return where a solver's variables of the rows, and checkpoints, outlive a fit; or None."""
+    """Return where a solver keeps row variables and checkpoints after a fit; or None."""
     kept = isinstance(solver, RowVariables) and solver.store is not None
     return str(solver.store) if kept else None  # type: ignore[attr-defined]
 
@@ -85,7 +85,7 @@ def store_of(solver: Solver) -> str | None:
 def planned_variables(
     solver: Solver, problem: Problem, rows: int, block_rows: int, location: str
 ) -> ZStore | None:
-    """Return the store of a solver's variables of the rows, not laid out; None if it has none."""
+    """Return the store of a solver's row variables, not created yet; None if it has none."""
     if not isinstance(solver, RowVariables):
         return None
     arrays = solver.variables(problem)
@@ -101,9 +101,9 @@ def planned_variables(
 
 
 def lay_out_variables(job: Job, scratch: Any, place: str | None) -> ZStore | None:
-    """Return the store of a job's variables of the rows, not laid out; None if there are none.
+    """Return the store of a job's row variables, not created yet; None if there are none.
 
-    It lies where the solver's parameters say, else at ``place``, else under ``scratch``.
+    Its place is the solver's parameter, else ``place``, else a folder in ``scratch``.
     """
     if not isinstance(job.solver, RowVariables):
         return None

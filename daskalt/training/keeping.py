@@ -1,4 +1,4 @@
-"""Putting a fit down as it goes, in time and when it is told to stop."""
+"""Writing checkpoints during a fit, at intervals and when it is stopped; resuming from them."""
 
 import time
 import warnings
@@ -23,11 +23,11 @@ from daskalt.wording import plural
 __all__ = ["Keeper", "Standing", "checkpoint_types", "stoppable"]
 
 
-REST_SECONDS = 3.0  # of a graph, about: what Ctrl-C waits for
+REST_SECONDS = 3.0  # duration of a graph, about: what Ctrl-C waits for
 
 
 class Standing(NamedTuple):
-    """A fit between two graphs: handles or values of its state and of the best, its history."""
+    """A fit between two graphs: its state and the best ones, as handles or values; its history."""
 
     state: Any
     best: tuple
@@ -37,18 +37,18 @@ class Standing(NamedTuple):
 
 
 class Keeper:
-    """Puts a fit down as it goes, so that it can go on from there.
+    """Writes checkpoints during a fit, from which it can be resumed.
 
     Parameters
     ----------
     checkpoints : Checkpoints
-        Where, and how often.
+        Where they are written, and how often.
     solver : Solver
-        Whose states they are.
+        The solver whose states they hold.
     identity : dict
-        What the fit is known by.
+        What identifies the fit.
     watch : Watch
-        Over the rows.
+        Checks that the rows have not changed.
     """
 
     def __init__(
@@ -57,35 +57,35 @@ class Keeper:
         self.checkpoints = checkpoints
         self.solver = solver
         self.identity = identity
-        self.variables: ZStore | None = None  # of the rows
+        self.variables: ZStore | None = None  # row variables
         self.watch = watch
-        self.resumed: Checkpoint | None = None  # what the fit goes on from
-        self._limit = "max_iter"  # the parameter that says where it ends
+        self.resumed: Checkpoint | None = None  # from which the fit continues
+        self._limit = "max_iter"  # the parameter that sets its end
         self._saved = time.monotonic()
-        self._unsaved: tuple[Standing, Position | None] | None = None  # values: no cluster is asked
+        self._unsaved: tuple[Standing, Position | None] | None = None  # no handles
         self._best: list[tuple[Any, Any]] = []  # handles of the best states, and their values
 
     @property
     def pace(self) -> Pace:
-        """How often the fit should stand where it can be put down."""
+        """How often graphs should end, so that a checkpoint can be written."""
         minutes = self.checkpoints.every_minutes
         seconds = REST_SECONDS if minutes is None else min(REST_SECONDS, 60 * minutes)
         return Pace(self.checkpoints.every_steps, seconds)
 
     def resume(self, passes: int, limit: str = "max_iter") -> Checkpoint | None:
-        """Return the checkpoint to go on from, to an end after so many passes, if there is one.
+        """Return the checkpoint to continue from, with its end after ``passes``, if there is one.
 
         Parameters
         ----------
         passes : int
-            That the fit makes at most.
+            Most passes of the fit.
         limit : str
-            The parameter that says so.
+            The parameter that sets them.
 
         Raises
         ------
         InputError
-            If it is of another fit, or of more passes.
+            If it belongs to another fit, or has made more passes.
         """
         self._limit = limit
         saved = self.checkpoints.load(checkpoint_types(self.solver), self.identity)
@@ -93,7 +93,7 @@ class Keeper:
             others = {k: v for k, v in saved.versions.items() if versions().get(k) != v}
             warnings.warn(
                 f"The checkpoint in {self.checkpoints.location} was made with {others}; the bits "
-                "of the result may differ from those of a fit that was never cut short.",
+                "of the result may differ from those of an uninterrupted fit.",
                 CheckpointWarning,
                 stacklevel=3,
             )
@@ -103,7 +103,7 @@ class Keeper:
         return self._with_end(saved, passes)
 
     def _with_end(self, saved: Checkpoint, passes: int) -> Checkpoint:
-        """The checkpoint of a fit that was to make more or fewer passes."""
+        """The checkpoint of a fit with another number of passes, with this fit's end."""
         fit, made = f"the fit in {self.checkpoints.location}", len(saved.history)
         if made + (saved.position is not None) > passes:
             raise InputError(
@@ -113,8 +113,8 @@ class Keeper:
         if saved.end is not None:
             warnings.warn(
                 f"{self._limit}={passes}: {fit} ended by itself after {saved.place}: "
-                f"{saved.end.words}. It stays as it is; warm_start=True trains on from the weights "
-                "of a fitted estimator.",
+                f"{saved.end.words}. It is not trained further; warm_start=True continues from the "
+                "weights of a fitted estimator.",
                 CheckpointWarning,
                 stacklevel=6,
             )
@@ -126,16 +126,16 @@ class Keeper:
         )
 
     def _ending(self, state: Any) -> Any:
-        """The state of a fit with this end: where it was in passes, elsewhere on the way."""
+        """The state with this fit's end, at the same step of a longer or shorter fit."""
         return state._replace(budget=state.budget._replace(steps=self.identity[END]))
 
     def check_end(self, passes: int) -> None:
-        """Warn if the fit gets another end than it had, and that changes its steps.
+        """Warn if the end of the fit has changed and its steps depend on it.
 
         Raises
         ------
         InputError
-            If what is kept for each row went when the fit was finished.
+            If the row variables were removed when the fit ended.
         """
         saved = self.resumed
         if saved is None or saved.identity[END] == self.identity[END]:
@@ -145,20 +145,20 @@ class Keeper:
         if saved.finished and gone:
             raise InputError(
                 f"{self._limit}: {fit} is finished, and z is no longer kept. Name a store of the "
-                "solver to keep it in another fit, or train on from the weights by warm_start=True."
+                "solver to keep it in another fit, or continue from the weights by warm_start=True."
             )
         if self.solver.anneals:
             before = saved.identity[END] // saved.state.budget.pass_steps
             warnings.warn(
                 f"{self._limit}: {fit}, {saved.place} on its way, ends after {passes} passes "
-                f"instead of {before}. Steps shrink towards the end, so that the result is another "
-                f"than that of a fit of {plural(passes, 'pass', 'passes')} from the start.",
+                f"instead of {before}. Steps shrink towards the end, so the result differs from "
+                f"that of a fit of {plural(passes, 'pass', 'passes')} from the start.",
                 CheckpointWarning,
                 stacklevel=5,
             )
 
     def earlier(self, cost: dict[str, Any]) -> dict[str, Any]:
-        """Return what ``cost_`` says otherwise of a fit that was resumed: it counts all of it."""
+        """Return the changes of ``cost_`` for a resumed fit, which includes the earlier part."""
         if self.resumed is None:
             return {}
         history, position = self.resumed.history, self.resumed.position
@@ -167,12 +167,12 @@ class Keeper:
         return {"seconds": cost["seconds"] + seconds, "resumed_after": len(history)}
 
     def halt(self, fit: Standing, position: Position) -> None:
-        """Take note of where the fit stands within a pass, and put that down if it is time.
+        """Note the position within a pass, and write a checkpoint if one is due.
 
         Raises
         ------
         KeyboardInterrupt
-            If the program has been told to stop: this is where it can.
+            If the program has received a signal to stop: here it can.
         """
         self._unsaved = (self._values(fit), fetched(position))
         every, minutes = self.checkpoints.every_steps, self.checkpoints.every_minutes
@@ -182,7 +182,7 @@ class Keeper:
         stop_here()
 
     def save(self, fit: Standing) -> None:
-        """Put the fit down where it stands between two passes, and stop there if told to."""
+        """Write a checkpoint between two passes, and stop here after a signal."""
         self._unsaved = (self._values(fit), None)
         self._write(*self._unsaved)
         stop_here()
@@ -201,8 +201,8 @@ class Keeper:
         return Standing(state, best, list(fit.history), fit.end, chosen)
 
     def _write(self, fit: Standing, position: Position | None) -> None:
-        """Write a checkpoint, whole whatever signals come."""
-        self.watch.check()  # what changed rows led to must not be gone on from
+        """Write a checkpoint, which no signal interrupts."""
+        self.watch.check()  # nothing learnt from changed rows may be resumed
         passed = position is None and self.variables is not None
         with held():
             if self.variables is not None:
@@ -228,23 +228,23 @@ class Keeper:
             self._saved = time.monotonic()
 
     def rescue(self) -> str:
-        """Put down what has not been yet, and say where the fit can go on."""
+        """Write what is unsaved, and return a message on how to resume."""
         if self._unsaved is not None:
             self._write(*self._unsaved)
         return (
-            f"stopped; the checkpoint in {self.checkpoints.location} is where "
-            "fit(..., resume=True) goes on"
+            f"stopped; fit(..., resume=True) continues from the checkpoint in "
+            f"{self.checkpoints.location}"
         )
 
 
 def checkpoint_types(solver: Solver) -> tuple[type, ...]:
-    """Return the named tuples that a solver's checkpoints are made of."""
+    """Return the named tuples in a solver's checkpoints."""
     return (*solver.state_types, Position, Branch)
 
 
 @contextmanager
 def stoppable(keeper: Keeper | None) -> Iterator[None]:
-    """Put a fit down before Ctrl-C or SIGTERM ends it, where it next stands or stood last."""
+    """Write a checkpoint before Ctrl-C or SIGTERM ends a fit, of its next or last position."""
     if keeper is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""Who is told how a fit goes: what its listeners see of it, and the one that draws a bar."""
+"""Listeners, which follow the progress of a fit, and the one that draws a bar."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from daskalt.training.monitor import Monitor
 
 __all__ = ["SCORES", "Listener", "PassBar", "Underway", "describe_pass", "telling"]
 
-SCORES = {"accuracy": "accuracy", "r2": "R²"}  # as the history has them, and in words
+SCORES = {"accuracy": "accuracy", "r2": "R²"}  # in the history, and in words
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,15 @@ class Underway:
     Attributes
     ----------
     training : Training
-        What is trained, on what.
+        The job and what belongs to it.
     monitor : Monitor
-        Its history until now, and why it ended.
+        The history so far, and why the fit ended.
     passes : int
-        How many it makes in all, unless it stops before.
+        Number of passes, unless it stops before.
     rows : int
-        Of a pass.
+        Rows of a pass.
     model : callable
-        Returns an estimator with the best weights until now.
+        Returns an estimator with the best weights so far.
     """
 
     training: Any
@@ -45,28 +45,28 @@ class Underway:
 
 
 class Listener:
-    """Is told how a fit goes. All of this but `step` is called by the thread that fits."""
+    """Follows a fit. All methods but `step` are called by the thread that fits."""
 
-    steps = False  # whether it wants to know of steps
+    steps = False  # whether `step` is to be called
 
     def begin(self, fit: Underway, rows: int) -> None:
-        """A fit begins, or goes on from ``rows`` of the pass after those of its history."""
+        """A fit begins, or resumes after ``rows`` rows of the pass that follows its history."""
 
     def step(self, done: Done) -> None:
         """Some rows of a pass are mapped; called by any thread."""
 
     def halt(self, rows: int) -> None:
-        """The fit stands where so many rows of the pass are done."""
+        """So many rows of the pass are done."""
 
     def passed(self, fit: Underway) -> None:
-        """A pass is made, and the last of the history."""
+        """A pass is done, and is the last of the history."""
 
     def end(self, fit: Underway) -> None:
-        """There are no more passes, whatever the reason."""
+        """The fit has ended, whatever the reason."""
 
 
 class _Told:
-    """The listeners of a fit, told together."""
+    """The listeners of a fit, called in turn."""
 
     def __init__(self, listeners: Sequence[Listener], fit: Underway) -> None:
         self._listeners, self._fit = listeners, fit
@@ -95,7 +95,7 @@ class _Told:
 
 @contextmanager
 def telling(listeners: Sequence[Listener], fit: Underway) -> Iterator[_Told]:
-    """Tell the listeners of a fit, and of its steps those that want to know."""
+    """Call the listeners of a fit while inside, for steps only those that want them."""
     told = _Told(listeners, fit)
     try:
         if any(listener.steps for listener in listeners):
@@ -108,7 +108,7 @@ def telling(listeners: Sequence[Listener], fit: Underway) -> Iterator[_Told]:
 
 
 class PassBar(Listener):
-    """Shows the passes of a fit on a bar, and leaves a line for each."""
+    """Shows the passes of a fit on a bar, and prints a line for each."""
 
     steps = True
 
@@ -117,10 +117,10 @@ class PassBar(Listener):
         self._lock = threading.Lock()
         self._bar = Bar()
         self._fit: Underway | None = None
-        self._loss = (0.0, 0.0)  # weight and sum, of this pass
+        self._loss = (0.0, 0.0)  # weight and sum of this pass
         self._began = 0.0
-        self._at_first = 0  # rows of the pass that were done when it was begun here
-        self._pace: float | None = None  # seconds of the last pass, with all that follows it
+        self._at_first = 0  # rows of the pass that were done before this fit
+        self._pace: float | None = None  # duration of the last pass, with all until the next
 
     def begin(self, fit: Underway, rows: int) -> None:
         """Show the bar."""
@@ -145,7 +145,7 @@ class PassBar(Listener):
         """Move the bar."""
         fit = self._fit
         if fit is None or done.number != len(fit.monitor.history):
-            return  # of a pass that is over, told late
+            return  # a late message of an earlier pass
         with self._lock:
             self._bar.done = min(self._bar.done + done.rows, self._bar.total)
             self._loss = (self._loss[0] + done.weight, self._loss[1] + done.loss)
@@ -164,12 +164,12 @@ class PassBar(Listener):
         self._bar.facts = facts
         if here > 0:
             share, pace = self._bar.share, seconds * self._bar.total / here
-            if self._pace is not None:  # the first seconds of a pass say little of the rest
+            if self._pace is not None:  # the first seconds of a pass predict little
                 pace = share * pace + (1 - share) * self._pace
             self._bar.left = pace * (fit.passes - len(fit.monitor.history) - share)
 
     def halt(self, rows: int) -> None:
-        """Correct the bar: what was told may have been told twice, or too late."""
+        """Correct the bar: messages may have come twice, or too late."""
         with self._lock:
             self._bar.done = rows
 
@@ -177,7 +177,7 @@ class PassBar(Listener):
         """Leave a line."""
         if self._at_first == 0:
             self._pace = time.perf_counter() - self._began
-        self._start()  # so that what stands beneath the line is of the next pass
+        self._start()  # so that the bar beneath the line shows the next pass
         self._tell(fit)
 
     def _tell(self, fit: Underway, before: str = "") -> None:
@@ -186,7 +186,7 @@ class PassBar(Listener):
         self._bar.tell(before + describe_pass(fit.monitor.history[-1], fit.passes, room))
 
     def end(self, fit: Underway) -> None:
-        """Say why it ended, and leave."""
+        """Print why it ended, and remove the bar."""
         self._fit = None
         self._bar.words = ""
         if fit.monitor.end is not None:
@@ -196,7 +196,7 @@ class PassBar(Listener):
 
 
 def describe_pass(record: PassRecord, passes: int, columns: int | None = None) -> str:
-    """Return what a pass led to as one line, shorter where so many columns do not hold all."""
+    """Return the result of a pass as one line, shortened to the columns that there are."""
     lines = ["  ".join(_facts(record, passes, detail)) for detail in (3, 2, 1, 0)]
     return next((line for line in lines if columns is None or len(line) <= columns), lines[-1])
 
@@ -215,13 +215,13 @@ def _facts(record: PassRecord, passes: int, detail: int) -> list[str]:
 
 
 def _scores(quality: Quality) -> list[tuple[str, float]]:
-    """What there is beside the loss, each with its name in words."""
+    """The scores beside the loss, each with its name in words."""
     known = quality.as_dict()
     return [(words, known[name]) for name, words in SCORES.items() if name in known]
 
 
 def _validation(quality: Quality | None, whole: bool = True) -> list[str]:
-    """What the rows that are held out say of a pass: the score, and if ``whole`` the loss."""
+    """The score of the held-out rows after a pass, and if ``whole`` their loss."""
     if quality is None:
         return []
     loss = f"loss {quality.loss:.4g}"

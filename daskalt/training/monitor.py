@@ -19,17 +19,16 @@ from daskalt.wording import plural
 
 __all__ = ["Monitor"]
 
-PARTED_PASSES, PARTED_RISE = 5, 1.1  # passes and rise of the loss that are no chance
+PARTED_PASSES, PARTED_RISE = 5, 1.1  # passes, and rise of the loss, that are more than chance
 
 
 @dataclass
 class Monitor:
     """Keeps the history of a fit and says when to stop.
 
-    What is watched is the loss of the forward pass: of the held-out rows if `early_stopping`,
-    else of the training rows as the passes met them. Where that is `divergence` times its best or
-    more, or where the solver gives up, the fit diverges: it ends, with the best weights that it has
-    had.
+    It monitors the loss of the forward pass: of the held-out rows if `early_stopping`, else of the
+    training rows, each under the weights of its step. Where that is `divergence` times its best or
+    more, or where the solver gives up, the fit diverges: it ends with its best weights.
     """
 
     tol: float
@@ -39,24 +38,24 @@ class Monitor:
     start: Any = None  # the state before the first pass
     state: Any = None  # the last
     trivial: float = 0.0
-    # The states after and, where no held-out rows tell, before the best pass; of an erratic fit the
-    # state that all training rows say is the best, and what it is worth.
+    # The states after and, without held-out rows, before the best pass; of an erratic fit the state
+    # that is best for all training rows, and its worth.
     best: tuple = ()
     worth: Any = None
     end: End | None = None  # why the fit ended before its last pass
     history: list[PassRecord] = field(default_factory=list)
     best_loss: float = np.inf
     stale: int = 0
-    warned: bool = False  # of steps that were refused
+    warned: bool = False  # of refused steps
     parted: bool = False  # whether the objective has fallen without the loss
 
     def begin(self, state: Any, trivial: float) -> None:
-        """Take in the state before the first pass, and the loss of a network that says nothing."""
+        """Take in the state before the first pass, and the loss of a network of zero outputs."""
         self.start = self.state = state
         self.trivial = trivial
 
     def recall(self, history: list[PassRecord], best: tuple, end: End | None) -> None:
-        """Take in the passes of the fit that this one goes on from, and its best states."""
+        """Take in the history and the best states of the fit that this one resumes."""
         for record in history:
             self._judge(record)
         self.best, self.end = best, end
@@ -64,7 +63,7 @@ class Monitor:
             self._warn()
 
     def met(self, state: Any) -> Standing:
-        """Return what of the fit has to be kept, with the state that it is in now."""
+        """Return what a checkpoint keeps of the fit, with its present state."""
         return Standing(state, self.best, self.history, self.end)
 
     def see(self, result: Pass, record: PassRecord) -> End | None:
@@ -97,7 +96,7 @@ class Monitor:
 
     @property
     def diverged(self) -> bool:
-        """Whether the fit ends, or has ended, with the best weights that it has had."""
+        """Whether the fit ends, or has ended, with its best weights."""
         return self.end is not None and self.end.kind == "diverged"
 
     def fall_back(self, reason: str) -> End:
@@ -129,9 +128,9 @@ class Monitor:
 
     @property
     def erratic(self) -> bool:
-        """Whether some pass lost far more than one before it.
+        """Whether the loss of some pass is far above that of an earlier one.
 
-        Then the losses of passes say little of the weights that these led to.
+        Then the loss of a pass says little about the weights after it.
         """
         losses = np.array([record.training.loss for record in self.history])
         losses = losses[~np.isnan(losses)]
@@ -139,7 +138,7 @@ class Monitor:
         return bool((losses > FAR * least + FAR_OF_TRIVIAL * self.trivial).any())
 
     def _tell_of_refusals(self, record: PassRecord) -> None:
-        """Warn, once, of steps that left no trace in the weights."""
+        """Warn, once, of steps that were refused."""
         report = record.report
         if self.warned or not report.refused:
             return

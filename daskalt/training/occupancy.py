@@ -1,7 +1,7 @@
-"""What a pass has in memory at once: tasks, rows, statistics and states, counted without a block.
+"""What a pass holds in memory at once: tasks, rows, statistics and states, counted beforehand.
 
-Tasks are counted in a graph that is built and not run. The rest follows from how `PassGraph` lets
-reads wait, how it shares blocks out and how it sums.
+Tasks are counted in a graph that is built and not run. The rest follows from the order in
+which `PassGraph` reads, from how it divides blocks among tasks, and from how it sums.
 """
 
 from typing import NamedTuple
@@ -23,20 +23,20 @@ __all__ = ["Occupancy", "count_tasks", "occupancy"]
 
 
 class Occupancy(NamedTuple):
-    """What one process has of a pass at once.
+    """What one process holds of a pass at once.
 
     Attributes
     ----------
     held, mapped, read : int
-        Rows in memory, of a group and of the next; of one map; of one call that reads.
+        Rows in memory of this group and the next; rows of one map; rows of one read.
     spare : int
-        Chunks that a read may touch beside those that it has whole.
+        Chunks that a read may touch in part.
     single : bool
-        Whether one call reads a lane.
+        Whether one read fills a lane.
     lanes : int
-        Lanes of a step that keep a copy of the state here, if lanes do.
+        Lanes of a step with a copy of the state in this process, if lanes have copies.
     statistics, surveys : int
-        Results of maps that wait to be combined, and those of combining them; of surveys.
+        Results of maps and of sums that wait to be combined; the same of surveys.
     """
 
     held: int
@@ -59,14 +59,14 @@ def count_tasks(job: Job, plan: PassPlan, scheduler: Scheduler) -> int:
 
 
 def occupancy(plan: PassPlan, threads: int, workers: int | None) -> Occupancy:
-    """Return what the steps of a pass have in memory at once.
+    """Return what the steps of a pass hold in memory at once.
 
     Parameters
     ----------
     plan : PassPlan
         The pass.
     threads : int
-        Of the process.
+        Threads of the process.
     workers : int or None
         Processes that share the tasks; None where they run in the one that fits.
     """
@@ -76,7 +76,7 @@ def occupancy(plan: PassPlan, threads: int, workers: int | None) -> Occupancy:
         return found
     lanes = max(len(group.lanes) for group in plan.groups)
     here = -(-lanes // workers)
-    # All roots of the tree come to every worker, and lie there beside what they were sent as.
+    # All roots of the tree come to every worker, and are held there as sent and as received.
     found = found._replace(statistics=found.statistics + min(lanes, FAN_IN))
     if whole.whole:
         return found
@@ -84,7 +84,7 @@ def occupancy(plan: PassPlan, threads: int, workers: int | None) -> Occupancy:
 
 
 def _of_blocks(group: Group, threads: int, workers: int | None) -> Occupancy:
-    """A step of all rows, whose tasks read their own and let go of them."""
+    """A step of all rows, whose tasks read their own and release them."""
     blocks = len(group.lanes)
     # A task of several blocks reads the next while it maps one.
     ahead = 2 if task_level(blocks, threads * (workers or 1)) > 0 else 1
@@ -106,8 +106,8 @@ def _of_groups(plan: PassPlan, threads: int) -> Occupancy:
     groups = plan.groups
     lanes = max(len(group.lanes) for group in groups)
     sizes = [group.rows for group in groups]
-    # Surveys run where an update leaves room. Each lane has a total until all lanes do, each thread
-    # one in the making, and a few wait to be added; where a group has few of them, half have not
+    # Surveys run while an update does. Each lane keeps a total until all lanes have one, each
+    # thread computes one, and a few wait to be added; where a group has few of them, half have not
     # begun while the others are summed.
     surveys = max(group.steps * len(group.lanes) for group in groups)
     return Occupancy(

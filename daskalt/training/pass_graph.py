@@ -25,7 +25,7 @@ __all__ = [
     "tasks_of",
 ]
 
-TASKS_PER_THREAD = 4  # to share a pass out evenly
+TASKS_PER_THREAD = 4  # so that a pass is divided evenly
 
 
 class Branch(NamedTuple):
@@ -36,15 +36,15 @@ class Branch(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where a fit stands between two graphs: what is done, and the sums that it goes on from."""
+    """The position of a fit between two graphs: what is done, and the sums so far."""
 
     number: int  # of the pass
     steps: int = 0  # of the pass that are done
     blocks: int = 0  # of a step of all rows that are done
-    branches: tuple[Branch, ...] = ()  # what these have summed up to
-    survey: Any = None  # what the first pass has
-    seconds: float = 0.0  # that the pass took so far
-    rows: int = 0  # that it read so far
+    branches: tuple[Branch, ...] = ()  # their sums
+    survey: Any = None  # the sum of the survey in the first pass
+    seconds: float = 0.0  # of the pass so far
+    rows: int = 0  # read so far
 
     @property
     def begun(self) -> bool:
@@ -61,21 +61,21 @@ class Span(NamedTuple):
 
 
 class Scheduler(NamedTuple):
-    """Where graphs run."""
+    """The machine or cluster on which graphs run."""
 
-    threads: int  # that run tasks, of all processes
+    threads: int  # that run tasks, in all processes
     cluster: bool
 
 
 class End(NamedTuple):
-    """Where a graph ended: copies of the state, and the position, all of them handles."""
+    """The end of a graph: copies of the state, and the position, all of them handles."""
 
     states: list[Handle]
     position: Position
 
 
 def spans_of(plan: PassPlan, position: Position, tasks: int, every: int | None) -> list[Span]:
-    """What the next graph does of a pass: about as much as it may have tasks, at least a step."""
+    """The part of a pass in the next graph: as many tasks as it may have, at least a step."""
     spans: list[Span] = []
     done = 0
     end = plan.steps if every is None else (position.steps // every + 1) * every
@@ -91,7 +91,7 @@ def spans_of(plan: PassPlan, position: Position, tasks: int, every: int | None) 
         if first >= last or (spans and tasks < cost):
             break
         possible = max(1, tasks // cost)
-        if spans and last - first > possible:  # a group that is cut in two is read twice
+        if spans and last - first > possible:  # a group that is divided is read twice
             break
         last = min(last, first + possible)
         spans.append(Span(group, first, last))
@@ -114,7 +114,7 @@ class _Chunk(NamedTuple):
 
 
 def chunks_of(start: int, stop: int, blocks: int) -> list[_Chunk]:
-    """Blocks ``start`` to ``stop`` of a step of all rows, as the largest branches they make up."""
+    """Blocks ``start`` to ``stop`` of a step of all rows, as the fewest whole branches."""
     chunks = []
     top = height_of(blocks)
     while start < stop:
@@ -138,9 +138,9 @@ def height_of(blocks: int) -> int:
 
 
 def task_level(blocks: int, threads: int) -> int:
-    """Return how many blocks a task maps, as a level of the tree: what leaves each thread enough.
+    """Return how many blocks a task maps, as a level of the tree; every thread has enough tasks.
 
-    More at once save messages, and the next is read while one is mapped.
+    Several save messages, and the next is read while one is mapped.
     """
     level = 0
     while blocks // FAN_IN ** (level + 1) >= TASKS_PER_THREAD * threads and level < 2:
@@ -156,7 +156,7 @@ def run_graph(
     position: Position,
     check: bool,
 ) -> tuple[End, Handle | None]:
-    """Run a graph of some of a pass; return where it ended, and the score if the pass is done."""
+    """Run the graph of a part of a pass; return its end, and the score if the pass is done."""
     graph = PassGraph(job, states, position, check, Scheduler(parallelism(), on_cluster()))
     for span in spans:
         graph.add_span(span)
@@ -164,11 +164,11 @@ def run_graph(
 
 
 class PassGraph:
-    """A graph of steps: reads gated by the steps before them, steps chained by the state.
+    """A graph of steps, chained by the state; reads wait for earlier steps.
 
     On a cluster every lane keeps a copy of the state and makes each update for itself. Then only
-    the statistics travel, once a step, where a state in one place would cost two more messages
-    each way and leave the other workers idle; the arithmetic, and so the bits, are the same.
+    the statistics travel, once a step, whereas one copy of the state would take two more messages
+    each way and leave the other workers idle. The arithmetic is the same, and so are the bits.
     """
 
     def __init__(
@@ -185,8 +185,7 @@ class PassGraph:
         self.position = position
         self.survey = self._constant(position.survey)
         self.branches = [Branch(level, self._constant(v)) for level, v in position.branches]
-        # What the reads of each lane wait for. Where the copies of the state lie already, rows are
-        # read beside them.
+        # What the reads of each lane wait for. Rows are read where a copy of the state already is.
         self.gates: list[Any] = self.states if len(self.states) > 1 else [None]
         if not position.begun:
             self.states = [self.graph.add(tasks.begin, self.shared, state) for state in self.states]
@@ -206,7 +205,7 @@ class PassGraph:
             self._add_steps(span)
 
     def run(self, steps: int) -> tuple[End, Handle | None]:
-        """Run the graph and return handles of where it ended, and of the score after ``steps``."""
+        """Run the graph and return handles of its end, and of the score after ``steps``."""
         finished = self.position.steps == steps
         if finished and self.survey is not None:
             self.states = [
@@ -238,7 +237,7 @@ class PassGraph:
             for lane, gate in zip(group.lanes, cycle(self.gates), strict=False)
         ]
         self.gates = self.states
-        # A group that is taken up in the middle is surveyed already.
+        # A group that is resumed in the middle has been surveyed already.
         if self.surveys and span.first == 0:
             parts = [
                 self._survey(
@@ -263,9 +262,9 @@ class PassGraph:
     def _survey(self, rows: TaskRef, shares: list[tuple[int, int]]) -> TaskRef:
         """The statistic of a lane's inputs, summed from the first step's rows to the last's."""
         add, shared = self.graph.add, self.shared
-        if self.replicates:  # one task, which no worker is tempted to take from where its rows are
+        if self.replicates:  # one task, so that no other worker takes a part and moves its rows
             return add(tasks.survey, shared, rows, shares)
-        # These wait for nothing, and fill the time in which only an update runs.
+        # No step waits for these, so they run while only an update does.
         parts = [add(tasks.survey, shared, rows, [share]) for share in shares]
         total = parts[0]
         for start in range(1, len(parts), FAN_IN):
@@ -290,7 +289,7 @@ class PassGraph:
         position = self.position
         self.position = position._replace(steps=position.steps + steps, rows=position.rows + rows)
 
-    # A step of all rows, whose tasks read their own and let go of them
+    # A step of all rows, whose tasks read their own and release them
 
     def _add_blocks(self, span: Span) -> None:
         lanes = span.group.lanes
@@ -306,7 +305,7 @@ class PassGraph:
         self._advance(steps=1)
 
     def _add_chunk(self, lanes: tuple[Lane, ...], chunk: _Chunk) -> None:
-        """Add a branch of the tree, and combine it with its elder siblings if it is the last."""
+        """Add a branch of the tree, and combine it with its earlier siblings if it is the last."""
         level = min(task_level(len(lanes), self.threads), chunk.level)
         size = FAN_IN**level
         leaves = [
@@ -344,7 +343,7 @@ class PassGraph:
         ]
 
     def _merge(self, count: int) -> None:
-        """Make one branch of the last few, which are of one level."""
+        """Combine the last few branches, all of one level, to one."""
         level = self.branches[-1].level
         (node,) = self._combined([branch.value for branch in self.branches[-count:]])
         self.branches[-count:] = [Branch(level + 1, node)]

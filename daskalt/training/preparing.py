@@ -1,4 +1,4 @@
-"""What a fit settles before its first step: which rows, read how, sampled and held out."""
+"""Preparations of a fit: the rows to train on, held-out rows, samples, and compilation."""
 
 import warnings
 from collections.abc import Hashable
@@ -35,24 +35,24 @@ __all__ = [
     "warn_if_sorted",
 ]
 
-SAMPLE_ROWS = 4096  # rows that the scaling and the initial weights are found on
+SAMPLE_ROWS = 4096  # rows from which scaling and initial weights are found
 SAMPLE_BLOCKS = 16
-WATCHED_ROWS, LEAST_WATCHED, WATCHED_BYTES = 1024, 64, 1 << 20  # of it, scored after every pass
-INITIAL_ROWS = 1024  # of the sample, on which the initial weights are set
-_compiled: set[tuple] = set()  # what this process has compiled, or loaded, already
+WATCHED_ROWS, LEAST_WATCHED, WATCHED_BYTES = 1024, 64, 1 << 20  # rows scored after a pass
+INITIAL_ROWS = 1024  # rows of the sample, by which the initial weights are set
+_compiled: set[tuple] = set()  # what this process has compiled or loaded already
 
 
 def warn_if_sorted(
     clustering: float, outputs: int, reading: Reading | WholeBlocks, table: Table
 ) -> None:
-    """Warn when the rows mixed in memory cannot even out the order that they are stored in.
+    """Warn when mixing rows in memory cannot even out their stored order.
 
     Parameters
     ----------
     clustering : float
-        How much more alike the targets of a block are than those of shuffled rows (1).
+        How much more alike the targets of a block are than if rows were shuffled (1).
     outputs : int
-        Outputs of the network: the more labels, the more rows it takes to meet them all.
+        Outputs of the network: with more labels it takes more rows to have them all.
     """
     if reading.buffer_rows >= table.n_rows or clustering < 10:
         return
@@ -73,8 +73,7 @@ def hold_out(
     """Return the bounds of the rows to train on and of those held out.
 
     Few rows are drawn one by one, the same share of every label if there are ``labels``. Of many,
-    whole blocks are drawn, so that none is read for both, and of the last of them the rows that
-    are wanting.
+    whole blocks are drawn, so that none is read for both, and a part of the last one.
     """
     rng = np.random.default_rng((seed, 2))
     if not table.single:
@@ -98,7 +97,7 @@ def _hold_out_blocks(
     wanted = int(np.clip(round(fraction * rows), 1, rows - 1))
     order = rng.permutation(len(bounds))
     ends = np.cumsum((bounds[:, 1] - bounds[:, 0])[order])
-    last = int(np.searchsorted(ends, wanted))  # the block in which there are enough
+    last = int(np.searchsorted(ends, wanted))  # the block that completes the share
     held, kept = np.sort(order[:last]), np.sort(order[last + 1 :])
     start, stop = bounds[order[last]]
     cut = stop - (wanted - (ends[last] - (stop - start)))
@@ -109,7 +108,7 @@ def _hold_out_blocks(
 
 
 def identity_of(value: Any) -> Hashable:
-    """Return what tells a solver, by its class and all its parameters, from every other."""
+    """Return a text that identifies a solver by its class and all its parameters."""
     if isinstance(value, BaseEstimator):
         given = value.get_params(deep=False)
         return type(value), *((name, identity_of(given[name])) for name in sorted(given))
@@ -119,10 +118,10 @@ def identity_of(value: Any) -> Hashable:
 
 
 def compile_step(solver: Solver, problem: Problem, state: Any, table: Table) -> None:
-    """Compile the kernels of a step by taking one, here, on a few rows, and drop the result.
+    """Compile the kernels of a step by making one in this process on a few rows.
 
-    Workers on this machine then load them from Numba's cache on disk. Compiling the same kernels
-    at the same time, they could read what another is still writing.
+    Workers on this machine then load them from Numba's cache on disk. If they compiled at
+    the same time, one could read what another is still writing.
     """
     network = problem.network
     kinds = (
@@ -136,7 +135,7 @@ def compile_step(solver: Solver, problem: Problem, state: Any, table: Table) -> 
         return
     _compiled.add(kinds)
     rows = problem.rows(table.read(0, min(8, table.n_rows)))
-    with suppress(DivergenceError):  # so few rows may not do
+    with suppress(DivergenceError):  # so few rows may not suffice
         statistics, _ = solver.map(problem, state, rows)
         solver.update(problem, state, statistics)
 
@@ -160,7 +159,7 @@ def sample_rows(table: Table, bounds: np.ndarray, seed: int) -> Block:
 
 
 def thin_out(sample: Block, n_rows: int) -> Block:
-    """Return some rows of a sample that have weight, whose loss takes little beside a pass."""
+    """Return a few weighted rows of a sample, whose loss costs little beside a pass."""
     if sample.weight is not None and sample.weight.any():
         with_weight = sample.weight.ravel() > 0
         sample = _select(sample, with_weight)
@@ -182,4 +181,4 @@ class Held:
 
     table: Table
     bounds: np.ndarray
-    given: Table  # as they were before they were laid out
+    given: Table  # before they were put in the order of the fit

@@ -16,7 +16,7 @@ from daskalt.network.network import Network
 __all__ = ["Reading", "WholeBlocks", "choose_blocks", "choose_reading", "most_batch_rows"]
 
 BLOCK_BYTES = 16 << 20  # rows and z of a block of a full-batch method
-TASK_FLOPS = 200e6  # a task of less work costs more to hand out than it saves
+TASK_FLOPS = 200e6  # a task of less work costs more to schedule than it saves
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Reading:
     lanes: int
     buffer_rows: int
     seed: int | None
-    block_rows = 1  # of variables of the rows, which are kept by full-batch methods only
+    block_rows = 1  # of row variables, which only full-batch methods keep
 
     def step_rows(self, rows: int) -> int:
-        """Return how many of all rows a step has, nearly."""
+        """Return roughly how many of the rows a step has."""
         return self.batch_size
 
     def plan(self, table: Table, bounds: np.ndarray, number: int) -> PassPlan:
@@ -68,10 +68,10 @@ class WholeBlocks:
     """
 
     block_rows: int
-    buffer_rows = sys.maxsize  # rows mixed: a step has them all
+    buffer_rows = sys.maxsize  # rows mixed in memory: a step has them all
 
     def step_rows(self, rows: int) -> int:
-        """Return how many of all rows a step has: all."""
+        """Return how many of the rows a step has: all."""
         return rows
 
     def plan(self, table: Table, bounds: np.ndarray, number: int) -> PassPlan:
@@ -122,7 +122,7 @@ def choose_reading(
 
 
 def most_batch_rows(table: Table, network: Network, memory: int | None) -> int:
-    """Return the most rows that "auto" gives a step: those of a 16th of the memory there may be."""
+    """Return the most rows of a step by "auto": those of a 16th of the memory limit."""
     if memory is None:
         return table.n_rows
     return max(1, memory // 16 // (table.mixed_bytes + 16 * sum(network.widths)))

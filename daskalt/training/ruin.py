@@ -1,7 +1,7 @@
-"""Weights that are far worse than others that a fit has had.
+"""Ruined weights: those far worse than earlier ones of the same fit.
 
-A look at a few rows, and at the losses of the passes, says whether there may be something to look
-for. Only then all training rows are scored, under every state that is left to choose from.
+A few rows, and the losses of the passes, show whether weights may be ruined. Only then all training
+rows are scored, under every candidate state.
 """
 
 from typing import Any, NamedTuple
@@ -26,13 +26,14 @@ __all__ = [
     "worth_of_table",
 ]
 
-# Far above another is more than so many times that, and so much of the loss of zero outputs.
+# One loss is far above another if it is more than so many times that, and higher by so much of the
+# loss of zero outputs.
 FAR, FAR_OF_TRIVIAL = 2.0, 0.05
 FAR_LOST = 0.01
 
 
 class Worth(NamedTuple):
-    """Sums over rows that say how good weights are for them.
+    """Sums over rows by which weights are compared.
 
     Attributes
     ----------
@@ -41,7 +42,7 @@ class Worth(NamedTuple):
     lost : float
         Of the rows whose loss is not finite.
     loss : float
-        Of the others, and what the penalty adds for each of them.
+        Of the others, with the penalty of each.
     """
 
     weight: float
@@ -64,19 +65,19 @@ class Worth(NamedTuple):
 
     @property
     def order(self) -> tuple[float, float]:
-        """What worths are compared by, the least is the best."""
+        """The key of comparison: the least is the best."""
         return round(self.share_lost / FAR_LOST), self.mean
 
 
 def far_above(worth: Worth, other: Worth, trivial: float) -> bool:
-    """Say whether weights are far worse than others."""
+    """Say whether these weights are far worse than others."""
     if worth.share_lost > other.share_lost + FAR_LOST:
         return True
     return not worth.mean <= FAR * other.mean + FAR_OF_TRIVIAL * trivial
 
 
 def worth_of_rows(problem: Problem, state: Any, rows: Rows) -> Worth:
-    """Return what the weights of a state are worth for some rows."""
+    """Return the worth of a state's weights on some rows."""
     network, workspace = problem.network, thread_workspace()
     weights: Weights = state.weights
     z = network.trace(weights, problem.inputs(rows.X, workspace), workspace).z[-1]
@@ -90,7 +91,7 @@ def worth_of_rows(problem: Problem, state: Any, rows: Rows) -> Worth:
 
 
 def worth_of_table(problem: Problem, state: Any, table: Table, bounds: np.ndarray) -> Worth:
-    """Return what the weights of a state, or of a handle of one, are worth for some blocks."""
+    """Return the worth of the weights of a state, or of its handle, on some blocks."""
     graph = Graph()
     shared, rows, at = graph.constant(problem), graph.constant(table), graph.constant(state)
     parts = [graph.add(_worth_of_lane, shared, rows, at, lane) for lane in in_order(bounds)]
@@ -106,14 +107,14 @@ def _sum(a: Worth, b: Worth) -> Worth:
 
 
 def trivial_loss(problem: Problem, rows: Rows) -> float:
-    """Return the mean loss of most rows where all outputs are zero."""
+    """Return the mean loss of most rows when all outputs are zero."""
     nothing = np.zeros((len(rows.X), problem.network.n_outputs), problem.dtype)
     losses = problem.network.loss.value(nothing, rows.y)
     return float(np.minimum(losses, np.quantile(losses, 0.9)).mean()) if len(losses) else 0.0
 
 
 def effective_rows(rows: Rows) -> float:
-    """Return how many rows of one weight would say as much."""
+    """Return the effective number of rows: how many of equal weight say as much."""
     if rows.weight is None:
         return float(len(rows.X))
     weight = rows.weight.astype(np.float64)

@@ -1,8 +1,8 @@
 """The synchronous driver: passes over the data, each one or more Dask graphs of a solver's steps.
 
-Between two graphs a fit stands at a `Position`. It is what a checkpoint holds beside the state, and
-what a fit on a cluster goes back to when too many workers die; where the graphs are cut changes no
-bit of the result.
+Between two graphs a fit has a `Position`. A checkpoint holds it beside the state, and a fit on a
+cluster goes back to one when too many workers die. How a pass is divided into graphs changes no bit
+of the result.
 """
 
 import time
@@ -20,15 +20,15 @@ from daskalt.training.pass_graph import Branch, Position, run_graph, spans_of, t
 
 __all__ = ["Halt", "Pass", "fetched", "run_synchronously"]
 
-GRAPH_TASKS = 4096  # of a graph; a task costs the scheduler some 5 KB while its graph runs
-FIRST_TASKS = 64  # of a graph of limited time, before it is known how long a task takes
-ROOT_SECONDS = 5.0  # between the points that a fit on a cluster can be made anew from, about
-HALT_SECONDS = 20.0  # of a graph of a fit that may lose workers, about
+GRAPH_TASKS = 4096  # most of a graph; each takes some 5 KB in the scheduler while its graph runs
+FIRST_TASKS = 64  # of the first graph of limited time, while the duration of a task is unknown
+ROOT_SECONDS = 5.0  # about, between the points to which a fit on a cluster can go back
+HALT_SECONDS = 20.0  # about, of a graph of a fit that may lose workers
 
 
 @dataclass(frozen=True)
 class Halt:
-    """Where a fit stands in the middle of a pass: handles of the state and of the sums."""
+    """The state and the position of a fit within a pass, as handles."""
 
     state: Handle
     position: Position
@@ -36,7 +36,7 @@ class Halt:
 
 @dataclass(frozen=True)
 class Pass:
-    """What one pass left: a handle of the state, the forward score and what it cost."""
+    """The result of one pass: a handle of the state, the forward score and the cost."""
 
     number: int
     state: Handle
@@ -44,30 +44,30 @@ class Pass:
     report: Report
     seconds: float
     steps: int
-    rows: int  # read
+    rows: int  # rows read
 
 
 def run_synchronously(job: Job, state: Any, position: Position) -> Iterator[Pass | Halt]:
-    """Yield the result of each pass, and where the fit stands within one; the caller may stop.
+    """Yield the result of each pass, and positions within one; the caller may stop.
 
     The steps of a pass are chained tasks of one graph; a long pass is several graphs in a row,
-    since what a scheduler keeps of a graph grows with its tasks. The state stays where the
-    scheduler keeps it: only the score comes back, and on a cluster every few seconds the state,
-    from which a later graph can be made anew.
+    since a scheduler keeps some memory for every task of a graph. The state stays on the scheduler:
+    only the score comes back, and on a cluster every few seconds the state, from which a later
+    graph can be repeated.
 
     Parameters
     ----------
     job : Job
-        What is run.
+        The job to run.
     state : Any
-        Of its solver, or a handle.
+        The solver's state, or a handle of it.
     position : Position
-        Where to go on from, with values in it rather than handles.
+        The position to continue from, with values rather than handles.
 
     Raises
     ------
     ClusterError
-        If workers die so often that nothing gets done.
+        If workers die so often that the fit makes no progress.
     """
     run = _Run(job, state, position)
     speed = _Speed(job.pace or Pace(seconds=HALT_SECONDS if on_cluster() else None))
@@ -79,9 +79,9 @@ def run_synchronously(job: Job, state: Any, position: Position) -> Iterator[Pass
         if plan is None or planned != number:
             plan, planned = job.reading.plan(job.table, job.bounds, number), number
         result = run.advance(plan, speed, first=number == job.passes.start)
-        if result is None:  # workers died: from where the fit last stood on firm ground
+        if result is None:  # workers died: from the last position that is kept
             continue
-        if number <= yielded:  # told already, before workers died
+        if number <= yielded:  # yielded already, before workers died
             continue
         if isinstance(result, Pass):
             yielded = number
@@ -89,7 +89,7 @@ def run_synchronously(job: Job, state: Any, position: Position) -> Iterator[Pass
 
 
 class _Speed:
-    """How many tasks a graph may have, from how long the last ones took."""
+    """How many tasks a graph may have, by the duration of earlier ones."""
 
     def __init__(self, pace: Pace) -> None:
         self.pace = pace
@@ -102,7 +102,7 @@ class _Speed:
 
 
 class _Run:
-    """A fit under way: where it stands, and the firm ground behind it."""
+    """A fit in progress: its position, and the last one that is kept in this process."""
 
     def __init__(self, job: Job, state: Any, position: Position) -> None:
         self.job = job
@@ -112,7 +112,7 @@ class _Run:
         self.failures = 0
 
     def advance(self, plan: PassPlan, speed: _Speed, first: bool) -> Pass | Halt | None:
-        """Run the next graph of a pass; None if that failed and the fit stands further back."""
+        """Run the next graph of a pass; None if it failed and the fit went back."""
         began = time.perf_counter()
         spans = spans_of(plan, self.position, speed.tasks, speed.pace.steps)
         try:
@@ -135,11 +135,13 @@ class _Run:
         return Pass(number, self.states[0], score, report, done.seconds, plan.steps, done.rows)
 
     def _stand(self, position: Position) -> bool:
-        """Take in where the fit stands; now and then hold what it needs to begin again there.
+        """Set the position; every few seconds keep state and sums, to go back to it.
 
-        On a cluster a lost result is made anew from what it depends on, which without this could
-        be everything since the start of the fit. Variables of the rows, of which there are two
-        generations, allow no further way back than the start of a pass.
+        Return False if workers were lost meanwhile.
+
+        On a cluster a lost result is computed again from what it depends on, which without this
+        could be everything since the start of the fit. Row variables have two generations, so
+        that a fit which has them can go back to the start of a pass only.
         """
         self.position = position
         due = time.perf_counter() - self.rooted >= ROOT_SECONDS

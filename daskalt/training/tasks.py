@@ -36,9 +36,9 @@ __all__ = [
 
 
 class Coming:
-    """Rows that another thread reads; whoever needs them first waits for them.
+    """Rows that another thread reads; those that use them wait until they are there.
 
-    A scheduler that takes them to another process takes the rows themselves.
+    They pickle as the rows themselves.
     """
 
     def __init__(self, size: int, read: Callable[..., Rows], *arguments: Any) -> None:
@@ -58,11 +58,11 @@ class Coming:
 
 
 class Shared(NamedTuple):
-    """What all tasks of a fit are given."""
+    """What all tasks of a fit share."""
 
     solver: Solver
     problem: Problem
-    variables: ZStore | None  # of the rows
+    variables: ZStore | None  # row variables
 
 
 def begin(shared: Shared, state: Any) -> Any:
@@ -72,7 +72,7 @@ def begin(shared: Shared, state: Any) -> Any:
 
 
 def score(shared: Shared, state: Any) -> tuple[Score, Report]:
-    """What the client is told of a pass."""
+    """What the client receives of a pass."""
     solver = shared.solver
     return state.score, solver.report(state) if isinstance(solver, Reporting) else Report()
 
@@ -101,7 +101,7 @@ def map_rows(
     stop: int,
     topic: Topic | None = None,
 ) -> Any:
-    """The statistics of some rows, which have no variables of their own."""
+    """The statistics of some rows without variables of their own."""
     if gave_up(shared.solver, state):
         return None
     part = rows.part(start, stop)
@@ -111,7 +111,7 @@ def map_rows(
 
 
 def map_block(shared: Shared, state: Any, rows: Rows, number: int, topic: Topic | None) -> Any:
-    """The statistics of a block, whose variables pass ``number`` reads and writes anew."""
+    """The statistics of a block, whose variables pass ``number`` reads and writes."""
     solver, problem, store = shared
     if gave_up(solver, state):
         return None
@@ -143,7 +143,7 @@ def recovering(solver: Solver) -> Recovering | None:
 
 
 def update(shared: Shared, state: Any, parts: list) -> Any:
-    """The state after a step, whose weights are finite in any case."""
+    """The state after a step; its weights are always finite."""
     solver, problem, _ = shared
     if gave_up(solver, state):
         return state
@@ -163,7 +163,7 @@ def update(shared: Shared, state: Any, parts: list) -> Any:
 
 
 def _is_finite(w: np.ndarray) -> bool:
-    """Say whether all entries are finite; the squares tell it with no array of their own."""
+    """Say whether all entries are finite, by their squares, without a temporary array."""
     v = w.ravel()
     return bool(np.isfinite(np.dot(v, v)) or np.isfinite(v).all())
 
@@ -184,7 +184,7 @@ def run_steps(
 
 
 def load(shared: Shared, table: Table, lane: Lane, check: bool, *gate: Any) -> Rows | Coming:
-    """The rows of a lane: from storage they are on their way, while this thread computes."""
+    """The rows of a lane; from storage they are read while this thread computes."""
     if table.kept:
         return read(shared, table, lane, check)
     return Coming(lane.rows * table.row_bytes, read, shared, table, lane, check)
@@ -193,8 +193,8 @@ def load(shared: Shared, table: Table, lane: Lane, check: bool, *gate: Any) -> R
 def read(shared: Shared, table: Table, lane: Lane, check: bool) -> Rows:
     """Read a lane and encode its targets.
 
-    Unusable numbers are looked for whenever rows come from storage, and in the first pass in any
-    case: stored rows can be overwritten while they are trained on.
+    Rows from storage are checked for unusable numbers in every pass, since they can be overwritten
+    during a fit; rows in memory in the first pass.
     """
     check_rows = None if table.kept and not check else check_block
     rows = shared.problem.rows(read_lane(table, lane, check_rows))

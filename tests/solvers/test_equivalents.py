@@ -186,7 +186,7 @@ def test_scikit_learns_name_of_the_squared_error(rows):
         ({"max_fun": 15000}, "max_fun=15000 means nothing .* choose solver='lbfgs'"),
         ({"solver": "adam", "momentum": 0.9}, "momentum=0.9 means nothing to solver='adam'"),
         ({"solver": "sgd", "beta_1": 0.9}, "beta_1=0.9 means nothing to solver='sgd'"),
-        ({"solver": "sgd", "power_t": 0.5}, "power_t=0.5 is of learning_rate='invscaling'"),
+        ({"solver": "sgd", "power_t": 0.5}, "power_t=0.5 applies to learning_rate='invscaling'"),
         ({"solver": "sgd", "learning_rate": "adaptive"}, "'adaptive'.*schedule=StepDecay"),
         (
             {"solver": GradientDescent(Adam(0.01)), "learning_rate": "adaptive"},
@@ -194,7 +194,7 @@ def test_scikit_learns_name_of_the_squared_error(rows):
         ),
         (
             {"solver": GradientDescent(), "learning_rate": "constant", "power_t": 0.2},
-            "power_t=0.2 is of learning_rate='invscaling'",
+            "power_t=0.2 applies to learning_rate='invscaling'",
         ),
         ({"solver": GradientDescent(), "max_fun": 5}, "means nothing.*needs none.*of solver='lbf"),
         ({"solver": "sgd", "momentum": 1.5}, "parameter momentum of MLPClassifier must be"),
