@@ -75,7 +75,8 @@ class Activation(Link):
         Standard deviation that the initial pre-activations have over the data: wide enough for
         units to differ, narrow enough that they do not saturate and can still learn.
     centred : bool
-        Whether initial biases centre z. Where φ(0) is far from zero it would accumulate over layers.
+        Whether initial biases centre z. Where φ(0) is far from zero it would accumulate over
+        layers.
     kinks : tuple of float
         Where φ' jumps.
     """
