@@ -52,7 +52,7 @@ class Fitted(NamedTuple):
             raise InputError(
                 f"solver was {'('.join(self.parts)}{')' * (len(self.parts) - 1)} in the calls "
                 f"before and is {'('.join(solver.parts)}{')' * (len(solver.parts) - 1)} now, which "
-                "cannot continue from the other's state. Keep the solver, or continue from the "
+                "cannot continue from the other's state. Keep the solver, or start from the "
                 "weights by warm_start=True and fit."
             )
 

@@ -67,7 +67,7 @@ class Activation(Link):
     value, derivative, second_derivative : callable
         φ(z), φ'(z) and φ''(z) for an array of any shape, out of place and stable for large |z|.
     inverse : callable or None
-        ``inverse(a)``, the z with φ(z) = a, or a large |z| of its sign if there is none.
+        ``inverse(a)``, the z with φ(z) = a, or a large |z| if there is none.
     fit : callable or None
         ``fit(a, m, gamma, beta)``, the z that minimises γ (a - φ(z))² + β (z - m)², where there is
         a closed form.
@@ -75,8 +75,7 @@ class Activation(Link):
         Standard deviation that the initial pre-activations have over the data: wide enough for
         units to differ, narrow enough that they do not saturate and can still learn.
     centred : bool
-        Whether initial biases centre z. Where φ(0) is far from zero it would accumulate over
-        layers.
+        Whether initial biases centre z. Where φ(0) is far from zero it would add up over layers.
     kinks : tuple of float
         Where φ' jumps.
     """

@@ -77,7 +77,7 @@ def test_an_iteration_is_the_formulas_of_the_paper(hidden, activation):
     assert step.dual == pytest.approx(0.49 * np.sum((z[-1] - m) ** 2), rel=1e-4)
 
 
-def test_the_multiplier_rests_during_the_warm_up(digits):
+def test_the_multiplier_is_zero_during_the_warm_up(digits):
     model = MLPClassifier((16,), solver=ADMM(warm_up=3), max_iter=5, random_state=0, tol=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DivergenceWarning)
@@ -87,7 +87,7 @@ def test_the_multiplier_rests_during_the_warm_up(digits):
     assert all(value > 0 for value in dual[3:])
 
 
-def test_a_fit_that_comes_apart_ends_with_its_best_weights(digits, monkeypatch):
+def test_a_fit_that_diverges_ends_with_its_best_weights(digits, monkeypatch):
     update = ADMM.update
 
     def spoiling(self, problem, state, statistics):

@@ -134,7 +134,7 @@ def test_row_weights_count_as_repeated_rows():
 def test_the_score_is_of_the_forward_pass_before_the_step(variant):
     case = make_problem(n=12, weighted=True)
     score = score_of(StochasticAltMin(**(PLAIN | VARIANTS[variant])), case)
-    if variant == "local steps":  # scored as each part is met, after earlier parts' updates
+    if variant == "local steps":  # each part is scored after the updates of earlier parts
         case.rows = case.rows.part(0, 4)
         score = score_of(StochasticAltMin(**PLAIN), case)
     n = len(case.rows.X)

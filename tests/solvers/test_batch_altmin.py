@@ -107,7 +107,7 @@ def test_a_row_starts_from_the_better_of_its_z_and_the_forward_pass():
     forward, _ = batch_step(case.problem, case.weights, case.rows, None, ZStep(mu), wanted=BOTH)
     far = [layer.copy() for layer in forward]
     for layer in far:
-        layer[:4] += 50  # a z that no row would want
+        layer[:4] += 50  # a z with a high objective in every row
     z, step = batch_step(case.problem, case.weights, case.rows, far, ZStep(mu), wanted=BOTH)
     assert step.restarted >= 4
     for layer, expected in zip(z, forward, strict=True):
@@ -255,7 +255,7 @@ def test_z_of_a_resumed_fit_have_the_bits_of_an_uninterrupted_one(
 
 
 def interrupt(monkeypatch, step):
-    """Have the update at a step be Ctrl-C."""
+    """Raise KeyboardInterrupt in the update of a step."""
     update = tasks.update
 
     def failing(shared, state, parts):
@@ -393,7 +393,7 @@ def test_what_is_no_store_of_z_is_never_replaced(digits, tmp_path):
     assert zarr.open_array(str(tmp_path / "data.zarr" / "X")).shape == (600, 64)
     own = network(store=str(tmp_path / "z.zarr"), max_iter=1)
     own.fit(*digits)
-    own.fit(*digits)  # a new fit takes the place of the old
+    own.fit(*digits)  # a new fit replaces the old one
 
 
 def test_z_is_removed_after_a_failure_too(digits, tmp_path, monkeypatch):

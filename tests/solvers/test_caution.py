@@ -1,4 +1,4 @@
-"""Non-finite numbers never reach W: a refused step, after which a fit continues or says why not."""
+"""Non-finite numbers never reach W: the step is refused, and the fit continues or says why not."""
 
 import warnings
 from types import SimpleNamespace
@@ -38,7 +38,7 @@ from tests.solvers.problems import job_of, make_problem, map_rows
 
 HUGE = np.float32(1e25)  # whose square float32 does not hold
 LITERAL = StochasticAltMin(z_step="newton", ridge_centre="zero")
-# A Gram matrix in every step, so that no huge rows are met unseen.
+# A Gram matrix in every step, so that huge rows are always noticed.
 EVERY = StochasticAltMin(gram_every=1, schedule="constant")
 STOCHASTIC = {
     "altmin": StochasticAltMin(),
@@ -76,7 +76,7 @@ def digits():
 
 @pytest.fixture(autouse=True)
 def unchecked(monkeypatch):
-    """Numbers that overflow get past the look at a sample of the rows."""
+    """Numbers that overflow are missed by the check of a sample of the rows."""
     monkeypatch.setitem(scaling.LARGEST_UNSCALED, "float32", np.inf)
 
 
@@ -86,7 +86,7 @@ def model(solver, **options):
 
 
 def take_step(solver, case, state, spoil=1):
-    """The state after a step as the loop takes it, with its rows times a number."""
+    """The state after a step as a driver makes it, with its rows times a number."""
     rows = case.rows._replace(X=case.rows.X * np.float32(spoil))
     shared = tasks.Shared(solver, case.problem, None)
     with np.errstate(all="ignore"):
@@ -139,7 +139,7 @@ def test_a_refused_step_goes_back_to_the_weights_before_the_last_sound_one(case,
 
 
 @pytest.mark.parametrize("solver", CAUTIOUS.values(), ids=CAUTIOUS)
-def test_a_refused_step_brings_the_weights_to_rest(case, solver):
+def test_a_refused_step_stops_the_motion_of_the_weights(case, solver):
     *_, state = after_steps(solver, case, 1, 1, 1)
     refused = take_step(solver, case, state._replace(step=10), HUGE)
     if isinstance(solver, GradientDescent):
@@ -151,7 +151,7 @@ def test_a_refused_step_brings_the_weights_to_rest(case, solver):
 
 
 @pytest.mark.parametrize("rank", [None, 1])
-def test_damping_is_raised_and_comes_back(case, rank):
+def test_damping_is_raised_and_lowered_again(case, rank):
     solver = StochasticAltMin(rank=rank, gram_every=1)
     *_, state = after_steps(solver, case, 1, 1, HUGE)
     expected = 1.0
@@ -167,7 +167,7 @@ def test_damping_is_raised_and_comes_back(case, rank):
         state = take_step(solver, case, state)
 
 
-def test_the_learning_rate_is_lowered_and_comes_back(case):
+def test_the_learning_rate_is_lowered_and_raised_again(case):
     solver = GradientDescent(SGD(0.1, momentum=0.0))
     *_, state = after_steps(solver, case, 1, HUGE)
     plain = take_step(solver, case, state._replace(caution=state.caution._replace(factor=1.0)))
@@ -181,7 +181,7 @@ def test_the_learning_rate_is_lowered_and_comes_back(case):
 
 
 def test_adam_begins_anew_with_its_bias_corrections(case):
-    """Otherwise empty slots, divided as if they were full, would make long steps."""
+    """Otherwise slots that are zero, corrected as if they were not, would lead to long steps."""
     solver = GradientDescent("adam")
     *_, state = after_steps(solver, case, *[1] * 20, HUGE)
     state = state._replace(caution=state.caution._replace(factor=1.0))
@@ -290,7 +290,7 @@ def test_a_trial_that_overflows_shortens_the_step(solver, part):
 
 
 @pytest.mark.parametrize("solver", STOCHASTIC.values(), ids=STOCHASTIC)
-def test_a_fit_goes_on_past_a_block_that_overflows(digits, solver):
+def test_a_fit_continues_after_a_block_that_overflows(digits, solver):
     clean = model(solver).fit(*digits.clean)
     with pytest.warns(RefusalWarning, match="left these steps out"):
         fitted = model(solver).fit(digits.poisoned, digits.y)
@@ -401,12 +401,12 @@ def test_a_solver_that_gave_up_takes_no_more_steps(case):
     assert not EVERY.gave_up(states[-2])
     assert take_step(EVERY, case, last) is last
     assert f"{LIMIT} steps" in EVERY.report(last).given_up
-    # Another pass, of partial_fit with other rows for instance, may do.
+    # Another pass may work, such as partial_fit with other rows.
     assert take_step(EVERY, case, EVERY.renew(last)).step == last.step + 1
 
 
 @pytest.mark.filterwarnings("ignore::daskalt.errors.DivergenceWarning")  # it may go back, too
-def test_partial_fit_goes_on_past_rows_that_overflow(digits):
+def test_partial_fit_continues_after_rows_that_overflow(digits):
     X, y = digits.X, digits.y
     parts = model(EVERY, batch_size=500)
     parts.partial_fit(X[:500], y[:500], classes=np.arange(10))

@@ -428,7 +428,7 @@ def test_probabilities_of_a_logistic_fit():
     np.testing.assert_allclose(model.predict_proba(X)[:, 1], expit(z), rtol=1e-12)
 
 
-def test_warm_start_goes_on(digits):
+def test_warm_start_continues(digits):
     X, y = digits
     model = MLPClassifier((16,), solver="lbfgs", warm_start=True, max_iter=10, random_state=0)
     reached = log_loss(y, model.fit(X, y).predict_proba(X))

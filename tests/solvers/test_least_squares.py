@@ -82,7 +82,7 @@ def test_an_earlier_basis_is_refined():
     assert errors[-1] < 1e-3 * leading[0]
 
 
-def test_a_solve_writes_where_it_is_told():
+def test_a_solve_writes_to_the_given_array():
     gram = gram_of(300, 50)
     b = np.random.default_rng(1).standard_normal((4, 50))
     kept, out = b.copy(), np.empty_like(b)

@@ -1,4 +1,4 @@
-"""Sign descent: a method of a user's own, which the package knows nothing of."""
+"""Sign descent: a method of a user's own, unknown to the package."""
 
 from typing import NamedTuple
 

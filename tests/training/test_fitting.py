@@ -1,4 +1,4 @@
-"""What is watched during a fit, and the weights that it must never end with."""
+"""Monitoring of a fit, and the weights with which it must never end."""
 
 import warnings
 from types import SimpleNamespace
@@ -89,7 +89,7 @@ class Ruined(StochasticAltMin):
         state = super().update(problem, state, statistics)
         if state.step not in type(self).after:
             return state
-        rng = np.random.default_rng(1)  # sure of the wrong labels
+        rng = np.random.default_rng(1)  # confident of the wrong labels
         weights = tuple(w + 50 * rng.standard_normal(w.shape) for w in state.weights)
         return state._replace(weights=weights)
 
@@ -124,7 +124,7 @@ def test_weights_ruined_by_the_last_step_are_never_returned(rows):
 
 @pytest.mark.parametrize("options", [{}, {"early_stopping": True}])
 def test_weights_ruined_in_a_pass_before_the_last_are_not_either(rows, options):
-    """As long as they stay ruined: nothing is said where training mends them."""
+    """Only while they stay ruined: there is no warning where training repairs them."""
     last = tuple(range(4 * STEPS + 1, 6 * STEPS + 1))
     expected = ruined(rows, **options)
     warned = () if options else (DivergenceWarning,)
@@ -251,7 +251,7 @@ def test_targets_of_which_most_are_the_mean_are_no_ruin():
 
 
 def test_one_row_that_explodes_is_ruin_though_no_sample_has_it():
-    """The losses of the passes tell of it, and then all rows do."""
+    """The losses of the passes show it, and then all rows do."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((4000, 5))
     X[7] *= 300
@@ -277,7 +277,7 @@ def test_a_finished_fit_says_again_why_it_ended(rows, tmp_path):
 
 
 class Holding(MLPClassifier):
-    """Leaves what it holds out of its pickles."""
+    """Leaves its contents out of its pickles."""
 
     def __getstate__(self):
         return {k: v for k, v in super().__getstate__().items() if k != "held"}

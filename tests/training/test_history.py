@@ -88,7 +88,7 @@ def test_histories_have_the_same_names_in_the_same_order(estimator, own):
     assert [record["pass"] for record in estimator.history_] == [1, 2]
 
 
-def test_calls_of_partial_fit_go_on_in_one_history():
+def test_calls_of_partial_fit_share_one_history():
     X = np.random.default_rng(0).standard_normal((200, 3))
     model = MLPClassifier((4,), random_state=0)
     for _ in range(3):

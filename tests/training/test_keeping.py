@@ -162,7 +162,7 @@ def test_other_rows_are_named(rows, tmp_path, name):
 
 
 def test_rows_elsewhere_that_daskalt_wrote_are_the_same(rows, tmp_path):
-    """What tells rows apart are the checksums that lie beside them, not their place or time."""
+    """Rows are identified by the checksums stored beside them, not by their place or time."""
     for name in ("one", "two"):
         ingest([write_group(tmp_path / f"{name}.src", *rows)], tmp_path / name)
     model = network("adam", tmp_path / "fit").fit(str(tmp_path / "one"))
@@ -202,7 +202,7 @@ def test_a_checkpoint_of_another_format_is_not_gone_on_with(place, tmp_path, mon
 def test_graphs_that_fail_are_made_again_from_firm_ground(
     place, tmp_path, monkeypatch, cluster, solver
 ):
-    """Every third graph is one whose workers were lost too often."""
+    """Every third graph fails, as if workers were lost too often."""
     whole = network(solver).fit(place)
     cluster(2)
     monkeypatch.setattr(loop, "ROOT_SECONDS", 0.05)
@@ -223,7 +223,7 @@ def test_graphs_that_fail_are_made_again_from_firm_ground(
 def test_there_is_no_way_back_past_the_start_of_a_pass_where_z_is_stored(
     place, monkeypatch, cluster, solver
 ):
-    """Of the variables there are two generations; an older root would find others' in place."""
+    """Variables have two generations; from an older root a fit would read those of later steps."""
     whole = network(solver, max_iter=4).fit(place)
     cluster(2)
     run, failed = PassGraph.run, []
@@ -242,7 +242,7 @@ def test_there_is_no_way_back_past_the_start_of_a_pass_where_z_is_stored(
 
 @pytest.mark.usefixtures("small_graphs")
 def test_a_pass_that_was_reported_is_not_again(place, tmp_path, monkeypatch, cluster):
-    """A fit that falls back into an earlier pass neither reports nor puts it down anew."""
+    """A fit that goes back to an earlier pass neither reports nor saves it again."""
     whole = network("altmin", max_iter=4).fit(place)
     cluster(1)
     monkeypatch.setattr(loop, "ROOT_SECONDS", 1e9)
@@ -299,7 +299,7 @@ def test_workers_may_join_and_leave(place, monkeypatch, cluster, solver):
 
 
 @pytest.mark.parametrize("solver", ["batch-altmin", "admm", "altmin"])
-def test_a_disk_that_fills_leaves_a_checkpoint_to_go_on_from(place, tmp_path, monkeypatch, solver):
+def test_a_full_disk_leaves_a_checkpoint_to_resume_from(place, tmp_path, monkeypatch, solver):
     whole = network(solver).fit(place)
     model = network(solver, tmp_path / "fit")
 
@@ -322,13 +322,13 @@ def test_a_disk_that_fills_leaves_a_checkpoint_to_go_on_from(place, tmp_path, mo
     assert_same(model.fit(place, resume=True), whole)
 
 
-# ----------------------------------------------------------------------------- told to stop
+# --------------------------------------------------------------------------------- signals
 
 
 @pytest.mark.usefixtures("small_graphs")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("solver", ["altmin", "batch-altmin"])
-def test_a_signal_puts_the_fit_down(place, tmp_path, solver, number):
+def test_a_signal_leaves_a_checkpoint_of_the_fit(place, tmp_path, solver, number):
     """Checkpoints are far apart: what is resumed is what the signal left."""
     checkpoints = Checkpoints(str(tmp_path / "fit"), every_minutes=1000)
     model = network(solver, checkpoints)
@@ -417,7 +417,7 @@ def test_signals_do_not_lose_the_checkpoint_that_is_being_written(place, tmp_pat
 
 
 @pytest.mark.usefixtures("small_graphs")
-def test_a_fit_whose_cluster_is_gone_is_put_down_where_it_last_stood(
+def test_a_fit_whose_cluster_is_gone_is_saved_at_its_last_position(
     place, tmp_path, monkeypatch, cluster
 ):
     """Ctrl-C ends a cluster that somebody else has started from the same terminal."""

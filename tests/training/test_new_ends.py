@@ -1,4 +1,4 @@
-"""Fits resumed to make more passes than first planned."""
+"""Fits resumed to make more passes than planned at first."""
 
 import warnings
 from pathlib import Path
@@ -44,7 +44,9 @@ def network(solver, checkpoint=None, **options):
 
 @pytest.mark.parametrize("early_stopping", [False, True])
 @pytest.mark.parametrize("solver", STEADY)
-def test_steps_that_know_no_end_go_on_to_the_same_bits(place, tmp_path, solver, early_stopping):
+def test_steps_that_do_not_depend_on_the_end_have_the_same_bits(
+    place, tmp_path, solver, early_stopping
+):
     """Also from a fit that ended with the weights of an earlier pass than its last."""
     if early_stopping and solver not in ("sgd", "full batch"):
         return
@@ -55,7 +57,7 @@ def test_steps_that_know_no_end_go_on_to_the_same_bits(place, tmp_path, solver, 
     assert_same(model, whole)
     assert model.stop_reason_ == whole.stop_reason_
     assert model.cost_["resumed_after"] == min(3, whole.n_iter_)
-    # What it ended with is in its checkpoint, too.
+    # The state that it ended with is in its checkpoint, too.
     assert_same(
         network(solver, tmp_path / "fit", max_iter=6, **options).fit(place, resume=True), whole
     )
@@ -86,7 +88,7 @@ def test_steps_that_shrink_towards_the_end_say_so(place, tmp_path):
     assert any(np.any(a != b) for a, b in zip(model.coefs_, whole.coefs_, strict=True))
 
 
-def test_the_schedule_goes_on_where_it_was_in_passes(place, tmp_path, monkeypatch):
+def test_the_schedule_continues_at_the_same_pass(place, tmp_path, monkeypatch):
     network("altmin", tmp_path / "fit").fit(place)
     shares = []
     linear = FALLS["linear"]

@@ -41,7 +41,7 @@ class Seen:
 
 
 def watched(case, solver, seen):
-    """A table, and a solver of the same steps, that tell of their reads and maps."""
+    """A table, and a solver of the same steps, that report their reads and maps."""
 
     class Watched(Source):
         def __init__(self, array, name):

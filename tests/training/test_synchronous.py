@@ -138,7 +138,7 @@ def test_the_score_of_a_pass_is_of_the_forward_loss(case, table):
 
 
 class Watched(Source):
-    """Rows that tell when they are read."""
+    """Rows that record when they are read."""
 
     def __init__(self, array, name, log):
         self.array, self.name, self.log = array, name, log
