@@ -23,14 +23,14 @@ from daskalt.data.watch import Watch
 from daskalt.errors import InputError, about
 from daskalt.estimators.fitted import Fitted
 from daskalt.estimators.goals import Goal, check_same_labels
-from daskalt.memory.limits import Limit, parse_limit
+from daskalt.memory.limits import PARAMETER, Limit, parse_limit
 from daskalt.memory.peaks import Machine
 from daskalt.memory.plan import Plan
 from daskalt.memory.planning import Project, current_machine
 from daskalt.network.initial import initial_weights
-from daskalt.network.network import Network, Weights
+from daskalt.network.network import Network, Weights, check_network
 from daskalt.network.problem import Problem
-from daskalt.solvers.base import Budget, Selective, Solver
+from daskalt.solvers.base import Budget, Selective, Solver, check_abilities, check_state
 from daskalt.training.drivers import check_driver
 from daskalt.training.fitting import Training
 from daskalt.training.job import Job, store_of
@@ -184,8 +184,10 @@ class Assembly:
         Planning needs neither.
         """
         columns = table.X.shape[1]
+        network = self.estimator._network(columns, goal.targets.width, goal.loss)
+        check_network(network, columns, goal.targets.width)
         return Problem(
-            network=self.estimator._network(columns, goal.targets.width, goal.loss),
+            network=network,
             scaling=scaling or Scaling(np.zeros(columns), np.ones(columns)),
             targets=goal.targets,
             penalty=float(self.estimator.alpha) / table.n_rows if penalty is None else penalty,
@@ -202,6 +204,7 @@ class Assembly:
             If the solver cannot solve the problem.
         """
         check_driver(self.solver)
+        check_abilities(self.solver)
         if isinstance(self.solver, Selective):
             self.solver.validate(problem)
 
@@ -303,6 +306,7 @@ class Assembly:
         passes, budget = self._length(rows, problem, reading, before)
         if before is None:
             state = self.solver.start(problem, weights, budget)
+            check_state(self.solver, state)
         else:
             state = before.state._replace(budget=budget)
         if not in_this_process():
@@ -335,12 +339,25 @@ class Assembly:
 
     def _plan(self, rows: LaidOut, problem: Problem, before: Fitted | None) -> Plan:
         """The plan of the fit, if it fits; a pass over no more rows than before keeps the old."""
-        if before is not None and before.plan is not None and _covers(before.plan, rows):
+        if before is not None and before.plan is not None and self._covers(before.plan, rows):
             return before.plan
         project = self.project(rows, problem, current_machine())
         plan = project.plan()
         project.check(plan)
         return plan
+
+    def _covers(self, plan: Plan, rows: LaidOut) -> bool:
+        """Say whether a pass over rows in memory takes no more than an earlier plan says."""
+        limit, size = self.limit, self.estimator.batch_size
+        return (
+            rows.table.in_memory
+            and plan.passes == 1
+            and count_rows(rows.bounds) <= plan.rows
+            and (plan.limit_source == PARAMETER) == (limit is not None)
+            and (limit is None or limit.bytes == plan.memory_limit)
+            and (size == "auto" or size <= plan.batch_size)
+            and (plan.worker_bytes is None) == in_this_process()
+        )
 
     def _length(
         self,
@@ -375,8 +392,3 @@ class Assembly:
         inputs = problem.inputs(sample.X[::every])
         rng = np.random.default_rng(self.seed)
         return problem, initial_weights(problem.network, inputs, rng, weight)
-
-
-def _covers(plan: Plan, rows: LaidOut) -> bool:
-    """Say whether rows take no more than those of an earlier plan."""
-    return rows.table.in_memory and count_rows(rows.bounds) <= plan.rows

@@ -22,6 +22,11 @@ def to_sklearn(estimator: Any) -> MLPClassifier | MLPRegressor:
     link = estimator.out_activation_
     classifier = hasattr(estimator, "classes_")
     network = estimator._fitted.problem.network  # the parameters may be others now
+    if not network.is_chain:
+        raise InputError(
+            "scikit-learn's networks are chains of layers with weights of their own: this one has "
+            "other sources or shares weights. Save or pickle it instead."
+        )
     links = {*SHARED, SOFTMAX} if classifier else {ACTIVATIONS["identity"]}
     if network.phi not in SHARED or network.loss.link not in links:
         name = link if network.phi in SHARED else network.phi.name

@@ -156,12 +156,13 @@ class FittedMLP(BaseEstimator):
                 "z is removed after a fit. Give the solver a place to keep it, such as "
                 "BatchAltMin(store='path/of/z.zarr')."
             )
-        if variables.generation != self.n_iter_:
+        if variables.mark != (self.n_iter_, variables.token):
             raise AttributeError(
                 f"{variables.location} has no z of iteration {self.n_iter_}: the fit has "
                 "continued, or another has replaced it."
             )
-        return variables.arrays(self.n_iter_)[: len(self.coefs_)]
+        layers = self._fitted.problem.network.n_layers
+        return variables.arrays(self.n_iter_)[:layers]
 
     def _unfolded(self, problem: Problem) -> Weights:
         """The fitted weights in the units of another problem of the same shape."""

@@ -30,7 +30,7 @@ from daskalt.network.problem import Problem
 from daskalt.parameters import check_arguments, instance
 from daskalt.rules import LINE_SEARCHES, RULES, SCHEDULES
 from daskalt.solvers import SOLVERS
-from daskalt.solvers.base import Budget
+from daskalt.solvers.base import Budget, Solver
 from daskalt.storage.folders import check_replaceable, whole_folder
 from daskalt.storage.records import decode, encode
 from daskalt.storage.sealed import read_arrays, seal, unseal, write_arrays
@@ -177,8 +177,8 @@ def _facts(fitted: Fitted) -> dict[str, Any]:
     given = inspect.signature(kind).parameters  # attributes of the same names
     return {
         "widths": network.widths,
-        "activation": _named(network.phi, "activation"),
-        "loss": _named(network.loss, "loss"),
+        "activation": _named(network.phi, "fitted.activation"),
+        "loss": _named(network.loss, "fitted.loss"),
         "shift": problem.scaling.shift,
         "factor": problem.scaling.factor,
         "targets": kind.__name__,
@@ -223,13 +223,19 @@ def _named(value: Any, where: str) -> Any:
     elif isinstance(value, Loss):
         names = value.name, value.link.name
         known = LOSSES.get(names)
+    elif isinstance(value, Solver) and _PARTS.get(type(value).__name__) is not type(value):
+        raise InputError(_not_built_in(where, type(value).__name__))
     else:
         return value
     if known == value:
         return BuiltIn(names, value.digest)
-    raise InputError(
-        f"{where} is {value.name!r}, which is not built in, and a saved model holds no code. "
-        "Pickle the estimator instead; what reads it must be able to import that."
+    raise InputError(_not_built_in(where, repr(value.name)))
+
+
+def _not_built_in(where: str, name: str) -> str:
+    return (
+        f"{where} is {name}, which is not built in, and a saved model holds no code. Pickle the "
+        "estimator instead; what reads it must be able to import that."
     )
 
 

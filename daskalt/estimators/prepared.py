@@ -37,9 +37,6 @@ from daskalt.training.checkpoint import Checkpoints
 
 __all__ = ["PreparedMLP"]
 
-
-__all__ = ["Goal", "PreparedMLP"]
-
 LINKED = ("'auto' beside a loss object, which brings its own", choice("auto")[1])
 
 

@@ -18,6 +18,7 @@ from dask.utils import parse_bytes
 from daskalt.errors import InputError
 
 __all__ = [
+    "PARAMETER",
     "Limit",
     "describe_bytes",
     "parse_limit",
@@ -26,6 +27,8 @@ __all__ = [
     "resident",
     "trim",
 ]
+
+PARAMETER = "the parameter memory_limit"  # the source of a limit that the user has set
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
@@ -59,7 +62,7 @@ def parse_limit(value: str | int | None) -> Limit | None:
             "The parameter memory_limit must be a positive number of bytes, such as 2_000_000_000, "
             f"'2GB' or '500 MiB', or None; got {value!r}."
         )
-    return Limit(int(size), "the parameter memory_limit")
+    return Limit(int(size), PARAMETER)
 
 
 def process_limit() -> Limit:

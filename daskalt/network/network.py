@@ -17,7 +17,7 @@ from daskalt.kernels.gram import Pair
 from daskalt.kernels.workspace import Workspace, empty
 from daskalt.network.layers import Input, Layer, Wiring
 
-__all__ = ["Network", "Trace", "Weights", "dense", "pack", "unpack"]
+__all__ = ["Network", "Trace", "Weights", "check_network", "dense", "pack", "unpack"]
 
 Array = np.ndarray
 Weights = tuple[np.ndarray, ...]
@@ -277,6 +277,22 @@ class Network(Wiring):
             a[:, start : start + each.width] = each.columns(x)
         a[:, -1] = 1
         return a
+
+
+def check_network(network: Network, n_features: int, n_outputs: int) -> None:
+    """Raise InputError unless a network takes and gives what the rows have."""
+    if not isinstance(network, Network):
+        raise InputError(f"_network must return a Network; it returned {network!r}.")
+    if network.n_features != n_features:
+        raise InputError(
+            f"The network's inputs take {network.n_features} columns, and X has {n_features}: "
+            "declare an Input for every column, also for one that no layer needs."
+        )
+    if network.n_outputs != n_outputs:
+        raise InputError(
+            f"The network's last layer has {network.n_outputs} units, and the targets take "
+            f"{n_outputs}: give it as many."
+        )
 
 
 def dense(widths: Sequence[int], phi: Activation, loss: Loss) -> Network:

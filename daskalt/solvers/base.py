@@ -1,14 +1,14 @@
 """What a solver is: pure functions `map`, `combine` and `update` over a state that they share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
 from daskalt.compute.statistics import Score, combine
-from daskalt.errors import DivergenceError
+from daskalt.errors import DivergenceError, InputError
 from daskalt.network.network import Network, Weights
 from daskalt.network.problem import Problem, Rows
 
@@ -24,6 +24,8 @@ __all__ = [
     "State",
     "Surveying",
     "Variables",
+    "check_abilities",
+    "check_state",
 ]
 
 Variables = Sequence[np.ndarray]
@@ -87,7 +89,7 @@ class Solver(BaseEstimator, ABC):
     blas_threads : int
         BLAS threads of a task.
     state_types : tuple of type
-        The named tuples that states and statistics are made of.
+        The named tuples that states and statistics are made of, beside Budget and Score.
     divergence : float
         A fit ends when the forward loss is this many times its best.
     driver : str
@@ -268,3 +270,52 @@ class Growing(Protocol):
 
     def memory_bytes(self, problem: Problem, passes: int) -> int:
         """Return the bytes by which they grow beyond their size after a few steps."""
+
+
+def check_abilities(solver: Solver) -> None:
+    """Raise InputError if a solver has some of a protocol's members and lacks others."""
+    name = type(solver).__name__
+    members = {
+        "Surveying": ("surveys", "survey", "adopt"),
+        "Recovering": ("refuse", "gave_up", "renew", "last_sound"),
+        "RowVariables": ("variables", "store"),
+    }
+    for protocol, wanted in members.items():
+        lacking = [member for member in wanted if not hasattr(solver, member)]
+        if 0 < len(lacking) < len(wanted):
+            raise InputError(
+                f"{name} has {', '.join(m for m in wanted if m not in lacking)} of the protocol "
+                f"{protocol} and lacks {', '.join(lacking)}: add them, or rename what it has."
+            )
+    if isinstance(solver, RowVariables) and not solver.full_batch:
+        raise InputError(
+            f"{name} keeps variables of the rows, which needs full_batch = True: a mini-batch "
+            "leaves no place for them."
+        )
+
+
+def check_state(solver: Solver, state: Any) -> None:
+    """Raise InputError if the state of a solver is not like `State`, or of undeclared types."""
+    name, kind = type(solver).__name__, type(state).__name__
+    lacking = [field for field in ("weights", "budget", "score") if not hasattr(state, field)]
+    if lacking or not hasattr(state, "_replace"):
+        raise InputError(
+            f"{name}.start must return a named tuple with weights, budget and score; {kind} lacks "
+            f"{', '.join(lacking) or 'what makes it one'}."
+        )
+    unknown = {part.__name__ for part in _named_tuples(state)} - {
+        part.__name__ for part in (*solver.state_types, Budget, Score)
+    }
+    if unknown:
+        raise InputError(
+            f"{name}.state_types lacks {', '.join(sorted(unknown))}, of which its state is made: "
+            "checkpoints could not be read."
+        )
+
+
+def _named_tuples(value: Any) -> Iterator[type]:
+    if isinstance(value, tuple):
+        if hasattr(value, "_fields"):
+            yield type(value)
+        for part in value:
+            yield from _named_tuples(part)

@@ -39,6 +39,7 @@ __all__ = ["ZStore"]
 
 _SLOTS = ("even", "odd")
 _UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.partial$")  # as Zarr names what it will rename
+_OWNER = "daskalt_fit"  # attribute: the token of the fit that wrote it
 _MARK = "daskalt_z"  # attribute of a group that may be replaced: its last complete generation
 
 
@@ -202,7 +203,8 @@ class ZStore:
         self.flush()
         with storage_errors(self.location):
             group = zarr.open_group(self.location, mode="r+")
-            patiently(f"Writing {self.location}", group.update_attributes, {_MARK: generation})
+            marks = {_MARK: generation, _OWNER: self.token}
+            patiently(f"Writing {self.location}", group.update_attributes, marks)
 
     def flush(self) -> None:
         """Flush what was written to disk, so that it survives a loss of power."""
@@ -214,6 +216,15 @@ class ZStore:
         """The valid generation; None if the store is gone."""
         try:
             return zarr.open_group(self.location, mode="r").attrs[_MARK]  # type: ignore[return-value]
+        except Exception:
+            return None
+
+    @property
+    def mark(self) -> tuple[int, str] | None:
+        """The generation that counts, and the token of the fit that wrote it; None if gone."""
+        try:
+            attributes = zarr.open_group(self.location, mode="r").attrs
+            return attributes[_MARK], attributes[_OWNER]  # type: ignore[return-value]
         except Exception:
             return None
 

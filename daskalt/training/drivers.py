@@ -5,9 +5,8 @@ from typing import Any
 
 from daskalt.errors import InputError
 from daskalt.solvers.base import Solver
-from daskalt.training.job import Job
-from daskalt.training.pass_graph import Position
-from daskalt.training.synchronous import Halt, Pass, run_synchronously
+from daskalt.training.job import Halt, Job, Pass, Position
+from daskalt.training.synchronous import run_synchronously
 
 __all__ = ["DRIVERS", "Driver", "check_driver", "run"]
 

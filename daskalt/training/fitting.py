@@ -21,15 +21,13 @@ from daskalt.network.scoring import score_table
 from daskalt.solvers.base import Recovering, Solver
 from daskalt.training.drivers import run
 from daskalt.training.history import PassRecord, quality_of
-from daskalt.training.job import Job
+from daskalt.training.job import Halt, Job, Pass, Position
 from daskalt.training.keeping import Keeper
 from daskalt.training.listeners import Listener, Underway, telling
 from daskalt.training.monitor import Monitor
-from daskalt.training.pass_graph import Position
-from daskalt.training.preparing import Held
+from daskalt.training.preparing import Held, identity_of
 from daskalt.training.reading import Reading, WholeBlocks
 from daskalt.training.ruin import far_above, worth_of_rows, worth_of_table
-from daskalt.training.synchronous import Halt, Pass
 
 __all__ = [
     "Training",
@@ -56,10 +54,11 @@ def identify(
         **facts,
         "daskalt": __version__,
         "solver": type(solver).__name__,
-        **parameters,
+        **{f"solver__{name}": value for name, value in parameters.items()},
         "widths": network.widths,
-        "activation": " ".join(phi.name for phi in network.activations),
-        "activation_digest": " ".join(phi.digest for phi in network.activations),
+        "inputs": [[own.name, own.width, own.start] for own in network.inputs],
+        "activation": " ".join(layer.phi.name for layer in network.layers if layer.phi),
+        "activation_digest": " ".join(layer.phi.digest for layer in network.layers if layer.phi),
         "sources": [[layer.sources, layer.weights] for layer in network.layers],
         "loss": f"{network.loss.name} on {network.loss.link.name}",
         "loss_digest": network.loss.digest,
@@ -73,7 +72,11 @@ def identify(
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else repr(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    # A function's own repr has its address, which another process does not share.
+    named = getattr(value, "__qualname__", None)
+    return f"{value.__module__}.{named}" if named else str(identity_of(value))
 
 
 @dataclass(frozen=True)
@@ -263,7 +266,7 @@ def _record(training: Training, result: Pass) -> PassRecord:
     rows, again = count_rows(job.bounds), result.number > 0
     return PassRecord(
         result.number + 1,
-        quality_of(job.problem, result.score, result.report.refused),
+        quality_of(job.problem, result.score),
         result.report,
         result.seconds,
         validation,

@@ -24,9 +24,9 @@ class Quality(NamedTuple):
         return {f"{prefix}{name}": value for name, value in known if value is not None}
 
 
-def quality_of(problem: Problem, score: Score, refused: int = 0) -> Quality:
-    """Return the quality that follows from sums over rows; no loss if all steps were refused."""
-    if refused and not score.weight > 0:
+def quality_of(problem: Problem, score: Score) -> Quality:
+    """Return the quality that follows from sums over rows; no loss if no step counts."""
+    if not score.weight > 0:
         return Quality(np.nan)
     if problem.classifies:
         return Quality(score.mean_loss, accuracy=score.accuracy)

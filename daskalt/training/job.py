@@ -1,19 +1,31 @@
-"""What a driver runs: a solver, its problem, the rows, and the passes over them."""
+"""What a driver runs and yields: a job, its passes, and positions within them."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from daskalt.compute.graph import Handle
+from daskalt.compute.statistics import Score
 from daskalt.data.passes import count_rows
 from daskalt.data.table import Table
 from daskalt.network.problem import Problem
-from daskalt.solvers.base import Budget, RowVariables, Solver, Surveying
+from daskalt.solvers.base import Budget, Report, RowVariables, Solver, Surveying
 from daskalt.storage.store import absolute
 from daskalt.storage.variables import ZStore
 from daskalt.training.reading import Reading, WholeBlocks
 
-__all__ = ["Job", "Pace", "lay_out_variables", "planned_variables", "store_of"]
+__all__ = [
+    "Branch",
+    "Halt",
+    "Job",
+    "Pace",
+    "Pass",
+    "Position",
+    "lay_out_variables",
+    "planned_variables",
+    "store_of",
+]
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,51 @@ class Job:
         """Whether the first pass sums a statistic of the inputs, beside its steps."""
         solver = self.solver
         return isinstance(solver, Surveying) and solver.surveys(self.problem, self.budget)
+
+
+class Branch(NamedTuple):
+    """The combined statistics of ``FAN_IN ** level`` blocks, or fewer at the end of a pass."""
+
+    level: int
+    value: Any
+
+
+class Position(NamedTuple):
+    """The position of a fit between two graphs: what is done, and the sums so far."""
+
+    number: int  # of the pass
+    steps: int = 0  # of the pass that are done
+    blocks: int = 0  # of a step of all rows that are done
+    branches: tuple[Branch, ...] = ()  # their sums
+    survey: Any = None  # the sum of the survey in the first pass
+    seconds: float = 0.0  # of the pass so far
+    rows: int = 0  # read so far
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of the pass is done."""
+        return self.steps > 0 or self.blocks > 0
+
+
+@dataclass(frozen=True)
+class Halt:
+    """The state and the position of a fit within a pass, as handles."""
+
+    state: Handle
+    position: Position
+
+
+@dataclass(frozen=True)
+class Pass:
+    """The result of one pass: a handle of the state, the forward score and the cost."""
+
+    number: int
+    state: Handle
+    score: Score
+    report: Report
+    seconds: float
+    steps: int
+    rows: int  # rows read
 
 
 def store_of(solver: Solver) -> str | None:

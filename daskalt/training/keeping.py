@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 from daskalt.compute.graph import fetch
 from daskalt.compute.signals import held, patient, stop_here, terminable
+from daskalt.compute.statistics import Score
 from daskalt.data.watch import Watch
 from daskalt.errors import CheckpointWarning, ClusterError, InputError
-from daskalt.solvers.base import Solver
+from daskalt.solvers.base import Budget, Solver
 from daskalt.storage.variables import ZStore
 from daskalt.training.checkpoint import END, Checkpoint, Checkpoints
 from daskalt.training.history import End, PassRecord
-from daskalt.training.job import Pace
-from daskalt.training.pass_graph import Branch, Position
+from daskalt.training.job import Branch, Pace, Position
 from daskalt.training.synchronous import fetched
 from daskalt.versions import versions
 from daskalt.wording import plural
@@ -94,6 +94,13 @@ class Keeper:
             warnings.warn(
                 f"The checkpoint in {self.checkpoints.location} was made with {others}; the bits "
                 "of the result may differ from those of an uninterrupted fit.",
+                CheckpointWarning,
+                stacklevel=3,
+            )
+        if saved is not None and not self.solver.reproducible:
+            warnings.warn(
+                f"{type(self.solver).__name__} gives other results in each run: the resumed fit is "
+                "no exact continuation.",
                 CheckpointWarning,
                 stacklevel=3,
             )
@@ -239,7 +246,7 @@ class Keeper:
 
 def checkpoint_types(solver: Solver) -> tuple[type, ...]:
     """Return the named tuples in a solver's checkpoints."""
-    return (*solver.state_types, Position, Branch)
+    return (*solver.state_types, Budget, Score, Position, Branch)
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from daskalt.errors import (
     RefusalWarning,
 )
 from daskalt.training.history import End, PassRecord
+from daskalt.training.job import Pass
 from daskalt.training.keeping import Standing
 from daskalt.training.ruin import FAR, FAR_OF_TRIVIAL
-from daskalt.training.synchronous import Pass
 from daskalt.wording import plural
 
 __all__ = ["Monitor"]

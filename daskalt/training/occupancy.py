@@ -8,15 +8,8 @@ from typing import NamedTuple
 
 from daskalt.compute.graph import FAN_IN
 from daskalt.data.passes import Group, PassPlan
-from daskalt.training.job import Job
-from daskalt.training.pass_graph import (
-    PassGraph,
-    Position,
-    Scheduler,
-    height_of,
-    spans_of,
-    task_level,
-)
+from daskalt.training.job import Job, Position
+from daskalt.training.pass_graph import PassGraph, Scheduler, height_of, spans_of, task_level
 from daskalt.training.synchronous import GRAPH_TASKS
 
 __all__ = ["Occupancy", "count_tasks", "occupancy"]

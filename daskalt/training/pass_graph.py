@@ -9,13 +9,11 @@ from daskalt.compute.graph import FAN_IN, Graph, Handle, on_cluster, parallelism
 from daskalt.compute.progress import Topic
 from daskalt.data.passes import Group, Lane, PassPlan
 from daskalt.training import tasks
-from daskalt.training.job import Job
+from daskalt.training.job import Branch, Job, Position
 
 __all__ = [
-    "Branch",
     "End",
     "PassGraph",
-    "Position",
     "Scheduler",
     "Span",
     "height_of",
@@ -26,30 +24,6 @@ __all__ = [
 ]
 
 TASKS_PER_THREAD = 4  # so that a pass is divided evenly
-
-
-class Branch(NamedTuple):
-    """The combined statistics of ``FAN_IN ** level`` blocks, or fewer at the end of a pass."""
-
-    level: int
-    value: Any
-
-
-class Position(NamedTuple):
-    """The position of a fit between two graphs: what is done, and the sums so far."""
-
-    number: int  # of the pass
-    steps: int = 0  # of the pass that are done
-    blocks: int = 0  # of a step of all rows that are done
-    branches: tuple[Branch, ...] = ()  # their sums
-    survey: Any = None  # the sum of the survey in the first pass
-    seconds: float = 0.0  # of the pass so far
-    rows: int = 0  # read so far
-
-    @property
-    def begun(self) -> bool:
-        """Whether anything of the pass is done."""
-        return self.steps > 0 or self.blocks > 0
 
 
 class Span(NamedTuple):

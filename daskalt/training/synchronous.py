@@ -7,44 +7,20 @@ of the result.
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-from daskalt.compute.graph import ATTEMPTS, Handle, connected, fetch, on_cluster
-from daskalt.compute.statistics import Score
+from daskalt.compute.graph import ATTEMPTS, connected, fetch, on_cluster
 from daskalt.data.passes import PassPlan
 from daskalt.errors import ClusterError
-from daskalt.solvers.base import Report
-from daskalt.training.job import Job, Pace
-from daskalt.training.pass_graph import Branch, Position, run_graph, spans_of, tasks_of
+from daskalt.training.job import Branch, Halt, Job, Pace, Pass, Position
+from daskalt.training.pass_graph import run_graph, spans_of, tasks_of
 
-__all__ = ["Halt", "Pass", "fetched", "run_synchronously"]
+__all__ = ["fetched", "run_synchronously"]
 
 GRAPH_TASKS = 4096  # most of a graph; each takes some 5 KB in the scheduler while its graph runs
 FIRST_TASKS = 64  # of the first graph of limited time, while the duration of a task is unknown
 ROOT_SECONDS = 5.0  # about, between the points to which a fit on a cluster can go back
 HALT_SECONDS = 20.0  # about, of a graph of a fit that may lose workers
-
-
-@dataclass(frozen=True)
-class Halt:
-    """The state and the position of a fit within a pass, as handles."""
-
-    state: Handle
-    position: Position
-
-
-@dataclass(frozen=True)
-class Pass:
-    """The result of one pass: a handle of the state, the forward score and the cost."""
-
-    number: int
-    state: Handle
-    score: Score
-    report: Report
-    seconds: float
-    steps: int
-    rows: int  # rows read
 
 
 def run_synchronously(job: Job, state: Any, position: Position) -> Iterator[Pass | Halt]:

@@ -11,7 +11,7 @@ from daskalt.compute.threads import blas_threads
 from daskalt.data.passes import read_lane
 from daskalt.training import tasks
 from daskalt.training.drivers import DRIVERS
-from daskalt.training.synchronous import Pass
+from daskalt.training.job import Pass
 
 THREADS = 2
 

@@ -15,8 +15,8 @@ from daskalt.functions.links import SOFTMAX, Link
 from daskalt.functions.losses import LOSSES
 from daskalt.kernels.admm import fit_pre_activations
 from daskalt.training.preparing import identity_of
-from tests.test_toy_activation import ASINH
-from tests.test_toy_loss import PseudoHuber
+from tests.functions.test_toy_activation import ASINH
+from tests.functions.test_toy_loss import PseudoHuber
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((300, 4)).astype("float32")

@@ -32,7 +32,7 @@ from daskalt.solvers.least_squares import damp
 from daskalt.training import tasks
 from daskalt.training.checkpoint import Checkpoint, Checkpoints
 from daskalt.training.drivers import run
-from daskalt.training.pass_graph import Position
+from daskalt.training.job import Position
 from daskalt.training.reading import Reading
 from tests.solvers.problems import job_of, make_problem, map_rows
 

@@ -15,9 +15,9 @@ from daskalt.compute.statistics import Score
 from daskalt.errors import DivergenceWarning, ObjectiveWarning
 from daskalt.solvers.base import Report
 from daskalt.training.history import PassRecord, Quality
+from daskalt.training.job import Pass
 from daskalt.training.monitor import Monitor
 from daskalt.training.ruin import Worth, far_above, worth_of_rows
-from daskalt.training.synchronous import Pass
 from tests.solvers.problems import make_problem
 
 

@@ -56,7 +56,7 @@ def test_quality_is_of_the_kind_of_the_targets():
     quality = quality_of(numbers.problem, sums)
     assert quality == Quality(2.0, r2=pytest.approx(r2_score(y, z)))
     assert quality_of(numbers.problem, score) == Quality(0.5)
-    nothing = quality_of(labels.problem, Score(), refused=5)
+    nothing = quality_of(labels.problem, Score())
     assert np.isnan(nothing.loss)
     assert nothing[1:] == (None, None)
 

@@ -13,9 +13,9 @@ from daskalt.data.table import Table
 from daskalt.solvers import LBFGS, StochasticAltMin
 from daskalt.solvers.base import Budget
 from daskalt.training.drivers import run
-from daskalt.training.job import Job
+from daskalt.training.job import Job, Position
 from daskalt.training.occupancy import count_tasks, occupancy
-from daskalt.training.pass_graph import Position, Scheduler
+from daskalt.training.pass_graph import Scheduler
 from daskalt.training.reading import Reading, WholeBlocks
 from tests.solvers.problems import make_problem
 

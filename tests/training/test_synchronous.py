@@ -18,9 +18,8 @@ from daskalt.solvers.base import Budget, Report
 from daskalt.training import pass_graph, tasks
 from daskalt.training import synchronous as loop
 from daskalt.training.drivers import run
-from daskalt.training.pass_graph import Position
+from daskalt.training.job import Pass, Position
 from daskalt.training.reading import Reading, WholeBlocks
-from daskalt.training.synchronous import Pass
 from tests.solvers.problems import job_of, make_problem
 
 ROWS = 240
