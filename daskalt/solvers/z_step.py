@@ -1,7 +1,6 @@
 """The z-step of stochastic alternating minimisation: some rows in, their statistics out."""
 
 from collections.abc import Sequence
-from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,10 +42,10 @@ def gradient_step(
     """
     network, workspace = problem.network, thread_workspace()
     inputs, (z,) = network.trace(weights, problem.inputs(rows.X, workspace), workspace)
-    grams = tuple(
-        gram_matrix(own, rows.weight) if want else None
-        for own, want in zip_longest(network.by_matrix(inputs), wanted)
-    )
+    grams: tuple[Any, ...] = (None,) * len(weights)
+    if any(wanted):
+        pairs = zip(network.by_matrix(inputs), wanted, strict=True)
+        grams = tuple(gram_matrix(own, rows.weight) if want else None for own, want in pairs)
     score, r = score_residual(problem, z, rows)
     residuals = network.pull_back(weights, inputs, r, workspace)
     return Step(score, tuple(map(cross_moments, network.pairs(inputs, residuals))), grams)
