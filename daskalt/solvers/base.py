@@ -80,6 +80,12 @@ class Solver(BaseEstimator, ABC):
     added, with the forward `Score` as ``score``. What only some solvers have is in protocols:
     `Selective`, `RowVariables`, `Surveying`, `Recovering`, `Reporting`, `Growing`.
 
+    Weights are matrices [W b], (units, inputs + 1), of the type of `Problem`, which a method keeps.
+    ``problem.inputs(rows.X)`` are the scaled rows with a column of ones, ``problem.network`` has
+    `trace`, `pull_back` and `pairs`, and ``problem.network.loss`` the residual of the outputs;
+    `daskalt.solvers.z_step.gradient_step` is made of them. Moments are sums over rows: an update
+    divides by ``statistics.score.weight``. The score of the pass is added up for the solver.
+
     Attributes
     ----------
     full_batch : bool
