@@ -10,8 +10,8 @@ from daskalt.training.synchronous import run_synchronously
 
 __all__ = ["DRIVERS", "Driver", "check_driver", "run"]
 
-# A driver yields a `Pass` for each of ``job.passes``, in order, and a `Halt` wherever a fit may stop
-# within one; their states are values or handles.
+# A driver yields a `Pass` for each of ``job.passes``, in order, and a `Halt` wherever a fit may
+# stop within one; their states are values or handles.
 Driver = Callable[[Job, Any, Position], Iterator[Pass | Halt]]
 
 DRIVERS: dict[str, Driver] = {"synchronous": run_synchronously}

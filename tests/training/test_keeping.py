@@ -135,7 +135,7 @@ def test_a_fit_cut_short_is_resumed_replaced_or_refused(place, tmp_path):
         ({"alpha": 1.0}, "alpha"),
         ({"hidden_layer_sizes": (8,)}, "widths"),
         ({"activation": "tanh"}, "activation 'relu', not 'tanh'"),
-        ({"solver": "adagrad"}, "rule"),
+        ({"solver": "adagrad"}, "solver__rule"),
         ({"tol": 0.1}, "tol"),
         ({"early_stopping": True}, "early_stopping"),
         ({"class_weight": {0: 2.0}}, "class_factors"),
