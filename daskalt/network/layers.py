@@ -129,23 +129,28 @@ class Wiring:
 
     def _check_names(self) -> None:
         known: set[str] = set()
-        for each in (*self.inputs, *self.layers):
-            if each.name in known:
-                raise InputError(
-                    f"The name {each.name!r} is given twice: every input and layer needs a name of "
-                    "its own."
-                )
-            for source in each.sources if isinstance(each, Layer) else ():
+        for own in self.inputs:
+            self._check_name(own.name, known)
+            known.add(own.name)
+        for layer in self.layers:
+            self._check_name(layer.name, known)
+            for source in layer.sources:
                 if source not in known:
                     raise InputError(
-                        f"Layer {each.name!r} has the source {source!r}, which is no input and no "
+                        f"Layer {layer.name!r} has the source {source!r}, which is no input and no "
                         "earlier layer: its sources must come before it."
                     )
-                if each.sources.count(source) > 1:
+                if layer.sources.count(source) > 1:
                     raise InputError(
-                        f"Layer {each.name!r} has the source {source!r} twice: name each once."
+                        f"Layer {layer.name!r} has the source {source!r} twice: name each once."
                     )
-            known.add(each.name)
+            known.add(layer.name)
+
+    def _check_name(self, name: str, known: set[str]) -> None:
+        if name in known:
+            raise InputError(
+                f"The name {name!r} is given twice: every input and layer needs one of its own."
+            )
 
     def _check_users(self) -> None:
         used = {source for layer in self.layers for source in layer.sources}
