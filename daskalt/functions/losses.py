@@ -190,7 +190,7 @@ class Loss(ABC):
     ) -> Array:
         """Return what a function gives, or raise InputError unless it is finite and of a shape."""
         found = np.asarray(self._called(name, function, *given))
-        if found.shape != shape or found.dtype.kind != "f":
+        if found.shape != shape or found.dtype.kind not in "biuf":
             raise self._unusable(
                 f"its {name} has the shape {found.shape} and type {found.dtype} where z has "
                 f"{_POINTS.shape}. Return numbers of the shape {shape}"
