@@ -157,7 +157,7 @@ class Activation(Link):
         for dtype, strided in layouts:
             yield (
                 "backpropagate(r, a) must multiply r by derivative(z), as a function of "
-                f"a = value(z), of which columns beyond those of r are ignored{_of(dtype, strided)}",
+                f"a = value(z), whose columns beyond those of r it ignores{_of(dtype, strided)}",
                 partial(self._backpropagated, z, dtype, strided),
             )
         if self.inverse is not None:
