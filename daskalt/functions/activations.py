@@ -6,9 +6,10 @@ overwrite z by a, and the backward pass needs nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ from daskalt.functions.activation_passes import (
     tanh_second,
 )
 from daskalt.functions.links import Link, digest_of
+from daskalt.parameters import check_parameters, real
 
 __all__ = ["ACTIVATIONS", "Activation", "get_activation"]
 
@@ -47,6 +49,8 @@ Array = np.ndarray
 
 # Points at which activations are compared, with none at a round number, where kinks are likely.
 _POINTS = np.array([-4.13, -2.71, -1.43, -0.87, -0.31, 0.23, 0.69, 1.19, 2.37, 3.91])
+
+Comparison = Callable[[], tuple[Array, Array]]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -110,34 +114,85 @@ class Activation(Link):
         return digest_of(self.name, *(formula(_POINTS) for formula in formulas))
 
     def check(self) -> None:
-        """Raise InputError where its functions contradict each other."""
+        """Raise InputError where its functions fail or contradict each other."""
+        required = ("value", "apply", "backpropagate", "derivative", "second_derivative")
+        optional = ("a function or None", lambda given: given is None or callable(given))
+        check_parameters(
+            self,
+            **dict.fromkeys(required, ("a function", callable)),
+            inverse=optional,
+            fit=optional,
+            spread=real(above=0),
+            kinks=("a tuple of numbers, such as (0.0,)", _are_kinks),
+        )
         z = np.array([p for p in _POINTS if all(abs(p - kink) > 0.01 for kink in self.kinks)])
-        value, slope = self.value(z), self.derivative(z)
-        a, r = z[None].copy(), np.ones((1, len(z)))
-        self.apply(a)
-        self.backpropagate(r, a)
-        pairs = {
-            "apply(z) must overwrite z by value(z)": (a[0], value),
-            "derivative must be the slope of value": (slope, _slope(self.value, z)),
-            "second_derivative must be the slope of derivative": (
-                self.second_derivative(z),
-                _slope(self.derivative, z),
-            ),
-            "backpropagate(r, a) must multiply r by derivative(z), as a function of a = value(z)": (
-                r[0],
-                slope,
-            ),
-        }
-        if self.inverse is not None:
-            pairs["value(inverse(a)) must be a"] = self.value(self.inverse(value)), value
-        for rule, (found, expected) in pairs.items():
-            if not np.allclose(found, expected, rtol=1e-4, atol=1e-5):
-                worst = int(np.argmax(np.abs(found - expected)))
+        for rule, comparison in self._comparisons(z):
+            try:
+                found, expected = map(np.asarray, comparison())
+                self._compare(rule, z, found, expected)
+            except InputError:
+                raise
+            except Exception as error:
                 raise InputError(
-                    f"The activation {self.name!r} cannot be used: {rule}. At z = {z[worst]:g} one "
-                    f"gives {found[worst]:g} and the other {expected[worst]:g}. Correct its "
-                    "functions, or name its kinks."
-                )
+                    f"The activation {self.name!r} cannot be used: {rule}. It raises "
+                    f"{type(error).__name__}: {error}. Correct its functions."
+                ) from error
+
+    def _comparisons(self, z: Array) -> Iterator[tuple[str, Comparison]]:
+        """Yield each rule, and what gives the two arrays that have to be equal by it."""
+        layouts = list(product((np.float64, np.float32), (False, True)))
+        for dtype, strided in layouts:
+            yield (
+                f"apply(z) must overwrite z by value(z){_of(dtype, strided)}",
+                partial(self._applied, z, dtype, strided),
+            )
+        yield (
+            "derivative must be the slope of value",
+            lambda: (self.derivative(z), _slope(self.value, z)),
+        )
+        yield (
+            "second_derivative must be the slope of derivative",
+            lambda: (self.second_derivative(z), _slope(self.derivative, z)),
+        )
+        for dtype, strided in layouts:
+            yield (
+                "backpropagate(r, a) must multiply r by derivative(z), as a function of "
+                f"a = value(z), whose columns beyond those of r it ignores{_of(dtype, strided)}",
+                partial(self._backpropagated, z, dtype, strided),
+            )
+        if self.inverse is not None:
+            inverse = self.inverse
+            yield (
+                "value(inverse(a)) must be a",
+                lambda: (self.value(inverse(self.value(z))), self.value(z)),
+            )
+
+    def _applied(self, z: Array, dtype: type, strided: bool) -> tuple[Array, Array]:
+        view = _block(z, dtype)[:, :-1]
+        a = view if strided else view.copy()
+        self.apply(a)
+        return a[1], self.value(z)
+
+    def _backpropagated(self, z: Array, dtype: type, strided: bool) -> tuple[Array, Array]:
+        a, r = _block(self.value(z), dtype), _block(np.ones_like(z), dtype)
+        r = r[:, :-1] if strided else r[:, :-1].copy()
+        self.backpropagate(r, a if strided else a[:, :-1].copy())
+        return r[1], self.derivative(z)
+
+    def _compare(self, rule: str, z: Array, found: Array, expected: Array) -> None:
+        start = f"The activation {self.name!r} cannot be used: {rule}. "
+        if not found.shape == expected.shape == z.shape:
+            raise InputError(
+                f"{start}For z of the shape {z.shape} one has the shape {found.shape} and the "
+                f"other {expected.shape}. Let each return one number for each of z."
+            )
+        tolerance = 1e-3 if found.dtype == np.float32 else 1e-4
+        if not np.allclose(found, expected, rtol=tolerance, atol=tolerance / 10):
+            worst = int(np.argmax(np.abs(found - expected)))
+            raise InputError(
+                f"{start}At z = {z[worst]:g} one gives {found[worst]:g} and the other "
+                f"{expected[worst]:g}. Correct its functions, or name its kinks."
+            )
 
 
 def get_activation(given: str | Activation) -> Activation:
@@ -147,6 +202,21 @@ def get_activation(given: str | Activation) -> Activation:
 
 def _slope(function: Callable[[Array], Array], z: Array) -> Array:
     return (function(z + 1e-5) - function(z - 1e-5)) / 2e-5
+
+
+def _block(row: Array, dtype: type) -> Array:
+    """Return two equal rows with a column of ones behind, as sources have."""
+    return np.tile(np.append(row, 1), (2, 1)).astype(dtype)
+
+
+def _of(dtype: type, strided: bool) -> str:
+    kind = np.dtype(dtype).name
+    return f", in a strided view of {kind}" if strided else f", in {kind}"
+
+
+def _are_kinks(given: Any) -> bool:
+    _, allows = real()
+    return isinstance(given, tuple) and all(map(allows, given))
 
 
 ACTIVATIONS: dict[str, Activation] = {

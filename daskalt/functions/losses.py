@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import log_softmax, softmax
@@ -26,6 +26,7 @@ from daskalt.functions.loss_passes import (
     softmax_cross_entropy,
     softmax_squared,
 )
+from daskalt.parameters import check_parameters, instance
 
 __all__ = ["LOSSES", "Loss", "get_loss"]
 
@@ -154,17 +155,62 @@ class Loss(ABC):
         return digest_of(self.name, self.link.name, *numbers)
 
     def check(self) -> None:
-        """Raise InputError where its functions contradict each other."""
+        """Raise InputError where its functions fail or contradict each other."""
+        check_parameters(
+            self,
+            name=instance("text", str),
+            link=instance("a Link, such as ACTIVATIONS['identity']", Link),
+        )
         z, y = _POINTS, self._targets()
+        self._computed("link", self.link, z.shape, z)
+        self._computed("value", self.value, z.shape[:1], z, y)
+        found = self._computed("gradient", self.gradient, z.shape, z, y)
         steps = 1e-5 * np.eye(z.shape[1])
         slopes = [(self.value(z + e, y) - self.value(z - e, y)) / 2e-5 for e in steps]
-        found = self.gradient(z, y)
         if not np.allclose(found, np.transpose(slopes), rtol=1e-4, atol=1e-5):
-            raise InputError(
-                f"The loss {self.name!r} cannot be used: its gradient is not the slope of its "
-                f"value, which is {np.transpose(slopes)[0]} at z = {z[0]}, where the gradient is "
-                f"{found[0]}. Correct one of them."
+            raise self._unusable(
+                f"its gradient is not the slope of its value, which is {np.transpose(slopes)[0]} "
+                f"at z = {z[0]}, where the gradient is {found[0]}. Correct one of them"
             )
+        self._check_hessian(z, y)
+
+    def _check_hessian(self, z: Array, y: Array) -> None:
+        pair = self._called("hessian", self.hessian, z, y)
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise self._unusable(
+                f"its hessian returns {type(pair).__name__}, not a pair (d, u). Return (d, None) "
+                "where it is diagonal"
+            )
+        for name, part in zip("du", pair, strict=True):
+            if name == "d" or part is not None:
+                self._computed(f"{name} of hessian", lambda part=part: part, z.shape)
+
+    def _computed(
+        self, name: str, function: Callable[..., Array], shape: tuple[int, ...], *given: Array
+    ) -> Array:
+        """Return what a function gives, or raise InputError unless it is finite and of a shape."""
+        found = np.asarray(self._called(name, function, *given))
+        if found.shape != shape or found.dtype.kind not in "biuf":
+            raise self._unusable(
+                f"its {name} has the shape {found.shape} and type {found.dtype} where z has "
+                f"{_POINTS.shape}. Return numbers of the shape {shape}"
+            )
+        if not np.isfinite(found).all():
+            raise self._unusable(f"its {name} is not finite at z = {_POINTS}. Correct it")
+        return found
+
+    def _called(self, name: str, function: Callable[..., Any], *given: Array) -> Any:
+        try:
+            return function(*given)
+        except Exception as error:
+            y = "codes (rows,)" if self.coded else "numbers (rows, K), codes only if coded = True"
+            raise self._unusable(
+                f"its {name} raises {type(error).__name__}: {error}. Correct it: z is (rows, K) "
+                f"and y has {y}"
+            ) from error
+
+    def _unusable(self, reason: str) -> InputError:
+        return InputError(f"The loss {self.name!r} cannot be used: {reason}.")
 
     def _targets(self) -> Array:
         return np.array([0, 1, 2, 0]) if self.coded else (_POINTS > 0.25).astype(float)

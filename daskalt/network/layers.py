@@ -3,12 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from types import NoneType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from daskalt.errors import InputError
 from daskalt.functions.activations import Activation
+from daskalt.parameters import check_parameters, instance, integer
 
 __all__ = ["Input", "Layer", "Use", "Wiring"]
 
@@ -30,6 +32,14 @@ class Input:
     name: str
     width: int
     start: int | None = 0
+
+    def __post_init__(self) -> None:
+        check_parameters(
+            self,
+            name=instance("text", str),
+            width=integer(at_least=1),
+            start=integer(at_least=0, or_none=True),
+        )
 
     def columns(self, x: np.ndarray) -> np.ndarray:
         """Return its columns of some rows."""
@@ -62,6 +72,18 @@ class Layer:
     weights: int
     phi: Activation | None = None
 
+    def __post_init__(self) -> None:
+        check_parameters(
+            self,
+            name=instance("text", str),
+            width=integer(at_least=1),
+            sources=("a tuple of names, such as ('x',)", lambda given: _holds(given, str)),
+            weights=integer(at_least=0),
+            phi=instance(
+                "an Activation, such as ACTIVATIONS['tanh'], or None", Activation, NoneType
+            ),
+        )
+
 
 class Use(NamedTuple):
     """A layer that has another as a source, and the column of its ã where that begins."""
@@ -84,35 +106,72 @@ class Wiring:
     Raises
     ------
     InputError
-        If a source is unknown, a layer is no other's source, or shared weights do not fit.
+        If a name is given twice, a source is unknown, an input or layer is nobody's source, an
+        activation is missing or not allowed, or shared weights do not fit.
     """
 
     inputs: tuple[Input, ...]
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
-        widths = {each.name: each.width for each in self.inputs}
-        for layer in self.layers:
-            unknown = [name for name in layer.sources if name not in widths]
-            twice = len(set(layer.sources)) < len(layer.sources)
-            if unknown or twice or layer.name in widths:
-                raise InputError(
-                    f"layer {layer.name!r} with sources {layer.sources} needs a name of its own "
-                    "and sources before it, each once."
-                )
-            widths[layer.name] = layer.width
-        *hidden, last = range(len(self.layers))
-        for index in hidden:
-            if not self.users[index] or self.layers[index].phi is None:
-                raise InputError(
-                    f"layer {self.layers[index].name!r} needs an activation and a layer that has "
-                    "it as a source; only the last has neither."
-                )
+        check_parameters(
+            self,
+            inputs=("a tuple of at least one Input", lambda given: _holds(given, Input)),
+            layers=("a tuple of at least one Layer", lambda given: _holds(given, Layer)),
+        )
+        self._check_names()
+        self._check_users()
         numbers = [layer.weights for layer in self.layers]
-        if numbers.count(numbers[last]) > 1:
+        if numbers.count(numbers[-1]) > 1:
             raise InputError("The last layer shares its weights: give it a matrix of its own.")
         if any(self.shapes[n] != self._shape(index) for index, n in enumerate(numbers)):
             raise InputError("Layers that share weights must have the same numbers of units.")
+
+    def _check_names(self) -> None:
+        known: set[str] = set()
+        for own in self.inputs:
+            self._check_name(own.name, known)
+            known.add(own.name)
+        for layer in self.layers:
+            self._check_name(layer.name, known)
+            for source in layer.sources:
+                if source not in known:
+                    raise InputError(
+                        f"Layer {layer.name!r} has the source {source!r}, which is no input and no "
+                        "earlier layer: its sources must come before it."
+                    )
+                if layer.sources.count(source) > 1:
+                    raise InputError(
+                        f"Layer {layer.name!r} has the source {source!r} twice: name each once."
+                    )
+            known.add(layer.name)
+
+    def _check_name(self, name: str, known: set[str]) -> None:
+        if name in known:
+            raise InputError(
+                f"The name {name!r} is given twice: every input and layer needs one of its own."
+            )
+
+    def _check_users(self) -> None:
+        used = {source for layer in self.layers for source in layer.sources}
+        for own in self.inputs:
+            if own.name not in used:
+                raise InputError(
+                    f"Input {own.name!r} is the source of no layer: leave it out, or name it among "
+                    "the sources of one."
+                )
+        *hidden, last = self.layers
+        for layer in hidden:
+            if layer.name not in used or layer.phi is None:
+                raise InputError(
+                    f"Layer {layer.name!r} needs an activation and a layer that has "
+                    "it as a source; only the last has neither."
+                )
+        if last.phi is not None:
+            raise InputError(
+                f"Layer {last.name!r} is the last and has the activation {last.phi.name!r}: leave "
+                "out phi, since its link belongs to the loss."
+            )
 
     def __reduce__(self) -> tuple[Any, ...]:  # without cached properties
         return type(self), tuple(getattr(self, name) for name in self.__dataclass_fields__)
@@ -256,3 +315,8 @@ class Wiring:
 
     def _shape(self, index: int) -> tuple[int, int]:
         return self.layers[index].width, sum(width for *_, width in self.parts[index]) + 1
+
+
+def _holds(given: Any, kind: type) -> bool:
+    """Return whether something is a tuple of at least one thing of that kind."""
+    return isinstance(given, tuple) and bool(given) and all(isinstance(g, kind) for g in given)

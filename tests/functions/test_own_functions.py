@@ -151,6 +151,85 @@ def test_what_cannot_be_used_is_said_before_a_fit(options, words):
             call(X, CODES)
 
 
+def of_one_type(r, a):
+    r /= np.cosh(a[:, : r.shape[1]]) if r.dtype == np.float64 else 1
+
+
+def only_whole(r, a):
+    r /= np.cosh(a)
+
+
+def only_contiguous(z):
+    np.arcsinh(z, out=z.reshape(-1).reshape(z.shape))
+
+
+def fails(*blocks):
+    raise ValueError("no such block")
+
+
+@pytest.mark.parametrize("phi", ACTIVATIONS.values(), ids=str)
+def test_copies_of_built_in_activations_pass(phi):
+    replace(phi).check()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"backpropagate": only_whole},
+            r"backpropagate.*, in a strided view.*raises ValueError",
+        ),
+        ({"backpropagate": of_one_type}, r"backpropagate.*, in float32\. At z"),
+        (
+            {"apply": only_contiguous},
+            r"apply\(z\) must.*, in a strided view of float64\. At z",
+        ),
+        ({"apply": fails}, r"apply\(z\) must.*raises ValueError: no such block\. Correct"),
+        ({"value": fails}, "raises ValueError: no such block"),
+        ({"derivative": lambda z: 1.0}, r"one has the shape \(\)"),
+        ({"inverse": fails}, r"value\(inverse\(a\)\) must be a\. It raises"),
+        ({"spread": 0}, "spread of Activation must be a number above 0; got 0"),
+        ({"spread": "wide"}, "spread of Activation must be"),
+        ({"kinks": 0.0}, r"kinks of Activation must be a tuple of numbers, such as \(0.0,\)"),
+        ({"kinks": ("0",)}, "kinks of Activation must be"),
+        ({"value": "asinh"}, "value of Activation must be a function; got 'asinh'"),
+        ({"apply": None}, "apply of Activation must be a function"),
+        ({"fit": 1}, "fit of Activation must be a function or None"),
+    ],
+)
+def test_an_activation_has_to_hold_for_every_block(changes, words):
+    ASINH.check()
+    with pytest.raises(InputError, match=words):
+        replace(ASINH, **changes).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "words"),
+    [
+        ("value", lambda self, z, y: np.sum((z - y) ** 2), r"value has the shape \(\)"),
+        ("value", lambda self, z, y: z[np.arange(4), y], "value raises IndexError.*coded = True"),
+        ("gradient", lambda self, z, y: np.ones(4), r"gradient has the shape \(4,\)"),
+        ("gradient", lambda self, z, y: None, "gradient has the shape"),
+        ("hessian", lambda self, z, y: np.ones_like(z), r"hessian returns ndarray, not a pair"),
+        ("hessian", lambda self, z, y: (np.ones(4), None), r"d of hessian has the shape \(4,\)"),
+        ("hessian", lambda self, z, y: (z, np.ones(3)), r"u of hessian has the shape \(3,\)"),
+        ("hessian", lambda self, z, y: (z * np.nan, None), "d of hessian is not finite"),
+        ("hessian", fails, "hessian raises ValueError: no such block"),
+    ],
+)
+def test_a_loss_has_to_give_arrays_of_the_right_shapes(name, function, words):
+    PseudoHuber().check()
+    Focal().check()
+    own = type("Own", (PseudoHuber,), {name: function})()
+    with pytest.raises(InputError, match=f"The loss 'pseudo-huber' cannot be used: its {words}"):
+        own.check()
+
+
+def test_the_link_of_a_loss_is_an_object():
+    with pytest.raises(InputError, match=r"link of PseudoHuber must be a Link, .*; got 'identity'"):
+        PseudoHuber(link="identity").check()
+
+
 def test_admm_takes_an_activation_with_an_inverse():
     own = replace(ASINH, inverse=np.sinh)
     a, m = RNG.uniform(-2, 2, (2, 5, 3))

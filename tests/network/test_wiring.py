@@ -187,9 +187,12 @@ def test_weights_that_take_in_different_columns_are_not_folded(case):
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([Layer("y", 2, ("z",), 0)], "sources"),
-        ([Layer("a", 2, ("x", "x"), 0, TANH), Layer("y", 2, ("a",), 1)], "each once"),
-        ([Layer("x", 2, ("x",), 0)], "name of its own"),
+        ([Layer("y", 2, ("z",), 0)], "'y' has the source 'z', which is no input and no earlier"),
+        ([Layer("a", 2, ("y",), 0, TANH), Layer("y", 2, ("a",), 1)], "'a' has the source 'y'"),
+        ([Layer("a", 2, ("x", "x"), 0, TANH), Layer("y", 2, ("a",), 1)], "'x' twice: name each"),
+        ([Layer("x", 2, ("x",), 0)], "name 'x' is given twice"),
+        ([Layer("y", 2, ("x",), 0, TANH)], "the activation 'tanh': leave out phi"),
+        ([], "layers of Network must be a tuple of at least one Layer"),
         ([Layer("a", 2, ("x",), 0, TANH), Layer("y", 2, ("x",), 1)], "has it as a source"),
         ([Layer("a", 2, ("x",), 0), Layer("y", 2, ("a",), 1)], "needs an activation"),
         ([Layer("a", 4, ("x",), 0, TANH), Layer("y", 4, ("a",), 0)], "last layer shares"),
@@ -207,6 +210,43 @@ def test_weights_that_take_in_different_columns_are_not_folded(case):
 def test_what_does_not_fit_together_is_refused(layers, message):
     with pytest.raises(InputError, match=message):
         Network((Input("x", 4),), tuple(layers), SQUARED)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ((Input("x", 2), Input("x", 2, 2)), "name 'x' is given twice"),
+        ((Input("x", 2), Input("other", 2, 2)), "'other' is the source of no layer: leave it out"),
+        ([Input("x", 4)], "inputs of Network must be a tuple of at least one Input"),
+    ],
+)
+def test_inputs_that_cannot_be_used_are_refused(inputs, message):
+    with pytest.raises(InputError, match=message):
+        Network(inputs, (Layer("y", 2, ("x",), 0),), SQUARED)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        (Input, {"width": 0}, "width of Input must be .*at least 1 .*; got 0"),
+        (Input, {"start": -1}, "start of Input must be .*at least 0 .*; got -1"),
+        (Layer, {"width": 0}, "width of Layer must be .*at least 1 .*; got 0"),
+        (Layer, {"width": 2.5}, "width of Layer must be .*; got 2.5"),
+        (Layer, {"sources": "x"}, r"must be a tuple of names, such as \('x',\); got 'x'"),
+        (Layer, {"sources": ["x"]}, r"must be a tuple of names, such as \('x',\); got \['x'\]"),
+        (Layer, {"sources": ()}, r"must be a tuple of names, such as \('x',\); got \(\)"),
+        (Layer, {"weights": "0"}, "weights of Layer must be"),
+        (Layer, {"phi": "tanh"}, r"phi of Layer .* such as ACTIVATIONS\['tanh'\], .*; got 'tanh'"),
+        (Layer, {"phi": np.tanh}, "phi of Layer must be an Activation"),
+    ],
+)
+def test_an_input_or_layer_of_a_wrong_kind_is_refused(kind, change, message):
+    given = {"name": "a", "width": 3}
+    if kind is Layer:
+        given |= {"sources": ("x",), "weights": 0}
+    kind(**given)
+    with pytest.raises(InputError, match=message):
+        kind(**given | change)
 
 
 class Forked(MLPRegressor):
