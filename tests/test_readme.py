@@ -79,7 +79,7 @@ def test_ci_runs_the_two_commands_word_for_word():
     install = [line for line in COMMANDS if line.startswith("pip install")]
     assert install == [
         "pip install -e . && daskalt fit conf/digits.yaml",
-        'pip install -e ".[test]" && pytest',
+        'pip install -e ".[test]" && pytest -n 2 --dist loadfile',
     ]
     script = [line.strip() for line in (ROOT / ".ci/run").read_text("utf-8").splitlines()]
     assert [line for line in script if line.startswith("pip ")] == install
