@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import multiprocessing
+import os
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 
@@ -9,6 +10,12 @@ import numpy as np
 import pytest
 import zarr
 from hypothesis import settings
+
+from daskalt.runs.clusters import NO_PROFILER
+
+# Of processes that tests start, and of this one.
+os.environ["DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED"] = "False"
+dask.config.set(NO_PROFILER)
 
 # The same examples in every run: a failure is of the change, never of the draw.
 settings.register_profile("fixed", derandomize=True, deadline=None)
@@ -48,9 +55,7 @@ def local_cluster(workers, *, processes=False, default=True):
     """A cluster on this machine, while the block lasts; its client, the default one or not."""
     from distributed import Client, LocalCluster
 
-    # See daskalt.runs.clusters.local_workers about the profiler.
     with (
-        dask.config.set({"distributed.worker.profile.enabled": False}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

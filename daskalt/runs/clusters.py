@@ -15,9 +15,12 @@ from daskalt.compute.signals import held, sheltered, stopping
 from daskalt.errors import ConfigError
 from daskalt.runs.config import RunConfig
 
-__all__ = ["cluster_of", "local_workers"]
+__all__ = ["NO_PROFILER", "cluster_of", "local_workers"]
 
 LOOPBACK = "127.0.0.1"
+# In some CPython 3.11 the profiler can lock up a process with a worker for good: garbage collected
+# while it lists the threads' frames waits for a lock that it holds itself (CPython issue 106883).
+NO_PROFILER = {"distributed.worker.profile.enabled": False}
 
 
 @contextmanager
@@ -27,10 +30,8 @@ def local_workers(count: int, dashboard: int = 0) -> Iterator[Client]:
     No part of it can be reached from other machines. ``dashboard`` is the port of its dashboard, 0
     for any that is free.
     """
-    # In some CPython 3.11 the profiler of a worker can lock it up for good: garbage collected while
-    # it lists the threads' frames waits for a lock that it holds itself.
     with ExitStack() as stack:
-        stack.enter_context(dask.config.set({"distributed.worker.profile.enabled": False}))
+        stack.enter_context(dask.config.set(NO_PROFILER))
         with held(), sheltered():  # half a cluster could not be ended
             cluster = stack.enter_context(
                 LocalCluster(

@@ -89,9 +89,21 @@ class Newton(LineSearchSolver):
         penalised = np.full(w.shape, problem.penalty, w.dtype)
         penalised[:, -1] = 0
         h.flat[:: len(h) + 1] += penalised.ravel()
+        _ground_biases(h, np.arange(w.size).reshape(w.shape)[:, -1])
         return ridge_solve(-g[None], h, 0.0)[0], ()
 
     def flops(self, network: Network) -> float:
         """Return the floating-point operations of a pass for each row: all matrix products."""
         ((outputs, columns),) = network.shapes
         return 2 * network.flops + outputs * (outputs + 1) * columns**2
+
+
+def _ground_biases(h: Array, biases: Array) -> None:
+    """Add curvature along a common change of all biases, where the loss has none.
+
+    Of a softmax such a change alters nothing, so its gradient is rounding; without curvature the
+    solve would make a step of it. The other directions keep theirs.
+    """
+    scale = h.diagonal().mean()
+    if abs(h[:, biases].sum(axis=1)).max() <= np.sqrt(np.finfo(h.dtype).eps) * scale:
+        h[np.ix_(biases, biases)] += scale

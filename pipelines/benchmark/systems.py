@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import dask
 
 import daskalt
+from daskalt.runs.clusters import NO_PROFILER
 from pipelines.benchmark import ours
 from pipelines.benchmark.alternate import alternate
 from pipelines.benchmark.curves import median_of, paired_ratio
@@ -65,6 +66,7 @@ def two_processes():
     from distributed import Client, LocalCluster
 
     with (
+        dask.config.set(NO_PROFILER),
         LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
         ) as cluster,

@@ -20,7 +20,7 @@ import zarr
 from distributed import Client, LocalCluster
 
 import daskalt
-from daskalt.runs.clusters import local_workers
+from daskalt.runs.clusters import NO_PROFILER, local_workers
 from daskalt.solvers import SOLVERS
 from pipelines.benchmark.tables import Table, Target
 from pipelines.harm.fits import digest
@@ -166,6 +166,7 @@ def places():
         client.wait_for_workers(2)
         yield "two workers", _call
     with (
+        dask.config.set(NO_PROFILER),
         LocalCluster(
             2, processes=False, threads_per_worker=1, dashboard_address="127.0.0.1:0"
         ) as cluster,

@@ -42,10 +42,15 @@ WINDOWS = {"start": (0.15, 8.0), "middle": (0.0, 1.5), "end": (0.0, 1.5)}
 PASSES = {"threads": 1.0, "workers": 0.15, "scheduler": 0.15}  # which take some seconds
 QUICK = 0.5  # of these passes, where trials run side by side
 SCHEDULER = """
+import dask
+from daskalt.runs.clusters import NO_PROFILER
 from distributed import LocalCluster
 if __name__ == "__main__":
     options = dict(dashboard_address="127.0.0.1:0", worker_dashboard_address="127.0.0.1:0")
-    with LocalCluster(n_workers=2, threads_per_worker=1, **options) as cluster:
+    with (
+        dask.config.set(NO_PROFILER),
+        LocalCluster(n_workers=2, threads_per_worker=1, **options) as cluster,
+    ):
         print(cluster.scheduler_address, flush=True)
         input()
 """
