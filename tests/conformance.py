@@ -187,7 +187,7 @@ class Conformance:
     @pytest.fixture
     def _reproducible(self, subject):
         if not get_solver(subject.solver).reproducible:
-            pytest.skip("not promised")
+            pytest.skip("the solver does not promise the same bits every time")
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -326,7 +326,7 @@ class Conformance:
 
     def test_what_never_rises_does_not(self, subject):
         if subject.monotone is None:
-            pytest.skip("not promised")
+            pytest.skip("the solver does not promise that anything never rises")
         X, y = subject.rows(300, "float64")
         if subject.monotone == "objective":
             model = subject.model(max_iter=8).fit(X, y)

@@ -246,3 +246,13 @@ def test_a_solver_that_needs_no_rate_is_not_exchanged(solver, options):
         MLPClassifier(solver=solver, **options).fit("there is no such store")
     assert f"solver={' '.join(repr(solver).split())}," in str(caught.value)
     assert "GradientDescent" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_newton_leaves_a_common_change_of_all_biases_alone(dtype):
+    """Of a softmax it changes nothing, so that only rounding could ask for it."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((200, 4)).astype(dtype), rng.integers(0, 3, 200)
+    model = MLPClassifier((), solver="newton", max_iter=5, tol=0, random_state=0).fit(X, y)
+    assert np.ptp(model.intercepts_[0]) > 0.01
+    assert abs(model.solver_state_.weights[0][:, -1].sum()) < 100 * np.finfo(dtype).eps
