@@ -371,7 +371,9 @@ class Assembly:
         passes = self._passes(rows, problem.network)
         steps = reading.plan(rows.table, rows.bounds, first).steps
         # A fit without an end has no schedule either: that of an earlier fit is over.
-        budget = Budget(steps * passes, steps, steps) if self.ends else Budget(pass_steps=steps)
+        budget = Budget(pass_steps=steps, rows=count_rows(rows.bounds))
+        if self.ends:
+            budget = budget._replace(steps=steps * passes, first_pass=steps)
         return range(first, first + passes), budget
 
     def _pose(self, rows: LaidOut, goal: Goal, sample: Block) -> tuple[Problem, Weights]:

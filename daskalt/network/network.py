@@ -96,6 +96,11 @@ class Network(Wiring):
             if not self.fixed[layer.weights]
         )
 
+    @property
+    def residual_gram_flops(self) -> int:
+        """Floating-point operations of the Gram matrices of the layers' residuals."""
+        return sum(layer.width**2 for layer in self.layers)
+
     @cached_property
     def _kept(self) -> tuple[set[str], ...]:
         """Of every layer: the sources of those after it."""

@@ -44,11 +44,14 @@ class Budget(NamedTuple):
         Steps of the first pass of a fit with an end.
     pass_steps : int or None
         Steps of a pass.
+    rows : int or None
+        Rows of a pass.
     """
 
     steps: int | None = None
     first_pass: int | None = None
     pass_steps: int | None = None
+    rows: int | None = None
 
 
 class State(Protocol):

@@ -238,7 +238,7 @@ class BatchAltMin(CautiousSolver, FullBatch):
                 [damp(a, damping) for a in grams if a is not None],
                 statistics.moments,
                 divisors,
-                problem.penalty,
+                (problem.penalty,) * len(state.weights),
                 Limits.of(self, state.weights, fall(self.schedule, state.step, state.budget.steps)),
             )
         return state._replace(

@@ -1,0 +1,101 @@
+"""Running means of Gram matrices, damped and ready for solves, and the weight decay they call for.
+
+The curvature of the loss in the weights of a layer is about C ⊗ A, with A the mean Gram matrix of
+its inputs and C that of its residuals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from daskalt.kernels.step import running_mean
+from daskalt.network.network import Weights
+from daskalt.solvers.least_squares import DampedGram, damp
+
+__all__ = ["Factors", "evidence"]
+
+ROUNDS = 5  # of the fixed-point iteration
+
+
+class Factors(NamedTuple):
+    """One Gram matrix of each weight matrix: its running mean, and that damped; None before any."""
+
+    means: tuple[Any, ...]
+    damped: tuple[Any, ...]
+
+    @classmethod
+    def none(cls, matrices: int) -> Factors:
+        """Return the factors before the first step."""
+        return cls((None,) * matrices, (None,) * matrices)
+
+    def renewed(self, totals: Sequence[Any], keep: float, weight: float) -> Factors:
+        """Return them with the sums of a step averaged into the means, where it has any."""
+        means = tuple(
+            old if total is None else running_mean(old, total, keep, weight)
+            for old, total in zip(self.means, totals, strict=True)
+        )
+        return self._replace(means=means)
+
+    def damped_anew(
+        self, which: Sequence[bool], damping: float, rank: int | None, *, bias: bool
+    ) -> Factors:
+        """Return them with some of the means damped again."""
+        damped = tuple(
+            damp(mean, damping, rank, None if old is None else old.basis, bias=bias)
+            if anew and mean is not None
+            else old
+            for mean, old, anew in zip(self.means, self.damped, which, strict=True)
+        )
+        return self._replace(damped=damped)
+
+    def replaced(self, number: int, mean: np.ndarray, damped: DampedGram) -> Factors:
+        """Return them with those of one weight matrix exchanged."""
+        means, others = list(self.means), list(self.damped)
+        means[number], others[number] = mean, damped
+        return Factors(tuple(means), tuple(others))
+
+
+def evidence(
+    weights: Weights,
+    inputs: Factors,
+    residuals: Factors,
+    rows: float,
+    noise: float,
+) -> tuple[float, ...]:
+    """Return the penalty of each weight matrix for which its weights are most probable.
+
+    With λ the eigenvalues of the curvature summed over the rows, a penalty α leaves γ = Σ λ/(λ + α)
+    of the weights to the data, and the evidence is highest at α = γ / ‖W‖² (MacKay, 1992).
+
+    Parameters
+    ----------
+    weights : Weights
+        Every weight matrix [W b].
+    inputs, residuals : Factors
+        A and C of every weight matrix.
+    rows : float
+        Number of rows of which the means are.
+    noise : float
+        The loss per unit of log-likelihood: 1 if it is one, the variance of what is left of the
+        targets for half a squared error.
+    """
+    found = []
+    parts = zip(
+        weights, inputs.means, inputs.damped, residuals.means, residuals.damped, strict=True
+    )
+    for w, a, damped_a, c, damped_c in parts:
+        values_a, times_a = damped_a.spectrum(a)
+        values_c, times_c = damped_c.spectrum(c)
+        size = float(np.vdot(w[:, :-1], w[:, :-1]))
+        curvature = (rows / noise**2) * np.outer(values_c, values_a)
+        determined = curvature > 0
+        times, curvature = np.outer(times_c, times_a)[determined], curvature[determined]
+        alpha = 0.0
+        if size > 0 and np.isfinite(curvature).all():
+            for _ in range(ROUNDS):
+                alpha = float((times * curvature / (curvature + alpha)).sum()) / size
+        found.append(alpha * noise / rows)
+    return tuple(found)
