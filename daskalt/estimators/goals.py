@@ -18,6 +18,7 @@ class Goal(NamedTuple):
     loss: Loss
     class_factors: np.ndarray | None = None
     clustering: float = 1.0  # of the targets in the blocks; about 1 when shuffled
+    mean: np.ndarray | None = None  # of the targets as numbers: shares of classes; None if unknown
 
 
 def check_same_labels(before: Targets, now: Targets) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from daskalt.data.staging import Promised
-from daskalt.data.survey import survey_labels
+from daskalt.data.survey import survey_labels, survey_numbers
 from daskalt.data.table import Table
 from daskalt.data.targets import BinaryTargets, ClassTargets, MultilabelTargets, class_factors
 from daskalt.errors import InputError
@@ -40,11 +40,13 @@ class LabelledMLP(BaseMLP):
             indicators = MultilabelTargets(table.y.shape[1])
             if table.y.in_memory:  # stored ones are checked block by block
                 indicators.check(table.y.read(0, table.n_rows))
-            return Goal(indicators, loss)
-        clustering, counts = 1.0, None
+            # To plan reads nothing that is yet to be computed.
+            known = not isinstance(table.y, Promised)
+            return Goal(indicators, loss, mean=survey_numbers(table).mean if known else None)
+        labels, counts = None, None
         if classes is None:
             labels = survey_labels(table)
-            classes, counts, clustering = labels.classes, labels.counts, labels.clustering()
+            classes, counts = labels.classes, labels.counts
         if len(classes) < 2:
             raise InputError(
                 "The number of classes has to be greater than one; y holds 1 class only: "
@@ -54,7 +56,12 @@ class LabelledMLP(BaseMLP):
         loss = self._chosen_loss(units=len(classes) == 2)
         binary = len(classes) == 2 and not loss.coded
         targets = BinaryTargets(classes) if binary else ClassTargets(classes, not loss.coded)
-        return Goal(targets, loss, class_factors(self.class_weight, classes, counts), clustering)
+        factors = class_factors(self.class_weight, classes, counts)
+        if labels is None:  # the first rows of many may lack some
+            return Goal(targets, loss, factors)
+        shares = labels.shares(factors)
+        mean = shares[1:] if binary and shares is not None else shares
+        return Goal(targets, loss, factors, labels.clustering(), mean)
 
     def _chosen_loss(self, units: bool) -> Loss:
         """The loss of units that are independent (yes or no), or of exclusive classes."""

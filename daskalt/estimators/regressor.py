@@ -11,7 +11,7 @@ from daskalt.data.choosing import takes_names
 from daskalt.data.opening import is_stored
 from daskalt.data.survey import survey_numbers
 from daskalt.data.table import Table
-from daskalt.data.targets import RealTargets, check_shares, mean_and_scale
+from daskalt.data.targets import RealTargets, check_shares, centre_and_scale
 from daskalt.errors import InputError
 from daskalt.estimators.goals import Goal
 from daskalt.estimators.perceptron import BaseMLP
@@ -67,7 +67,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     True
     """
 
-    _losses = ("squared", "squared_error", "absolute", "cross_entropy")
+    _losses = ("squared", "squared_error", "absolute", "huber", "cross_entropy")
 
     def __init__(
         self,
@@ -153,17 +153,16 @@ class MLPRegressor(RegressorMixin, BaseMLP):
                 f"y must be numbers for a regressor; it is of type {table.y.dtype}. Convert it, "
                 "or use MLPClassifier for labels."
             )
-        numbers = survey_numbers(table)
-        mean, scale = mean_and_scale(numbers, table.X.dtype)
         loss = self._chosen_loss()
-        if loss.link.linear:
-            scale = np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1e-300), scale, 1.0)
-        else:  # the link's range is in the targets' own units
-            mean, scale = np.zeros_like(mean), np.ones_like(scale)
+        numbers = survey_numbers(table, sampled=loss.robust and loss.link.linear)
+        centre, scale = centre_and_scale(numbers, table.X.dtype)
+        mean = None  # of standardised targets, which is about zero
+        if not loss.link.linear:  # the link's range is in the targets' own units
+            centre, scale, mean = np.zeros_like(centre), np.ones_like(scale), numbers.mean
         if loss.shares:
             check_shares(numbers.low, numbers.high)
-        targets = RealTargets(mean, scale, len(table.y.shape) == 1, loss.shares)
-        return Goal(targets, loss, None, numbers.clustering())
+        targets = RealTargets(centre, scale, len(table.y.shape) == 1, loss.shares)
+        return Goal(targets, loss, None, numbers.clustering(), mean)
 
     def _chosen_loss(self) -> Loss:
         if isinstance(self.loss, Loss):

@@ -22,6 +22,7 @@ from daskalt.functions.loss_passes import (
     count_units,
     difference,
     hinge,
+    huber,
     logistic_cross_entropy,
     softmax_cross_entropy,
     softmax_squared,
@@ -38,7 +39,7 @@ def get_loss(name: str, link: str) -> Loss:
 
     Parameters
     ----------
-    name : {"cross_entropy", "squared", "hinge", "absolute"}
+    name : {"cross_entropy", "squared", "hinge", "absolute", "huber"}
         The loss as a function of the outputs.
     link : {"softmax", "logistic", "identity", "relu", "tanh", "softplus", "margin"}
         The function from the last pre-activation to the outputs.
@@ -57,6 +58,8 @@ def get_loss(name: str, link: str) -> Loss:
         ) from None
 
 
+HUBER_THRESHOLD = 1.35  # in units of the scaled targets
+RAREST = 1e-3  # least share that a class has in the biases that a fit starts from
 # Points at which losses are compared.
 _POINTS = np.array([[0.31, -0.57, 1.13], [-2.3, 0.77, 0.19], [1.7, 2.9, -0.43], [-0.11, -1.9, 3.1]])
 
@@ -85,6 +88,9 @@ class Loss(ABC):
         Whether there is a gradient everywhere.
     convex : bool
         Whether it is convex in z.
+    robust : bool
+        Whether gross errors in the targets cost little, so that targets are standardised by median
+        and quartiles, which these do not move, instead of mean and standard deviation.
     """
 
     name: str
@@ -95,6 +101,7 @@ class Loss(ABC):
     shares: ClassVar[bool] = False
     smooth: ClassVar[bool] = True
     convex: ClassVar[bool] = False
+    robust: ClassVar[bool] = False
 
     def __deepcopy__(self, memo: object) -> Loss:
         return self
@@ -138,6 +145,27 @@ class Loss(ABC):
             return out, float(np.sum(values, dtype=np.float64))
         out *= weight[:, None]
         return out, float(np.sum(weight * values, dtype=np.float64))
+
+    def start(self, mean: Array) -> Array:
+        """Return the z (K,) whose outputs are the mean target, from which a fit starts.
+
+        It is zero where the link has no `inverse` or no z has that output. Shares of a class are
+        taken as RAREST at least, so that no unit starts where its link is flat.
+
+        Parameters
+        ----------
+        mean : ndarray, (K,)
+            The weighted mean of the targets as numbers; of classes, their shares.
+        """
+        link, mean = self.link, np.asarray(mean, np.float64)[None]
+        if link.inverse is None:
+            return np.zeros(mean.shape[1])
+        if link.probabilities:
+            mean = np.clip(mean, RAREST, 1 - RAREST)
+        z = link.inverse(mean)
+        if link.normalised:
+            mean = mean / mean.sum()
+        return np.where(np.isclose(link(z), mean), z, 0.0)[0]
 
     def correct(self, z: Array, y: Array, weight: Array | None = None) -> float:
         """Return the weighted number of rows predicted correctly; 0.0 for a loss without classes.
@@ -344,6 +372,7 @@ class _Absolute(_Compiled):
 
     smooth = False
     convex = True
+    robust = True
     _residual = staticmethod(absolute)
 
     def value(self, z: Array, y: Array) -> Array:
@@ -351,6 +380,27 @@ class _Absolute(_Compiled):
 
     def hessian(self, z: Array, y: Array) -> tuple[Array, Array | None]:
         return np.zeros_like(z), None
+
+
+class _Huber(_Compiled):
+    """Σ_k h(z_k - y_k), with h(d) = d²/2 up to |d| = δ and straight beyond, δ (|d| - δ/2)."""
+
+    convex = True
+    robust = True
+
+    @staticmethod
+    def _residual(z: Array, y: Array, weight: Array | None, out: Array) -> float:
+        return huber(z, y, weight, out, HUBER_THRESHOLD)
+
+    def value(self, z: Array, y: Array) -> Array:
+        distance = np.abs(z.astype(np.float64) - y)
+        inner = np.minimum(distance, HUBER_THRESHOLD)
+        return np.sum(inner * (distance - inner / 2), axis=1)
+
+    def hessian(self, z: Array, y: Array) -> tuple[Array, Array | None]:
+        """Return min(1, δ / |d|), the curvature of the parabola that touches h and lies above."""
+        inside = z.dtype.type(HUBER_THRESHOLD)
+        return inside / np.maximum(np.abs(z - y), inside).astype(z.dtype), None
 
 
 LOSSES: dict[tuple[str, str], Loss] = {
@@ -364,5 +414,6 @@ LOSSES: dict[tuple[str, str], Loss] = {
         _SoftmaxSquared("squared", SOFTMAX),
         _Hinge("hinge", MARGIN),
         _Absolute("absolute", ACTIVATIONS["identity"]),
+        _Huber("huber", ACTIVATIONS["identity"]),
     )
 }
