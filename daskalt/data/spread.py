@@ -40,7 +40,7 @@ class Sample:
 
 
 def sample_of(values: np.ndarray, weights: np.ndarray, start: int) -> Sample:
-    """Return the sample of a block, (rows, columns) in float64, that begins at the row ``start``."""
+    """Return the sample of a block (rows, columns) of float64 that begins at row ``start``."""
     # A stream of one number a row, entered at the block's first.
     keys = np.random.Generator(np.random.PCG64(0).advance(start)).random(len(values))
     present = weights > 0

@@ -14,9 +14,9 @@ __all__ = [
     "MultilabelTargets",
     "RealTargets",
     "Targets",
+    "centre_and_scale",
     "check_shares",
     "class_factors",
-    "centre_and_scale",
 ]
 
 # Numbers up to here can be standardised, and the weights in their units are finite.

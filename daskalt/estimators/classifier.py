@@ -14,7 +14,8 @@ from daskalt.data.opening import is_stored
 from daskalt.errors import InputError
 from daskalt.estimators.labelled import LabelledMLP
 from daskalt.functions.activations import Activation
-from daskalt.functions.losses import LOSSES, Loss
+from daskalt.functions.loss import Loss
+from daskalt.functions.losses import LOSSES
 
 __all__ = ["MLPClassifier"]
 

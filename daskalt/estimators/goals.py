@@ -6,7 +6,7 @@ import numpy as np
 
 from daskalt.data.targets import Targets
 from daskalt.errors import InputError
-from daskalt.functions.losses import Loss
+from daskalt.functions.loss import Loss
 
 __all__ = ["Goal", "check_same_labels"]
 

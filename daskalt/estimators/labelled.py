@@ -11,7 +11,8 @@ from daskalt.data.targets import BinaryTargets, ClassTargets, MultilabelTargets,
 from daskalt.errors import InputError
 from daskalt.estimators.goals import Goal
 from daskalt.estimators.perceptron import BaseMLP
-from daskalt.functions.losses import Loss, get_loss
+from daskalt.functions.loss import Loss
+from daskalt.functions.losses import get_loss
 
 __all__ = ["LabelledMLP"]
 

@@ -11,12 +11,13 @@ from daskalt.data.choosing import takes_names
 from daskalt.data.opening import is_stored
 from daskalt.data.survey import survey_numbers
 from daskalt.data.table import Table
-from daskalt.data.targets import RealTargets, check_shares, centre_and_scale
+from daskalt.data.targets import RealTargets, centre_and_scale, check_shares
 from daskalt.errors import InputError
 from daskalt.estimators.goals import Goal
 from daskalt.estimators.perceptron import BaseMLP
 from daskalt.functions.activations import Activation
-from daskalt.functions.losses import Loss, get_loss
+from daskalt.functions.loss import Loss
+from daskalt.functions.losses import get_loss
 
 __all__ = ["MLPRegressor"]
 

@@ -70,6 +70,8 @@ class Activation(Link):
         beyond those of r, such as the trailing ones, are ignored.
     value, derivative, second_derivative : callable
         φ(z), φ'(z) and φ''(z) for an array of any shape, out of place and stable for large |z|.
+    inverse : callable or None
+        ``inverse(a)``, the z with φ(z) = a, or a large |z| if there is none.
     fit : callable or None
         ``fit(a, m, gamma, beta)``, the z that minimises γ (a - φ(z))² + β (z - m)², where there is
         a closed form.
@@ -86,6 +88,7 @@ class Activation(Link):
     backpropagate: Callable[[Array, Array], None]
     derivative: Callable[[Array], Array]
     second_derivative: Callable[[Array], Array]
+    inverse: Callable[[Array], Array] | None = None
     fit: Callable[[Array, Array, float, float], Array] | None = None
     spread: float = 1.0
     centred: bool = False

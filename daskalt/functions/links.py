@@ -41,8 +41,6 @@ class Link:
         Whether the outputs of a row sum to one.
     linear : bool
         Whether it is the identity: the units of the targets can be folded into the weights.
-    inverse : callable or None
-        ``inverse(a)``, the z whose outputs are a, or a large |z| if there is none.
     """
 
     name: str
@@ -50,7 +48,6 @@ class Link:
     probabilities: bool = False
     normalised: bool = False
     linear: bool = False
-    inverse: Callable[[Array], Array] | None = None
 
     def __call__(self, z: Array) -> Array:
         """Return the outputs."""
@@ -73,17 +70,6 @@ def _margin(z: Array) -> Array:
     return (1 + z) / 2
 
 
-def _softmax_inverse(p: Array) -> Array:
-    logarithms = np.log(np.maximum(p, np.finfo(p.dtype).tiny))
-    return logarithms - logarithms.mean(axis=1, keepdims=True)  # any constant would do
-
-
-SOFTMAX = Link(
-    name="softmax",
-    value=_softmax,
-    probabilities=True,
-    normalised=True,
-    inverse=_softmax_inverse,
-)
+SOFTMAX = Link(name="softmax", value=_softmax, probabilities=True, normalised=True)
 # One half on the boundary, as a probability is; but these are not probabilities.
 MARGIN = Link(name="margin", value=_margin)

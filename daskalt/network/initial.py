@@ -37,8 +37,8 @@ def initial_weights(
         Weights of the rows in means and spreads; rows of weight zero count as absent, unless
         all have it.
     mean_target : ndarray of shape (outputs,), optional
-        Mean of the targets, which the biases of the last layer give as outputs, unless another
-        layer shares them: the fit need not spend steps on how rare a class is.
+        Mean of the targets, which the biases of the last layer give as outputs, so that no steps
+        go into how rare a class is.
     """
     if row_weight is not None and row_weight.any():
         x, row_weight = x[row_weight > 0], row_weight[row_weight > 0]
@@ -57,14 +57,8 @@ def initial_weights(
                 weights[layer.weights] = _spread(layer, a, rng, share)
             if layer.phi is not None:
                 network.activate(index, a @ weights[layer.weights].T, inputs)
-        last = network.layers[-1].weights
-        if mean_target is not None and [each.weights for each in network.layers].count(last) == 1:
-            weights[last][:, -1] = network.loss.start(mean_target)
-            import os
-            if os.environ.get("V") == "none":
-                weights[last][:, -1] = 0
-            if os.environ.get("V") == "centred":
-                weights[last][:, -1] -= share @ (inputs[-1][:, :-1] @ weights[last][:, :-1].T)
+        if mean_target is not None:
+            weights[network.layers[-1].weights][:, -1] = network.loss.start(mean_target)
         return tuple(weights[number] for number in sorted(weights))
 
 
