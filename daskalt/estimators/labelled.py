@@ -41,8 +41,8 @@ class LabelledMLP(BaseMLP):
             indicators = MultilabelTargets(table.y.shape[1])
             if table.y.in_memory:  # stored ones are checked block by block
                 indicators.check(table.y.read(0, table.n_rows))
-            # To plan reads nothing that is yet to be computed.
-            known = not isinstance(table.y, Promised)
+            # To plan reads nothing that is yet to be computed; what is no number is refused later.
+            known = not isinstance(table.y, Promised) and table.y.dtype.kind in "fiub"
             return Goal(indicators, loss, mean=survey_numbers(table).mean if known else None)
         labels, counts = None, None
         if classes is None:
