@@ -40,13 +40,18 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     learning_rate, learning_rate_init, power_t, momentum, nesterovs_momentum, beta_1, beta_2, \
     epsilon, max_fun
         As in :class:`MLPClassifier`.
-    loss : {"auto", "squared", "squared_error", "absolute", "cross_entropy"} or Loss, default="auto"
-        "auto" is "squared", half the squared error, which scikit-learn calls "squared_error". All
-        are summed over the outputs; the cross-entropy is for targets from 0 to 1 and
-        output_activation="logistic". A :class:`daskalt.Loss` of your own sees standardised targets
-        if its link is the identity.
+    loss : {"auto", "squared", "squared_error", "absolute", "huber", "cross_entropy"} or Loss, \
+    default="auto"
+        "auto" is "squared", half the squared error, which scikit-learn calls "squared_error".
+        "absolute" and "huber" are for gross errors in y: targets are standardised by median and
+        quartiles instead of mean and standard deviation (those of all rows up to 16,384, and of a
+        uniform sample of more), and "huber" is half the squared error up to 0.5 of the targets'
+        spread and straight beyond. All are summed over the outputs; the cross-entropy is for
+        targets from 0 to 1 and output_activation="logistic". A :class:`daskalt.Loss` of your own
+        sees standardised targets if its link is the identity, by quartiles if it is `robust`.
     output_activation : str, default="auto"
-        Link of the output layer; "auto" is the identity. With any other, targets are not scaled.
+        Link of the output layer; "auto" is the identity. With any other, targets are not scaled,
+        and the biases of a fresh fit give their mean as output where the link can.
 
     Attributes
     ----------

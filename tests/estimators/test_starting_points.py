@@ -80,7 +80,7 @@ def test_how_far_out_an_outlier_is_changes_no_prediction(loss, solver):
 
 
 def test_robust_losses_learn_under_cauchy_noise():
-    """Both err by less than half of what the median does."""
+    """Both err by 0.28 of what the median does; standardised by moments, by 0.5 and 1.6."""
     rng = np.random.default_rng(1)
     X = rng.standard_normal((4000, 5)).astype(np.float32)
     clean = np.sin(X[:, 0]) + X[:, 1] * X[:, 2]
@@ -88,7 +88,7 @@ def test_robust_losses_learn_under_cauchy_noise():
     spread = np.mean(np.abs(clean - np.median(clean)))
     for loss in ("absolute", "huber"):
         model = MLPRegressor((64,), loss=loss, random_state=0).fit(X, y)
-        assert np.mean(np.abs(model.predict(X) - clean)) < 0.5 * spread, loss
+        assert np.mean(np.abs(model.predict(X) - clean)) < 0.4 * spread, loss
 
 
 @pytest.mark.parametrize("loss", ["absolute", "huber"])
