@@ -213,10 +213,11 @@ def _labels_of(y: np.ndarray, weight: np.ndarray | None, extra: None, start: int
             "Unknown label type: continuous. y holds fractions, so it cannot be labels of a "
             "classifier: use MLPRegressor, or give y as integers or strings."
         )
-    classes, code, counts = np.unique(y, return_inverse=True, return_counts=True)
+    classes, counts = np.unique(y, return_counts=True)
     weights = counts.astype(float)
     if weight is not None:
         with np.errstate(over="ignore"):  # an infinite sum is refused elsewhere
+            code = np.searchsorted(classes, y)
             weights = np.bincount(code, weight.ravel().astype(np.float64), len(classes))
     return Labels(classes, counts.astype(float), counts**2 / len(y), weights)
 

@@ -1,5 +1,6 @@
 """What a fit to labels learns of them before it starts."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,10 @@ class LabelledMLP(BaseMLP):
             indicators = MultilabelTargets(table.y.shape[1])
             if table.y.in_memory:  # stored ones are checked block by block
                 indicators.check(table.y.read(0, table.n_rows))
-            # To plan reads nothing that is yet to be computed; what is no number is refused later.
-            known = not isinstance(table.y, Promised) and table.y.dtype.kind in "fiub"
-            return Goal(indicators, loss, mean=survey_numbers(table).mean if known else None)
+            # The first rows of many say little; what is no number is refused later.
+            if classes is not None or table.y.dtype.kind not in "fiub":
+                return Goal(indicators, loss)
+            return Goal(indicators, loss, mean=survey_numbers(table).mean)
         labels, counts = None, None
         if classes is None:
             labels = survey_labels(table)
@@ -78,8 +80,11 @@ class LabelledMLP(BaseMLP):
     def _expect_targets(self, table: Table, classes: np.ndarray | None) -> Goal:
         assert table.y is not None
         lazy = isinstance(table.y, Promised)
-        multilabel = len(table.y.shape) == 2 and table.y.shape[1] > 1
-        if multilabel or (classes is None and not lazy):
+        width = int(np.prod(table.y.shape[1:], dtype=int))
+        table = replace(table, weight=None)  # which may still have to be computed
+        if width > 1:  # with the classes given nothing is read to count them
+            return self._learn_targets(table, np.arange(width))
+        if classes is None and not lazy:
             return self._learn_targets(table)
         if classes is None:
             raise InputError(

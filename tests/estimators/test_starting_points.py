@@ -1,5 +1,6 @@
 """Where fits start: outputs at the mean target, targets by what outliers do not move."""
 
+import dask.array as da
 import numpy as np
 import pytest
 from scipy.special import expit, softmax
@@ -98,3 +99,22 @@ def test_stored_rows_and_rows_in_memory_have_the_same_bits(store, loss):
     in_memory = MLPRegressor((8,), **kind).fit(X, y, sample_weight=WEIGHT)
     stored = MLPRegressor((8,), **kind).fit(store(X, y, weight=WEIGHT))
     assert_same(stored.coefs_ + stored.intercepts_, in_memory.coefs_ + in_memory.intercepts_)
+
+
+@pytest.mark.parametrize("y", [THREE, np.stack([THREE == 0, THREE < 2], axis=1).astype(int)])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_to_plan_computes_no_weights(y, lazy):
+    def computed(block):
+        raise AssertionError("a plan computes nothing")
+
+    weight = da.from_array(WEIGHT, chunks=50).map_blocks(computed, dtype=float)
+    given = da.from_array(y, chunks=(50, *y.shape[1:])).map_blocks(computed, dtype=y.dtype)
+    classes = [0, 1, 2] if lazy and y.ndim == 1 else None
+    plan = MLPClassifier((5,)).plan(X, given if lazy else y, sample_weight=weight, classes=classes)
+    assert plan.rows == 300
+
+
+def test_first_rows_of_many_say_nothing_of_the_shares_of_labels():
+    y = np.stack([THREE == 0, THREE < 2], axis=1).astype(int)
+    model = unmoved(MLPClassifier).partial_fit(X, y, classes=[0, 1])
+    np.testing.assert_allclose(model.intercepts_[-1], 0, atol=1e-6)
