@@ -58,6 +58,8 @@ def loss(name, link_name, z, y):
         return sum(max(0.0, 1 - (2 * float(y[k]) - 1) * float(z[k])) for k in range(len(z)))
     if name == "absolute":
         return sum(abs(float(z[k]) - float(y[k])) for k in range(len(z)))
+    if name == "huber":
+        return sum(huber(float(z[k]) - float(y[k])) for k in range(len(z)))
     p = link(link_name, z)
     target = np.eye(len(z))[y] if link_name == "softmax" else y
     if name == "squared":
@@ -68,6 +70,11 @@ def loss(name, link_name, z, y):
         if link_name == "logistic" and target[k] != 1:
             total -= (1 - float(target[k])) * math.log(1 - p[k])
     return total
+
+
+def huber(d):
+    """A parabola up to one half, and its tangents beyond."""
+    return d * d / 2 if abs(d) <= 0.5 else 0.5 * abs(d) - 0.125
 
 
 def correct(link_name, z, y):
@@ -183,8 +190,10 @@ def altmin_step(
     return moved
 
 
-def output_hessian(name, link_name, z):
+def output_hessian(name, link_name, z, y):
     """The positive semidefinite model of ∂²ℓ/∂z² of one row."""
+    if name == "huber":
+        return np.diag([float(abs(float(z[k]) - float(y[k])) <= 0.5) for k in range(len(z))])
     p = link(link_name, z)
     if name in ("hinge", "absolute"):
         return np.zeros((len(z), len(z)))
@@ -225,7 +234,7 @@ def auxiliary(weights, x, y, kinds, mu, sweeps):
                     z[layer],
                     lambda v, m=m: output_objective(v, m, y, mu[last], name, link_name),
                     pull - residual(name, link_name, z[layer], y),
-                    spring + output_hessian(name, link_name, z[layer]),
+                    spring + output_hessian(name, link_name, z[layer], y),
                 )
                 continue
             W, above, stiff = weights[layer + 1], z[layer + 1], mu[layer + 1]

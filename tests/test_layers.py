@@ -14,7 +14,7 @@ ROOT = Path(daskalt.__file__).parent
 TOP = "errors versions wording parameters jit"
 PACKAGES = {
     "functions": """
-        links activation_passes activations loss_passes losses
+        links activation_passes activations loss loss_passes losses
     """,
     "kernels": """
         workspace scale step gram rowwise systems damped_newton admm hessian
@@ -28,7 +28,7 @@ PACKAGES = {
     "data": """
         traces recent rows decoded readers columns gaps checks ahead graphs table finite
         watch buckets writers staging arranging labelled identity containers choosing memory
-        sources recipe opening passes scaling targets survey fingerprint
+        sources recipe opening passes scaling targets spread survey fingerprint
     """,
     "ingest": """
         files casts lines frames medians spool roles faults tally census encoding encoded

@@ -393,4 +393,4 @@ class Assembly:
         weight = None if weight is None else weight[::every]
         inputs = problem.inputs(sample.X[::every])
         rng = np.random.default_rng(self.seed)
-        return problem, initial_weights(problem.network, inputs, rng, weight)
+        return problem, initial_weights(problem.network, inputs, rng, weight, goal.mean)

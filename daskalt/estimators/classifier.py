@@ -14,7 +14,8 @@ from daskalt.data.opening import is_stored
 from daskalt.errors import InputError
 from daskalt.estimators.labelled import LabelledMLP
 from daskalt.functions.activations import Activation
-from daskalt.functions.losses import LOSSES, Loss
+from daskalt.functions.loss import Loss
+from daskalt.functions.losses import LOSSES
 
 __all__ = ["MLPClassifier"]
 
@@ -155,6 +156,7 @@ class MLPClassifier(ClassifierMixin, LabelledMLP):
       and is the solver's choice by default. Nothing warns that it was reached.
     - `batch_size="auto"` gives other sizes.
     - `alpha` is divided by the number of all rows, not of those in a mini-batch.
+    - Output biases start where they give the weighted shares of the classes, a thousandth at least.
     - Features are standardised (`scale`), and `alpha` acts on the weights for these.
     - Early stopping watches the loss of the held-out rows, not their score.
     - Data of any type but float64 is trained in float32. Equal seeds give other weights.

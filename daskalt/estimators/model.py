@@ -24,7 +24,8 @@ from daskalt.estimators.classifier import MLPClassifier
 from daskalt.estimators.fitted import Fitted
 from daskalt.estimators.regressor import MLPRegressor
 from daskalt.functions.activations import ACTIVATIONS, Activation
-from daskalt.functions.losses import LOSSES, Loss
+from daskalt.functions.loss import Loss
+from daskalt.functions.losses import LOSSES
 from daskalt.network.network import dense
 from daskalt.network.problem import Problem
 from daskalt.parameters import check_arguments, instance

@@ -12,7 +12,7 @@ import numpy as np
 
 from daskalt.errors import InputError
 from daskalt.functions.activations import ACTIVATIONS, Activation
-from daskalt.functions.losses import Loss
+from daskalt.functions.loss import Loss
 from daskalt.kernels.gram import Pair
 from daskalt.kernels.workspace import Workspace, empty
 from daskalt.network.layers import Input, Layer, Wiring

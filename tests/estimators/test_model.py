@@ -55,6 +55,7 @@ CASES = {
     "hinge": (classifier(loss="hinge", solver="sgd"), X, np.digitize(SUM, [-1, 1])),
     "random state": (classifier(random_state=np.random.RandomState(3)), X, SUM > 0),
     "regression": (MLPRegressor((6,), max_iter=2, random_state=0), X, 100 + 30 * SUM),
+    "huber": (MLPRegressor((6,), max_iter=2, random_state=0, loss="huber"), X, 100 + 30 * SUM),
     "two targets": (
         MLPRegressor((6, 4), max_iter=2, random_state=0),
         X,
