@@ -113,7 +113,8 @@ def fit_sklearn(setting, seed, **parameters):
     if setting.quick:
         parameters["max_iter"] = 10
     kind = "MLPClassifier" if setting.data.is_classification else "MLPRegressor"
-    network = getattr(neural_network, kind)((setting.hidden,), random_state=seed, **parameters)
+    parameters |= {"hidden_layer_sizes": (setting.hidden,), "random_state": seed}
+    network = getattr(neural_network, kind)(**parameters)
     with warnings.catch_warnings():
         # Its default of 200 epochs is what its user gets, converged or not.
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -1,10 +1,11 @@
-"""The comparison on tables: what a file says, the arithmetic by hand, quick runs on made-up data."""
+"""The comparison on tables: what a file says, the arithmetic by hand, runs on made-up data."""
 
 import json
 
 import numpy as np
 import pytest
 from sklearn.datasets import make_friedman1
+from threadpoolctl import threadpool_limits
 
 import daskalt
 from pipelines import compare_tables
@@ -15,6 +16,13 @@ from pipelines.tabular.picture import drawing
 from pipelines.tabular.summary import Results, summary
 
 ABSENT = ("surely_not_installed", "surely-not-installed==1")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Many threads on tiny rows wait for each other, above all where other tests run too."""
+    with threadpool_limits(1):
+        yield
 
 
 def classes(rows=600, seed=0):
@@ -256,7 +264,7 @@ def test_only_targets_that_are_there_have_columns_and_the_environment_comes_once
 def test_every_method_learns_each_kind_of_table(name, make, enough, tmp_path):
     for line in absent([name]).values():
         pytest.skip(line)
-    setting = Setting(data_of(tmp_path, *make(1_500)), (0,), hidden=32, passes=60)
+    setting = Setting(data_of(tmp_path, *make(1_500)), (0,), hidden=32, passes=40)
     first, again = (job(name)(setting, 0) for _ in range(2))
     assert first.failure == ""
     assert first.score > enough
