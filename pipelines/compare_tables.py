@@ -41,9 +41,10 @@ def main(arguments=None):
     results = Results({}, [])
     for data in tables:
         print(f"{data.name}: {len(data.x_train):,} rows", file=sys.stderr, flush=True)
-        results = added(results, data, names, options)
+        setting = setting_of(data, options)
+        results = added(results, setting, names)
         # After every table: the next may be interrupted.
-        pages = summary(results, options.seeds)
+        pages = summary(results, setting)
         pages[0].notes += missing.values()
         if options.quick:
             pages[0].notes.append("--quick: tiny sizes to try the code; these numbers mean nothing")
@@ -99,13 +100,18 @@ def checked(options):
     return options
 
 
-def added(results, data, names, options):
-    """The results, and those of the methods `names` on one more table."""
+def setting_of(data, options):
+    """What every method is given of one table."""
     setting = Setting(data, tuple(range(options.seeds)), options.hidden, options.passes)
-    if options.quick:
-        setting = replace(
-            setting, data=data.head(500), hidden=min(setting.hidden, 16), passes=2, quick=True
-        )
+    if not options.quick:
+        return setting
+    hidden = min(options.hidden, 16)
+    return replace(setting, data=data.head(500), hidden=hidden, passes=2, quick=True)
+
+
+def added(results, setting, names):
+    """The results, and those of the methods `names` on one more table."""
+    data = setting.data
     runs = alternate({name: job(name) for name in names}, setting)
     measure = "accuracy" if data.is_classification else "R²"
     return Results(

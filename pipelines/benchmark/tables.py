@@ -87,7 +87,8 @@ def section(table, more_notes=()):
     for row in table.rows:
         cells = [cell(value) for value in row.cells.values()]
         lines.append(bar([*cells, *verdict(row.target)] if held else cells))
-    lines += ["", *(f"- {note}" for note in [*table.notes, *more_notes])]
+    notes = [f"- {note}" for note in [*table.notes, *more_notes]]
+    lines += ["", *notes] if notes else []
     return "\n".join(lines) + "\n"
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from scipy.stats import gmean, rankdata
 
+from daskalt.wording import plural
 from pipelines.benchmark.curves import paired_ratio
 from pipelines.benchmark.tables import Table
 from pipelines.tabular.methods import METHODS
@@ -97,9 +98,9 @@ class Results:
         return f"{text.format(np.min(values))} ({list(self.measures)[np.argmin(values)]})"
 
 
-def summary(results, seeds):
-    """All tables of the comparison."""
-    tables = [score_table(results, seeds), second_table(results)]
+def summary(results, setting):
+    """All tables of the comparison; `setting` is any table's."""
+    tables = [score_table(results, setting), second_table(results)]
     if len(results.networks) > 1:
         tables.append(network_table(results))
     if results.ours and len(results.methods) > len(results.ours):
@@ -107,9 +108,10 @@ def summary(results, seeds):
     return tables
 
 
-def score_table(results, seeds):
+def score_table(results, setting):
     """Median scores of all methods."""
-    table = Table("scores", f"test rows, medians of {seeds} seeds")
+    table = Table("scores", f"test rows, medians of {plural(len(setting.seeds), 'seed')}")
+    table.notes.append(f"one hidden layer of {setting.hidden} units; --passes is {setting.passes}")
     medians = results.medians("score", results.methods)
     for (name, measure), row in zip(results.measures.items(), medians, strict=True):
         scores = [f"{score:.4f}" for score in row]
@@ -145,7 +147,6 @@ def network_table(results):
     ranks = results.mean_ranks(results.networks)
     references = {"the best": results.networks}
     references |= {"the best peer": results.peers} if results.ours and results.peers else {}
-    references |= {"daskalt": ["daskalt"]} if "daskalt" in results.ours else {}
     for name in results.networks:
         cells = {"mean_rank": ranks[name], "beside_peers": rank_beside_peers(results, name)}
         for label, others in references.items():
@@ -153,6 +154,9 @@ def network_table(results):
             near = np.count_nonzero(differences >= -NEAR)
             cells[f"within {NEAR} of {label}"] = f"{near} of {len(differences)}"
             cells[f"worst to {label}"] = results.worst(differences, "{:+.4f}")
+        if "daskalt" in results.ours:
+            differences = results.differences(name, ["daskalt"])
+            cells["worst to daskalt"] = results.worst(differences, "{:+.4f}")
         table.add(method=name, **cells)
     table.notes += [
         "Ranks: of the median scores among all networks here, trees left out; 1 is best. Beside "

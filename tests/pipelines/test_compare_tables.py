@@ -17,6 +17,8 @@ from pipelines.tabular.summary import Results, summary
 
 ABSENT = ("surely_not_installed", "surely-not-installed==1")
 
+SETTING = Setting(None, (0, 1))
+
 
 @pytest.fixture(autouse=True)
 def one_thread():
@@ -191,7 +193,7 @@ def test_ranks_are_of_the_median_scores_of_networks_alone(results):
         "sklearn": (1 + 2) / 2,
         "torch": (4 + 3) / 2,
     }
-    networks = summary(results, 2)[2]
+    networks = summary(results, SETTING)[2]
     cells = {row.cells["method"]: row.cells for row in networks.rows}
     assert cells["daskalt"]["beside peers"] == (2 + 3) / 2
     assert cells["daskalt-early"]["beside peers"] == (2 + 1) / 2
@@ -211,7 +213,7 @@ def test_equal_scores_share_a_rank():
 
 
 def test_seconds_are_medians_and_their_ratios_are_paired_by_seed(results):
-    scores, seconds, _, ratios = summary(results, 2)
+    scores, seconds, _, ratios = summary(results, SETTING)
     assert scores.rows[0].cells["sklearn"] == "0.9140"
     assert [row.cells["sklearn"] for row in seconds.rows] == [6.0, 6.0, pytest.approx(6.0)]
     cells = {row.cells["method"]: row.cells for row in ratios.rows}
@@ -225,7 +227,7 @@ def test_a_fit_that_failed_is_last_and_said(results):
     others = [Run("c", name, 0, 1.0, 0.5) for name in results.networks if name != "sklearn"]
     only = Results({"c": "R²"}, [*others, failed])
     assert only.mean_ranks(only.networks)["sklearn"] == 4
-    pages = summary(only, 1)
+    pages = summary(only, SETTING)
     assert "sklearn failed on c, seed 0: ValueError: no" in pages[0].notes
     assert pages[1].rows[0].cells["torch"] == 1.0
     assert np.isnan(pages[1].rows[0].cells["sklearn"])
