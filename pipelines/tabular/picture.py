@@ -1,12 +1,13 @@
 """The picture of the comparison: seconds against how good each method is."""
 
 import numpy as np
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 from pipelines.benchmark.picture import MARKERS, PALETTE
 from pipelines.tabular.summary import NEAR, geometric_mean
 
-TICKS = (0.005, 0.02, 0.05, 0.2, 0.5)
+TICKS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+LEGEND = {"loc": "outside lower center", "ncols": 7, "fontsize": "small", "columnspacing": 1.2}
 
 
 def drawing(results):
@@ -22,7 +23,7 @@ def drawing(results):
                 draw_mean(means, results, name, style)
         finish_points(points)
         finish_means(means, results)
-        figure.legend(*points.get_legend_handles_labels(), loc="outside lower center", ncols=7)
+        figure.legend(*points.get_legend_handles_labels(), **LEGEND)
 
     return draw
 
@@ -37,6 +38,7 @@ def draw_points(axes, results, name, style):
 
 def finish_points(axes):
     """Scales and labels of the points."""
+    low, high = axes.dataLim.intervaly
     axes.axhspan(-NEAR, NEAR, color="0.92", zorder=0)
     axes.set(
         xscale="log",
@@ -48,6 +50,8 @@ def finish_points(axes):
     axes.set_yscale("symlog", linthresh=TICKS[0])
     axes.set_yticks([*(-tick for tick in reversed(TICKS)), 0, *TICKS])
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:+g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(min(1.3 * low, -2 * NEAR), max(1.3 * high, NEAR))
     finish(axes)
 
 
@@ -71,6 +75,7 @@ def finish_means(axes, results):
 
 def finish(axes):
     """Seconds as plain numbers, and a grid."""
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(color="0.9", linewidth=0.5)
