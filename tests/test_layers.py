@@ -41,7 +41,7 @@ PACKAGES = {
         base sgd adaptive schedules line_search
     """,
     "solvers": """
-        least_squares base caution descent z_step local_steps altmin full_batch batch_z_step
+        least_squares base caution descent factors z_step local_steps altmin full_batch batch_z_step
         batch_altmin admm gradient searching conjugate lbfgs newton equivalents
     """,
     "training": """

@@ -197,10 +197,7 @@ class StochasticAltMin(CautiousSolver):
                 "set z_step='newton', or leave ridge_centre='current'."
             )
         if self.z_step == "newton" and self.local_steps > 1:
-            raise InputError(
-                "local_steps > 1 needs z_step='shared' or 'gradient': with z_step='newton' set "
-                "local_steps=1."
-            )
+            raise InputError("z_step='newton' takes no local steps: set local_steps=1, or z_step.")
 
     def validate(self, problem: Problem) -> None:
         """Raise InputError unless there is one mu, or one for each weight matrix."""
@@ -208,14 +205,14 @@ class StochasticAltMin(CautiousSolver):
 
     def start(self, problem: Problem, weights: Weights, budget: Budget) -> State:
         """Return the state before the first step."""
-        matrices = len(weights)
+        nothing = Factors.none(len(weights))
         return State(
             weights=weights,
             point=weights,
             motion=at_rest(weights),
-            inputs=Factors.none(matrices),
-            residuals=Factors.none(matrices),
-            decay=(0.0,) * matrices,
+            inputs=nothing,
+            residuals=nothing,
+            decay=(0.0,) * len(weights),
             seen=0.0,
             step=0,
             budget=budget,
@@ -263,10 +260,9 @@ class StochasticAltMin(CautiousSolver):
             )
         # Weights of earlier steps fall with a power of their number: a mean that needs no end.
         share = 1 / (1 + self.window * (state.step - state.caution.since)) if self.window else 1
+        means = (averaged(*both, share) for both in zip(state.weights, point, strict=True))
         return state._replace(
-            weights=tuple(
-                averaged(*both, share) for both in zip(state.weights, point, strict=True)
-            ),
+            weights=tuple(means),
             point=point,
             motion=motion,
             step=state.step + 1,
@@ -279,7 +275,8 @@ class StochasticAltMin(CautiousSolver):
         motion = at_rest(state.weights)._replace(trust=trust)
         state = state._replace(point=state.weights, motion=motion)
         try:
-            return self._damped(state, (True,) * len(state.point))
+            inputs = self._damp_inputs(state.inputs, state.caution, (True,) * len(state.point))
+            return state._replace(inputs=inputs)
         except DivergenceError:  # out of range: the old ones are kept
             return state
 
@@ -332,16 +329,10 @@ class StochasticAltMin(CautiousSolver):
 
     def _refit(self, problem: Problem, state: State, step: Step) -> Weights:
         """The least-squares weights of this step's own z, averaged with the current ones."""
-        weights = []
-        for w, r, a, mu in zip(
-            state.point, step.moments, step.grams, self._mu(problem), strict=True
-        ):
-            ridge = step.score.weight * problem.penalty / (2 * mu)
-            fitted = ridge_solve(r + w @ a, a, ridge)
-            more = (1 - self.average) * (1 - 1 / state.caution.factor)
-            share = w.dtype.type(self.average + more)
-            weights.append(share * w + (1 - share) * fitted)
-        return tuple(weights)
+        share = 1 - (1 - self.average) / state.caution.factor
+        ridges = [step.score.weight * problem.penalty / (2 * mu) for mu in self._mu(problem)]
+        parts = zip(state.point, step.moments, step.grams, ridges, strict=True)
+        return tuple(averaged(ridge_solve(r + w @ a, a, d), w, share) for w, r, a, d in parts)
 
     def surveys(self, problem: Problem, budget: Budget) -> bool:
         """Say whether the first pass sums what depends on data alone, as in a fit with an end."""
@@ -377,7 +368,6 @@ class StochasticAltMin(CautiousSolver):
         if not any(renewed):
             return state
         inputs = state.inputs.renewed(step.grams, keep, weight)
-        state = state._replace(inputs=inputs)
         if not local and step.curvatures[0] is not None:
             residuals = state.residuals.renewed(step.curvatures, keep, weight)
             every = (True,) * len(renewed)
@@ -385,9 +375,9 @@ class StochasticAltMin(CautiousSolver):
             state = state._replace(residuals=residuals)
         if state.caution.factor > 1:
             state, renewed = state._replace(caution=state.caution.relaxed()), [True] * len(renewed)
-        if self.ridge_centre == "zero":
-            return state
-        state = self._damped(state, renewed)
+        if self.ridge_centre == "zero":  # which solves with the step's own
+            return state._replace(inputs=inputs)
+        state = state._replace(inputs=self._damp_inputs(inputs, state.caution, renewed))
         if (renewals - 1) % EVIDENCE_EVERY == 0:
             state = state._replace(decay=self._decay(problem, state, step.score))
         return state
@@ -402,9 +392,6 @@ class StochasticAltMin(CautiousSolver):
             return state.decay
         found = evidence(state.point, state.inputs, state.residuals, rows, noise)
         return tuple(self.evidence * penalty for penalty in found)
-
-    def _damped(self, state: State, which: Sequence[bool]) -> State:
-        return state._replace(inputs=self._damp_inputs(state.inputs, state.caution, which))
 
     def _damp_inputs(self, inputs: Factors, caution: Caution, which: Sequence[bool]) -> Factors:
         return inputs.damped_anew(which, self.damping * caution.factor, self.rank, bias=True)

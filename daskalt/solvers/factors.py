@@ -13,7 +13,7 @@ import numpy as np
 
 from daskalt.kernels.step import running_mean
 from daskalt.network.network import Weights
-from daskalt.solvers.least_squares import DampedGram, damp
+from daskalt.solvers.least_squares import damp
 
 __all__ = ["Factors", "evidence"]
 
@@ -50,12 +50,6 @@ class Factors(NamedTuple):
             for mean, old, anew in zip(self.means, self.damped, which, strict=True)
         )
         return self._replace(damped=damped)
-
-    def replaced(self, number: int, mean: np.ndarray, damped: DampedGram) -> Factors:
-        """Return them with those of one weight matrix exchanged."""
-        means, others = list(self.means), list(self.damped)
-        means[number], others[number] = mean, damped
-        return Factors(tuple(means), tuple(others))
 
 
 def evidence(
