@@ -84,7 +84,9 @@ class Work:
     def graph_bytes(self) -> int:
         """Bytes of the tasks of a graph."""
         workers = self.machine.workers
-        scheduler = Scheduler(self.machine.threads * (workers or 1), workers is not None)
+        scheduler = Scheduler(
+            self.machine.threads * (workers or 1), cluster=workers is not None, here=workers is None
+        )
         return TASK_BYTES * count_tasks(self.job, self.plan, scheduler)
 
 
