@@ -17,7 +17,7 @@ __all__ = ["Reading", "WholeBlocks", "choose_blocks", "choose_reading", "most_ba
 
 BLOCK_BYTES = 16 << 20  # rows and z of a block of a full-batch method
 LANE_FLOPS = 50e6  # a task of less work costs threads of one process more than it saves
-TASK_FLOPS = 200e6  # the same between processes
+TASK_FLOPS = 1e9  # the same between processes: ten milliseconds, as a message there and back takes
 
 
 @dataclass(frozen=True)
