@@ -17,10 +17,10 @@ PACKAGES = {
         links activation_passes activations loss loss_passes losses
     """,
     "kernels": """
-        workspace scale step gram rowwise systems damped_newton admm hessian
+        workspace scale step thin gram rowwise systems damped_newton admm hessian
     """,
     "compute": """
-        signals shelter bars threads statistics graph progress
+        signals shelter bars threads statistics graph hands progress
     """,
     "storage": """
         records sealed retries chunks guard store folders groups scratch locks variables

@@ -25,19 +25,24 @@ class Workspace:
 
     def __init__(self) -> None:
         self._buffers: dict[str, np.ndarray] = {}
+        self._latest: dict[str, np.ndarray] = {}  # what was taken last, mostly wanted again
 
     def take(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
         """Return an uninitialised C-contiguous array that shares memory with the last of its name.
 
         The buffer behind `name` is kept, and replaced by a larger one when it is too small.
         """
+        latest = self._latest.get(name)
+        if latest is not None and latest.shape == shape and latest.dtype == dtype:
+            return latest
         dtype = np.dtype(dtype)
         size = math.prod(shape) * dtype.itemsize
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < size:
             owner = np.empty(size + _ALIGNMENT, np.uint8)
             buffer = self._buffers[name] = _aligned(owner, size)
-        return buffer[:size].view(dtype).reshape(shape)
+        self._latest[name] = found = buffer[:size].view(dtype).reshape(shape)
+        return found
 
     @property
     def nbytes(self) -> int:
@@ -47,6 +52,7 @@ class Workspace:
     def clear(self) -> None:
         """Drop every buffer."""
         self._buffers.clear()
+        self._latest.clear()
 
 
 def empty(

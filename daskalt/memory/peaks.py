@@ -84,7 +84,9 @@ class Work:
     def graph_bytes(self) -> int:
         """Bytes of the tasks of a graph."""
         workers = self.machine.workers
-        scheduler = Scheduler(self.machine.threads * (workers or 1), workers is not None)
+        scheduler = Scheduler(
+            self.machine.threads * (workers or 1), cluster=workers is not None, here=workers is None
+        )
         return TASK_BYTES * count_tasks(self.job, self.plan, scheduler)
 
 
@@ -153,7 +155,10 @@ def _steps(work: Work) -> dict[str, int]:
     threads = work.machine.threads
     per_thread = rehearsal.map.at(here.mapped)
     if rehearsal.survey is not None:
-        per_thread = max(per_thread, rehearsal.survey.at(here.mapped))
+        survey = rehearsal.survey.at(here.mapped)
+        # Lanes that stay in one process are mapped on threads of a task, while others survey.
+        apart = work.plan.groups[0].apart
+        per_thread = max(per_thread, survey) if apart else per_thread + survey
     statistics = here.statistics * rehearsal.statistics + here.surveys * rehearsal.surveyed
     return {
         "rows in memory": int(here.held * work.row_bytes),

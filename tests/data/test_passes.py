@@ -236,6 +236,23 @@ def test_features_targets_and_weights_stay_together():
     assert not np.array_equal(block.y, np.sort(block.y))
 
 
+@pytest.mark.parametrize("kinds", ["f4", "u1", ">f8", "?", "f2", "i8 f8", "f4 f8", "O"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_rows_of_all_kinds_are_mixed_whole(kinds, order):
+    """Also where the pieces of a source differ in type."""
+    rows, kinds = np.arange(20)[:, None] * 5 + np.arange(3), kinds.split()
+
+    class Pieces(Stored):
+        def read(self, start, stop):
+            kind = kinds[start // 10 % len(kinds)]
+            return np.asarray(rows[start:stop].astype(kind), order=order)
+
+    table = Table(Pieces(20, 10), Stored(20, 10, name="y"))
+    block = read_lane(table, Lane(np.array([0, 10]), np.array([10, 20]), (0,)))
+    assert block.X.dtype == (kinds[0] if len(kinds) == 1 else np.result_type(*kinds))
+    np.testing.assert_array_equal(block.X, rows[block.y].astype(block.X.dtype))
+
+
 def test_text_of_varying_width_is_mixed_whole():
     class Words(Stored):
         def read(self, start, stop):
