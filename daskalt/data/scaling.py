@@ -13,9 +13,9 @@ __all__ = ["SCALING_BYTES", "Scaling", "choose_scaling"]
 # Scaled entries go this far from zero. Under "standard" the scale of a column is widened until its
 # sample does; under "auto", whose scale a few wild values do not move, entries are clipped there.
 REACH = 10.0
-# A twentieth of a column's values, at most, count as tails; what lies beyond five times the others'
-# reach from the median counts as no more than that. It is ten standard deviations of a Gaussian.
-TAIL, TAIL_REACH = 0.05, 5.0
+# A twentieth of a column's values on either side are its tails. What lies further from the median
+# than six times the rest counts as that far: ten standard deviations of a Gaussian.
+TAIL, TAIL_REACH = 0.05, 6.0
 # Columns of smaller mean and spread than this, times 1e-7, count as constant: their weights, in
 # units of X, might overflow. Larger entries than these, unscaled, have squares that do.
 SMALLEST = {"float32": 1e-30, "float64": 1e-200}
@@ -70,13 +70,13 @@ def choose_scaling(X: np.ndarray, weight: np.ndarray | None, how: Any) -> Scalin
     how : {"auto", "standard", "none"}
         "standard" centres each column and divides it by its standard deviation, or by a tenth of
         its reach from the mean where that is more. "auto" does not depend on the type or the
-        units of a column. One that holds a single value over half of the time, such as a flag, a
+        unit of a column. One that holds a single value over half of the time, such as a flag, a
         count or a pixel at the margin, keeps that at zero and is divided by the root mean square
         of the deviations of its other entries, so that rare entries are no larger than common
         ones; any other is centred and divided by its standard deviation. Wild values count in
-        this as the tails that they go beyond, and scaled entries are clipped at `REACH`: they may
-        be too rare for any sample to hold them, and one pass over all rows for their sake would
-        cost as much as one of training.
+        this as no more than some times the tails that they go beyond, and scaled entries are
+        clipped at `REACH`, since no sample holds what is rare, and to look for it in all rows is
+        another pass over the data. A column that is constant in the sample is only shifted.
 
     Raises
     ------
@@ -92,13 +92,13 @@ def choose_scaling(X: np.ndarray, weight: np.ndarray | None, how: Any) -> Scalin
     width = max(1, BLOCK_ENTRIES // rows)
     for start in range(0, columns, width):
         block = slice(start, start + width)
-        x = np.array(X[:, block].T, np.float64, order="C")  # a row for each column
-        largest = np.abs(x).max(axis=1)
+        x, own_weight = _sorted(X[:, block].T, weight)
+        largest = np.maximum(np.abs(x[:, 0]), np.abs(x[:, -1]))
         _check_size(largest, start, kind, how)
         if how != "none":
             unit = np.maximum(largest, np.finfo(np.float64).tiny)
             x /= unit[:, None]  # squares of huge values would overflow
-            found = (_standard if how == "standard" else _robust)(x, weight)
+            found = (_standard if how == "standard" else _robust)(x, own_weight)
             shift[block], scale[block] = (part * unit for part in found)
     if how == "none":
         return Scaling(shift, scale)
@@ -110,6 +110,16 @@ def choose_scaling(X: np.ndarray, weight: np.ndarray | None, how: Any) -> Scalin
     return Scaling(shift, factor, REACH if how == "auto" else np.inf)
 
 
+def _sorted(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """A sorted copy of each row of x in double precision, and weights in the same order."""
+    x = np.ascontiguousarray(x)
+    if weight is None:
+        kind = "stable" if x.dtype.itemsize < 4 else None  # bytes are sorted by counting then
+        return np.sort(x, axis=1, kind=kind).astype(np.float64, copy=False), None
+    order = np.argsort(x, axis=1)
+    return np.take_along_axis(x, order, axis=1).astype(np.float64, copy=False), weight[order]
+
+
 def _standard(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Mean of each row of x, and standard deviation or a share of the reach."""
     mean = np.average(x, axis=1, weights=weight)
@@ -119,30 +129,27 @@ def _standard(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.
 
 
 def _robust(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Shift and scale of each row of x as "auto" has them."""
-    total = np.full(len(x), float(x.shape[1]) if weight is None else weight.sum())
-    centre = _value_at(x, weight, total / 2)
-    x = x - centre[:, None]
-    others = total * np.average(x != 0, axis=1, weights=weight)
-    limit = TAIL_REACH * _value_at(np.abs(x), weight, total - TAIL * others)
-    np.clip(x, -limit[:, None], limit[:, None], out=x)
+    """Shift and scale of each sorted row of x as "auto" has them."""
+    total = float(x.shape[1]) if weight is None else weight.sum(axis=1)
+    centre = _value_at(x, weight, np.full(len(x), total / 2))
+    others = total * np.average(x != centre[:, None], axis=1, weights=weight)
+    low, high = (_value_at(x, weight, part) for part in (TAIL * others, total - TAIL * others))
+    limit = TAIL_REACH * np.maximum(high - centre, centre - low)[:, None]
+    x = np.clip(x - centre[:, None], -limit, limit)
     one_value = others < total / 2
-    mean = np.where(one_value, 0.0, np.average(x, axis=1, weights=weight))
-    x -= mean[:, None]
-    power = np.average(x**2, axis=1, weights=weight)
+    mean = np.where(one_value, 0, np.average(x, axis=1, weights=weight))
+    power = np.average((x - mean[:, None]) ** 2, axis=1, weights=weight)
     share = np.where(one_value & (others > 0), others / total, 1.0)
     return centre + mean, np.sqrt(power / share)
 
 
 def _value_at(x: np.ndarray, weight: np.ndarray | None, level: np.ndarray) -> np.ndarray:
-    """The least value of each row of x up to which the entries' weights sum to its ``level``."""
+    """The least value of each sorted row up to which the entries' weights sum to its ``level``."""
     if weight is None:
-        place = np.ceil(level).astype(int) - 1
-        return np.take_along_axis(np.sort(x, axis=1), place[:, None], axis=1)[:, 0]
-    order = np.argsort(x, axis=1, kind="stable")
-    reached = np.cumsum(weight[order], axis=1) >= level[:, None] * (1 - 1e-12)
-    first = np.take_along_axis(order, reached.argmax(axis=1)[:, None], axis=1)
-    return np.take_along_axis(x, first, axis=1)[:, 0]
+        place = np.maximum(np.ceil(level).astype(int) - 1, 0)
+    else:
+        place = np.argmax(np.cumsum(weight, axis=1) >= level[:, None] * (1 - 1e-12), axis=1)
+    return np.take_along_axis(x, place[:, None], axis=1)[:, 0]
 
 
 def _check_size(largest: np.ndarray, start: int, kind: str, how: str) -> None:

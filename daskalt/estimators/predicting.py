@@ -46,9 +46,9 @@ os.register_at_fork(after_in_child=_threads.cache_clear)  # the threads stay in 
 class Predictor:
     """A fitted network in the user's own units, small enough to send anywhere.
 
-    Features are clipped to the ``limits`` of the fit; where the scaling could not be folded into the
-    weights, rows are scaled first, which clips them too. Work is divided among the cores, unless
-    this runs in a task, which is a part of divided work already.
+    Features are clipped to the ``limits`` of the fit. Where the scaling could not be folded into
+    the weights, rows are scaled first, which clips them too. Work is divided among the cores,
+    unless this runs in a task, which is a part of divided work already.
     """
 
     coefs: tuple[np.ndarray, ...]

@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from daskalt.data.passes import CHUNK_ROWS, PassPlan
 from daskalt.data.scaling import SCALING_BYTES
 from daskalt.data.table import Table, kept_bytes

@@ -99,7 +99,12 @@ def test_scaled_entries_depend_on_no_unit_and_no_type(how):
     X = np.random.default_rng(0).poisson([0.1, 0.6, 3, 40], (500, 4)).astype(np.uint8)
     factors = np.array([1e-3, 7.0, 1e3, -0.1])
     expected = scaled(X, choose_scaling(X, None, how), np.float32)
-    for other in (X.astype(np.int64), X.astype(np.float32), X * factors, X * factors + [5, 0, 9, 1]):
+    for other in (
+        X.astype(np.int64),
+        X.astype(np.float32),
+        X * factors,
+        X * factors + [5, 0, 9, 1],
+    ):
         x = scaled(other, choose_scaling(other, None, how), np.float32)
         np.testing.assert_allclose(np.abs(x), np.abs(expected), atol=1e-5)
 
