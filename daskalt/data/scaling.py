@@ -76,7 +76,8 @@ def choose_scaling(X: np.ndarray, weight: np.ndarray | None, how: Any) -> Scalin
         ones; any other is centred and divided by its standard deviation. Wild values count in
         this as no more than some times the tails that they go beyond, and scaled entries are
         clipped at `REACH`, since no sample holds what is rare, and to look for it in all rows is
-        another pass over the data. A column that is constant in the sample is only shifted.
+        another pass over the data. A column that is constant in the sample has no scale, and its
+        other entries keep their unit, or that of the constant where this is larger than one.
 
     Raises
     ------
@@ -114,8 +115,8 @@ def _sorted(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.nd
     """A sorted copy of each row of x in double precision, and weights in the same order."""
     x = np.ascontiguousarray(x)
     if weight is None:
-        kind = "stable" if x.dtype.itemsize < 4 else None  # bytes are sorted by counting then
-        return np.sort(x, axis=1, kind=kind).astype(np.float64, copy=False), None
+        counts = x.dtype.itemsize < 4  # the stable sort of small integers, which is faster
+        return np.sort(x, axis=1, stable=counts).astype(np.float64, copy=False), None
     order = np.argsort(x, axis=1)
     return np.take_along_axis(x, order, axis=1).astype(np.float64, copy=False), weight[order]
 
