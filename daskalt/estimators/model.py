@@ -182,6 +182,7 @@ def _facts(fitted: Fitted) -> dict[str, Any]:
         "loss": _named(network.loss, "fitted.loss"),
         "shift": problem.scaling.shift,
         "factor": problem.scaling.factor,
+        "reach": problem.scaling.reach if np.isfinite(problem.scaling.reach) else None,
         "targets": kind.__name__,
         "target_parameters": {name: getattr(targets, name) for name in given},
         "penalty": problem.penalty,
@@ -198,7 +199,7 @@ def _revived(facts: dict[str, Any], estimator: Any) -> Fitted:
         raise ValueError(f"weights are not of shapes {network.shapes}")
     problem = Problem(
         network=network,
-        scaling=Scaling(facts["shift"], facts["factor"]),
+        scaling=Scaling(facts["shift"], facts["factor"], facts.get("reach") or np.inf),
         targets=_TARGETS[facts["targets"]](**facts["target_parameters"]),
         penalty=facts["penalty"],
         dtype=np.dtype(facts["dtype"]),

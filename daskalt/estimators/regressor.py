@@ -56,7 +56,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     Attributes
     ----------
     coefs_, intercepts_, history_, cost_, n_iter_, n_layers_, n_outputs_, n_features_in_, \
-    stop_reason_, out_activation_, feature_names_in_, members_, target_name_, recipe_
+    stop_reason_, out_activation_, feature_limits_, feature_names_in_, members_, \
+    target_name_, recipe_
         As in :class:`MLPClassifier`.
     loss_, best_loss_, loss_curve_
         Mean training loss, in units of the standardised targets.

@@ -63,7 +63,7 @@ def identify(
         "loss": f"{network.loss.name} on {network.loss.link.name}",
         "loss_digest": network.loss.digest,
         "penalty": problem.penalty,
-        "scaling": checksum(*problem.scaling),
+        "scaling": checksum(*problem.scaling[:2]),
         "dtype": np.dtype(problem.dtype).name,
         **asdict(reading),
         **more,
