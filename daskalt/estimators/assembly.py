@@ -218,7 +218,7 @@ class Assembly:
             table=rows.table,
             bounds=rows.bounds,
             held=None if rows.held is None else rows.held.table,
-            passes=self._passes(rows, problem.network),
+            passes=self._passes(count_rows(rows.bounds), problem.network),
             ends=self.ends,
             read=read,
             given=self.limit,
@@ -227,12 +227,12 @@ class Assembly:
             shuffled=rows.shuffled,
         )
 
-    def _passes(self, rows: LaidOut, network: Network) -> int:
+    def _passes(self, n_rows: int, network: Network) -> int:
         """The most passes that the fit makes."""
         if not self.ends:
             return 1
         own = self.estimator
-        passes = own.max_iter or self.solver.passes(count_rows(rows.bounds), network)
+        passes = own.max_iter or self.solver.passes(n_rows, network)
         return passes if own.max_fun is None else min(passes, own.max_fun)
 
     def _read(
@@ -248,7 +248,9 @@ class Assembly:
             return choose_blocks(table, bounds, network, memory)
         n_rows = count_rows(bounds)
         if size == "auto":
-            size = min(self.solver.batch_rows(n_rows), most_batch_rows(table, network, memory))
+            passes = self._passes(n_rows, network) if self.ends else None
+            rows = self.solver.batch_rows(n_rows, passes)
+            size = min(rows, most_batch_rows(table, network, memory))
         size, seed = min(int(size), n_rows), self.seed if self.estimator.shuffle else None
         return choose_reading(table, network, size, self.solver.tasks, seed, memory)
 
@@ -368,7 +370,7 @@ class Assembly:
     ) -> tuple[range, Budget]:
         """The numbers of the passes, and the length of the fit."""
         first = 0 if before is None else before.passes
-        passes = self._passes(rows, problem.network)
+        passes = self._passes(count_rows(rows.bounds), problem.network)
         steps = reading.plan(rows.table, rows.bounds, first).steps
         # A fit without an end has no schedule either: that of an earlier fit is over.
         budget = Budget(pass_steps=steps, rows=count_rows(rows.bounds))

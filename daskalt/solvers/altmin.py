@@ -21,8 +21,9 @@ from daskalt.solvers.z_step import InputGram, Step, gradient_step, input_gram, n
 
 __all__ = ["StochasticAltMin"]
 
-# Gram matrices are gathered from this share of a task's rows, or so many if that is more.
-GATHERED_SHARE, GATHERED_ROWS = 0.15, 128
+# Gram matrices are gathered from this share of all rows, and from so many of a task at least.
+GATHERED_SHARE, GATHERED_ROWS = 0.05, 128
+RENEWED_ROWS = 4000  # between renewals, or three steps if these have fewer
 EVIDENCE_EVERY = 10  # renewals of the Gram matrices between those of the weight decay
 
 
@@ -66,19 +67,19 @@ class StochasticAltMin(CautiousSolver):
         Ridge on the Gram matrices, in units of their mean diagonal.
     step_limit : float, default=15.0
         Largest step along D, in units of `damping`.
-    change_limit : float, default=0.12
+    change_limit : float, default=0.1
         Bound on the predicted change of a unit's z in a step, as a root mean square over the
         rows and the units of the widest layer.
     momentum : float, default=0.6
         Weight of earlier steps in the direction (Nesterov's form).
     schedule : {"linear", "cosine", "constant"}, default="linear"
         How the two limits fall from their full value at the first step to zero at the last.
-    gram_memory : float, default=0.95
+    gram_memory : float, default=0.9
         Share of the old value in the running means of the Gram matrices A and C.
-    gram_every : int, default=3
-        Steps between their renewals, from some of a step's rows. The Gram matrix of the inputs is
-        constant: it is renewed like the others in the first pass, which also sums it exactly for
-        all that follow.
+    gram_every : int or "auto", default="auto"
+        Steps between their renewals, from some of a step's rows: 3, or fewer of large steps. The
+        Gram matrix of the inputs is constant: it is renewed like the others in the first pass,
+        which also sums it exactly for all that follow.
     rank : int or None, default=32
         Leading eigenvectors kept of a Gram matrix wider than four times this; the rest of its
         spectrum is taken as flat. None always solves exactly.
@@ -90,12 +91,12 @@ class StochasticAltMin(CautiousSolver):
     z_step : {"shared", "gradient", "newton"}, default="shared"
         "gradient" leaves out C. "newton" minimises ℓ(z_L, y) + Σ μ ‖z_l - W_l ã_{l-1}‖² over the z
         of each row by damped Newton steps, layer by layer from the output back.
-    z_damping : float, default=0.2
+    z_damping : float, default=0.1
         Damping of the shared curvature, in units of its mean diagonal.
-    window : float, default=0.2
+    window : float, default=0.15
         Width of the running mean of the weights, as a share of the steps so far; 0 for the weights
         after the last step.
-    evidence : float, default=0.3
+    evidence : float, default=0.2
         Weight decay of each layer, beside `alpha`: so many times the penalty under which the
         weights are most probable given A and C, after MacKay's evidence framework. It holds noisy
         data back from being learnt by heart, and nearly vanishes where the weights must be large.
@@ -127,18 +128,18 @@ class StochasticAltMin(CautiousSolver):
         *,
         damping: float = 2.0,
         step_limit: float = 15.0,
-        change_limit: float = 0.12,
+        change_limit: float = 0.1,
         momentum: float = 0.6,
         schedule: str = "linear",
-        gram_memory: float = 0.95,
-        gram_every: int = 3,
+        gram_memory: float = 0.9,
+        gram_every: int | str = "auto",
         rank: int | None = 32,
         local_steps: int = 1,
         tasks: int | str = "auto",
         z_step: str = "shared",
-        z_damping: float = 0.2,
-        window: float = 0.2,
-        evidence: float = 0.3,
+        z_damping: float = 0.1,
+        window: float = 0.15,
+        evidence: float = 0.2,
         ridge_centre: str = "current",
         average: float = 0.9,
         mu: float | tuple[float, ...] = 1.0,
@@ -178,7 +179,7 @@ class StochasticAltMin(CautiousSolver):
             momentum=real(at_least=0, below=1),
             schedule=choice(*FALLS),
             gram_memory=real(at_least=0, below=1),
-            gram_every=integer(at_least=1),
+            gram_every=integer(at_least=1, or_word="auto"),
             rank=integer(at_least=1, or_none=True),
             local_steps=integer(at_least=1),
             tasks=integer(at_least=1, or_word="auto"),
@@ -234,8 +235,9 @@ class StochasticAltMin(CautiousSolver):
                 return failed_steps(state.point, rows)
         n, wanted = len(rows.X), self._wanted(problem, state)
         curved = self.z_step == "shared" and self._due(state)
+        share = GATHERED_SHARE * self._every(state.budget)
         # All rows at first: those of some may have no weight.
-        count = max(GATHERED_ROWS, int(np.ceil(GATHERED_SHARE * n))) if state.step else n
+        count = max(GATHERED_ROWS, int(np.ceil(share * n))) if state.step else n
         return gradient_step(problem, state.point, rows, wanted, curved=curved, count=min(count, n))
 
     def update(self, problem: Problem, state: State, statistics: Any) -> State:
@@ -285,8 +287,7 @@ class StochasticAltMin(CautiousSolver):
         if self.z_step == "newton":
             return super().flops(network) + network.gram_flops
         curved = network.residual_gram_flops if self.z_step == "shared" else 0
-        share = GATHERED_SHARE / self.gram_every
-        return super().flops(network) + share * (network.gram_flops + curved)
+        return super().flops(network) + GATHERED_SHARE * (network.gram_flops + curved)
 
     def _descend(
         self,
@@ -307,7 +308,14 @@ class StochasticAltMin(CautiousSolver):
 
     def _due(self, state: State) -> bool:
         """Whether a step renews Gram matrices."""
-        return state.inputs.damped[0] is None or state.step % self.gram_every == 0
+        return state.inputs.damped[0] is None or state.step % self._every(state.budget) == 0
+
+    def _every(self, budget: Budget) -> int:
+        """Steps between renewals of Gram matrices."""
+        if isinstance(self.gram_every, int):
+            return self.gram_every
+        rows = (budget.rows or 0) / (budget.pass_steps or 1)
+        return int(np.clip(round(RENEWED_ROWS / max(rows, 1.0)), 1, 3))
 
     def _wanted(self, problem: Problem, state: State) -> tuple[bool, ...]:
         """Which Gram matrices a step renews; those of the data alone only in the first pass."""
@@ -360,7 +368,7 @@ class StochasticAltMin(CautiousSolver):
     def _renew(self, problem: Problem, state: State, step: Any) -> State:
         """Average the Gram matrices of a step into the running means, and renew what follows."""
         # A plain mean at first, so that the first step has no larger weight than the next.
-        renewals = state.step // self.gram_every + 1
+        renewals = state.step // self._every(state.budget) + 1
         keep = min(self.gram_memory, 1.0 - 1.0 / (renewals + 1))
         local = isinstance(step, LocalSteps)
         weight = step.score.weight if local else step.gathered
