@@ -235,8 +235,9 @@ class StochasticAltMin(CautiousSolver):
         n, wanted = len(rows.X), self._wanted(problem, state)
         curved = self.z_step == "shared" and self._due(state)
         # All rows at first: those of some may have no weight.
-        count = max(GATHERED_ROWS, int(np.ceil(GATHERED_SHARE * n))) if state.step else n
-        return gradient_step(problem, state.point, rows, wanted, curved=curved, count=min(count, n))
+        first = state.inputs.damped[0] is None
+        count = n if first else min(n, max(GATHERED_ROWS, int(np.ceil(GATHERED_SHARE * n))))
+        return gradient_step(problem, state.point, rows, wanted, curved=curved, count=count)
 
     def update(self, problem: Problem, state: State, statistics: Any) -> State:
         """Return the state after fitting W to the step's z."""
