@@ -57,9 +57,8 @@ class StochasticAltMin(CautiousSolver):
     its first factor, and A's bias does not count in a mean. The step s is the largest, up to
     `step_limit`, whose predicted change of z, s² Σ_l⟨D_l, G_l⟩, stays within `change_limit`; both
     limits anneal along `schedule`, and shrink while the gradient after a step points back along
-    it. No learning rate is left to tune. The result is a running mean of the weights. A step with
-    non-finite numbers is refused: the weights go back one step, the motion is set to zero, and the
-    damping is ten times as high for a while.
+    it. The result is a running mean of the weights. A step with non-finite numbers is refused: the
+    weights go back one step, the motion is set to zero, and the damping is raised for a while.
 
     Parameters
     ----------
@@ -194,8 +193,7 @@ class StochasticAltMin(CautiousSolver):
         )
         if self.ridge_centre == "zero" and self.z_step != "newton":
             raise InputError(
-                "ridge_centre='zero' refits W to z itself, which only z_step='newton' computes: "
-                "set z_step='newton', or leave ridge_centre='current'."
+                "ridge_centre='zero' refits W to z, which only z_step='newton' computes: set that."
             )
         if self.z_step == "newton" and self.local_steps > 1:
             raise InputError("z_step='newton' takes no local steps: set local_steps=1, or z_step.")
@@ -206,18 +204,9 @@ class StochasticAltMin(CautiousSolver):
 
     def start(self, problem: Problem, weights: Weights, budget: Budget) -> State:
         """Return the state before the first step."""
-        nothing = Factors.none(len(weights))
-        return State(
-            weights=weights,
-            point=weights,
-            motion=at_rest(weights),
-            inputs=nothing,
-            residuals=nothing,
-            decay=(0.0,) * len(weights),
-            seen=0.0,
-            step=0,
-            budget=budget,
-        )
+        decay, nothing = (0.0,) * len(weights), Factors.none(len(weights))
+        motion = at_rest(weights)
+        return State(weights, weights, motion, nothing, nothing, decay, 0.0, 0, budget)
 
     def map(
         self, problem: Problem, state: State, rows: Rows, variables: Variables | None = None
@@ -237,8 +226,9 @@ class StochasticAltMin(CautiousSolver):
         curved = self.z_step == "shared" and self._due(state)
         share = GATHERED_SHARE * self._every(state.budget)
         # All rows at first: those of some may have no weight.
-        count = max(GATHERED_ROWS, int(np.ceil(share * n))) if state.step else n
-        return gradient_step(problem, state.point, rows, wanted, curved=curved, count=min(count, n))
+        first = state.inputs.damped[0] is None
+        count = n if first else min(n, max(GATHERED_ROWS, int(np.ceil(share * n))))
+        return gradient_step(problem, state.point, rows, wanted, curved=curved, count=count)
 
     def update(self, problem: Problem, state: State, statistics: Any) -> State:
         """Return the state after fitting W to the step's z."""
@@ -275,10 +265,12 @@ class StochasticAltMin(CautiousSolver):
         """Return the state without motion, its Gram matrices damped anew."""
         trust = max(state.motion.trust / RAISE, LEAST_TRUST)
         motion = at_rest(state.weights)._replace(trust=trust)
-        state = state._replace(point=state.weights, motion=motion)
+        state, every = (
+            state._replace(point=state.weights, motion=motion),
+            (True,) * len(state.decay),
+        )
         try:
-            inputs = self._damp_inputs(state.inputs, state.caution, (True,) * len(state.point))
-            return state._replace(inputs=inputs)
+            return state._replace(inputs=self._damp_inputs(state.inputs, state.caution, every))
         except DivergenceError:  # out of range: the old ones are kept
             return state
 
@@ -393,7 +385,7 @@ class StochasticAltMin(CautiousSolver):
     def _decay(self, problem: Problem, state: State, score: Score) -> tuple[float, ...]:
         """The weight decay of each weight matrix, by its evidence."""
         network, budget = problem.network, state.budget
-        rows = state.seen if budget.steps is None else float(budget.rows or 0)
+        rows = state.seen if budget.steps is None else budget.rows or 0
         noise = 1.0 if network.loss.classifies else 2 * score.mean_loss / network.n_outputs
         ready = None not in (*state.inputs.damped, *state.residuals.damped)
         if not (self.evidence > 0 and ready and rows > 0 and noise > 0):

@@ -68,8 +68,9 @@ def damp(
     basis: np.ndarray | None = None,
     *,
     bias: bool = True,
+    ridge: float = 0.0,
 ) -> DampedGram:
-    """Return ``gram`` + ``damping`` × its mean diagonal, ready for solves.
+    """Return ``gram`` + ``damping`` × its mean diagonal + ``ridge``, ready for solves.
 
     Parameters
     ----------
@@ -86,6 +87,8 @@ def damp(
     bias : bool
         Whether the last input is the constant one, whose 1 must not count in the mean diagonal:
         the units of the others would change the damping.
+    ridge : float
+        Added to the damping, in the units of A.
 
     Raises
     ------
@@ -96,7 +99,7 @@ def damp(
     trace = float(np.trace(gram, dtype=np.float64))
     units = (trace - float(gram[-1, -1])) / (size - 1) if bias and size > 1 else trace / size
     # An exactly zero Gram matrix (dead inputs) has no scale of its own.
-    d = damping * units or 1.0
+    d = damping * units + ridge or 1.0
     _check_range(gram, trace + d)
     if rank is None or size <= 4 * rank:
         damped = gram.copy()
