@@ -91,7 +91,7 @@ class Ruined(StochasticAltMin):
             return state
         rng = np.random.default_rng(1)  # confident of the wrong labels
         weights = tuple(w + 50 * rng.standard_normal(w.shape) for w in state.weights)
-        return state._replace(weights=weights)
+        return state._replace(weights=weights, point=weights)
 
 
 STEPS = 5  # of a pass
