@@ -297,13 +297,16 @@ class Assembly:
         plan = self._plan(rows, problem, before)
         sample = sample_rows(table, bounds, self.seed)
         weights: Weights = ()
+        pass_weight = None
         if goal is not None:
+            pass_weight = total_weight(table) * count_rows(bounds) / table.n_rows
             with blas_threads():
-                problem, weights = self._pose(rows, goal, sample)
+                problem, weights = self._pose(rows, goal, sample, pass_weight)
         reading = self._read(table, bounds, problem.network, own.batch_size, self._memory)
         if goal is not None and self.ends and own.shuffle:
             warn_if_sorted(goal.clustering, goal.targets.width, reading, table)
         passes, budget = self._length(rows, problem, reading, before)
+        budget = budget._replace(weight=pass_weight)
         if before is None:
             state = self.solver.start(problem, weights, budget)
             check_state(self.solver, state)
@@ -371,20 +374,21 @@ class Assembly:
         passes = self._passes(rows, problem.network)
         steps = reading.plan(rows.table, rows.bounds, first).steps
         # A fit without an end has no schedule either: that of an earlier fit is over.
-        budget = Budget(pass_steps=steps, rows=count_rows(rows.bounds))
+        budget = Budget(pass_steps=steps)
         if self.ends:
             budget = budget._replace(steps=steps * passes, first_pass=steps)
         return range(first, first + passes), budget
 
-    def _pose(self, rows: LaidOut, goal: Goal, sample: Block) -> tuple[Problem, Weights]:
+    def _pose(
+        self, rows: LaidOut, goal: Goal, sample: Block, pass_weight: float
+    ) -> tuple[Problem, Weights]:
         """The problem that the table poses, and the weights to start from."""
         own, table = self.estimator, rows.table
         weight = None if sample.weight is None else sample.weight.ravel()
         if weight is not None and not weight.any():
             weight = None
         scaling = choose_scaling(sample.X, weight, own.scale)
-        penalty = float(own.alpha) * table.n_rows / count_rows(rows.bounds) / total_weight(table)
-        problem = self.problem(table, goal, scaling, penalty)
+        problem = self.problem(table, goal, scaling, float(own.alpha) / pass_weight)
         earlier = own._fitted if own.warm_start and hasattr(own, "_fitted") else None
         if earlier is not None and earlier.problem.network.shapes == problem.network.shapes:
             return problem, own._unfolded(problem)

@@ -76,9 +76,8 @@ class StochasticAltMin(CautiousSolver):
     gram_memory : float, default=0.95
         Share of the old value in the running means of the Gram matrices A and C.
     gram_every : int, default=3
-        Steps between their renewals, from some of a step's rows. The Gram matrix of the inputs is
-        constant: it is renewed like the others in the first pass, which also sums it exactly for
-        all that follow.
+        Steps between their renewals, from some of a step's rows. The first pass also sums the Gram
+        matrix of the inputs, which is constant, exactly for all that follow.
     rank : int or None, default=32
         Leading eigenvectors kept of a Gram matrix wider than four times this; the rest of its
         spectrum is taken as flat. None always solves exactly.
@@ -97,9 +96,8 @@ class StochasticAltMin(CautiousSolver):
         after the last step.
     evidence : float, default=0.3
         Weight decay of each layer, beside `alpha`: so many times the penalty under which the
-        weights are most probable given A and C, after MacKay's evidence framework. It holds noisy
-        data back from being learnt by heart, and nearly vanishes where the weights must be large.
-        Only with the shared curvature.
+        weights are most probable given A and C, after MacKay's evidence framework, so that noise
+        is not learnt by heart. Only with the shared curvature.
     ridge_centre : {"current", "zero"}, default="current"
         "zero" is the literal least-squares problem, nW = (Σ z ãᵀ)(Σ ã ãᵀ + (n·penalty/2μ) I)⁻¹ on
         the step's own rows, averaged as W ← average · W + (1 - average) · nW.
@@ -234,9 +232,8 @@ class StochasticAltMin(CautiousSolver):
                 return failed_steps(state.point, rows)
         n, wanted = len(rows.X), self._wanted(problem, state)
         curved = self.z_step == "shared" and self._due(state)
-        # All rows at first: those of some may have no weight.
-        first = state.inputs.damped[0] is None
-        count = n if first else min(n, max(GATHERED_ROWS, int(np.ceil(GATHERED_SHARE * n))))
+        count = min(n, max(GATHERED_ROWS, int(np.ceil(GATHERED_SHARE * n))))
+        count = n if state.inputs.damped[0] is None else count  # at first some may have no weight
         return gradient_step(problem, state.point, rows, wanted, curved=curved, count=count)
 
     def update(self, problem: Problem, state: State, statistics: Any) -> State:
@@ -261,9 +258,8 @@ class StochasticAltMin(CautiousSolver):
             )
         # Weights of earlier steps fall with a power of their number: a mean that needs no end.
         share = 1 / (1 + self.window * (state.step - state.caution.since)) if self.window else 1
-        means = (averaged(*both, share) for both in zip(state.weights, point, strict=True))
         return state._replace(
-            weights=tuple(means),
+            weights=tuple(averaged(*w, share) for w in zip(state.weights, point, strict=True)),
             point=point,
             motion=motion,
             step=state.step + 1,
@@ -312,9 +308,9 @@ class StochasticAltMin(CautiousSolver):
 
     def _wanted(self, problem: Problem, state: State) -> tuple[bool, ...]:
         """Which Gram matrices a step renews; those of the data alone only in the first pass."""
-        hidden, first = self._due(state), state.budget.first_pass
+        due, first = self._due(state), state.budget.first_pass
         early = first is None or state.step < first or state.inputs.damped[0] is None
-        return tuple(hidden and (early or not fixed) for fixed in problem.network.fixed)
+        return tuple(due and (early or not fixed) for fixed in problem.network.fixed)
 
     def _local_steps(self, problem: Problem, state: State, rows: Rows) -> LocalSteps:
         """Several steps on one task's own rows."""
@@ -337,8 +333,7 @@ class StochasticAltMin(CautiousSolver):
 
     def surveys(self, problem: Problem, budget: Budget) -> bool:
         """Say whether the first pass sums what depends on data alone, as in a fit with an end."""
-        fixed = any(problem.network.fixed)
-        return fixed and budget.first_pass is not None and self.z_step != "newton"
+        return bool(budget.first_pass) and any(problem.network.fixed) and self.z_step != "newton"
 
     def survey(self, problem: Problem, rows: Rows) -> InputGram:
         """Return the Gram matrices of some rows that depend on the data alone."""
@@ -380,16 +375,20 @@ class StochasticAltMin(CautiousSolver):
             return state._replace(inputs=inputs)
         state = state._replace(inputs=self._damp_inputs(inputs, state.caution, renewed))
         if (renewals - 1) % EVIDENCE_EVERY == 0:
-            state = state._replace(decay=self._decay(problem, state, step.score))
+            state = state._replace(decay=self._decay(problem, state))
         return state
 
-    def _decay(self, problem: Problem, state: State, score: Score) -> tuple[float, ...]:
+    def _decay(self, problem: Problem, state: State) -> tuple[float, ...]:
         """The weight decay of each weight matrix, by its evidence."""
         network, budget = problem.network, state.budget
-        rows = state.seen if budget.steps is None else float(budget.rows or 0)
-        noise = 1.0 if network.loss.classifies else 2 * score.mean_loss / network.n_outputs
+        rows = state.seen if budget.steps is None else budget.weight
         ready = None not in (*state.inputs.damped, *state.residuals.damped)
-        if not (self.evidence > 0 and ready and rows > 0 and noise > 0):
+        if not (self.evidence > 0 and ready and rows):
+            return state.decay
+        # A mean square of residuals: a gross error in a target has no more than its pull in it.
+        outputs = state.residuals.damped[network.layers[-1].weights]
+        noise = 1.0 if network.loss.classifies else outputs.size
+        if not noise > 0:
             return state.decay
         found = evidence(state.point, state.inputs, state.residuals, rows, noise)
         return tuple(self.evidence * penalty for penalty in found)

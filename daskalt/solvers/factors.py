@@ -17,7 +17,7 @@ from daskalt.solvers.least_squares import damp
 
 __all__ = ["Factors", "evidence"]
 
-ROUNDS = 5  # of the fixed-point iteration
+ROUNDS = 20  # of the fixed-point iteration, each of which at least halves the error
 
 
 class Factors(NamedTuple):
@@ -63,6 +63,7 @@ def evidence(
 
     With λ the eigenvalues of the curvature summed over the rows, a penalty α leaves γ = Σ λ/(λ + α)
     of the weights to the data, and the evidence is highest at α = γ / ‖W‖² (MacKay, 1992).
+    Biases have no penalty, and are left out.
 
     Parameters
     ----------
@@ -81,15 +82,19 @@ def evidence(
         weights, inputs.means, inputs.damped, residuals.means, residuals.damped, strict=True
     )
     for w, a, damped_a, c, damped_c in parts:
-        values_a, times_a = damped_a.spectrum(a)
-        values_c, times_c = damped_c.spectrum(c)
+        values_a, times_a = damped_a.spectrum(a, bias=True)
+        values_c, times_c = damped_c.spectrum(c, bias=False)
         size = float(np.vdot(w[:, :-1], w[:, :-1]))
         curvature = (rows / noise**2) * np.outer(values_c, values_a)
-        determined = curvature > 0
-        times, curvature = np.outer(times_c, times_a)[determined], curvature[determined]
+        times = np.outer(times_c, times_a)
         alpha = 0.0
         if size > 0 and np.isfinite(curvature).all():
+            alpha = float(times.sum()) / size
             for _ in range(ROUNDS):
-                alpha = float((times * curvature / (curvature + alpha)).sum()) / size
+                determined = float((times * curvature / (curvature + alpha)).sum())
+                # γ falls as α rises: the geometric mean does not swing about the solution.
+                alpha = float(np.sqrt(alpha * determined / size))
+                if not alpha > 0:
+                    break
         found.append(alpha * noise / rows)
     return tuple(found)
