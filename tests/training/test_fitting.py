@@ -118,6 +118,8 @@ def test_weights_ruined_by_the_last_step_are_never_returned(rows):
     ):
         model = ruined(rows, 6 * STEPS)
     assert "far above that of earlier ones" in model.stop_reason_
+    for a, b in zip(model.solver_state_.point, model.solver_state_.weights, strict=True):
+        np.testing.assert_array_equal(a, b)  # from which a partial_fit continues
     assert model.score(*rows) > expected.score(*rows) - 0.02
     assert expected.stop_reason_ == "all passes were made"
 
