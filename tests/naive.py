@@ -166,20 +166,37 @@ def altmin_step(
     change_limit,
     momentum,
     penalty,
+    z_damping=None,
+    matrices=None,
 ):
-    """The first step of stochastic alternating minimisation; kinds = activation, loss, link."""
+    """The first step of stochastic alternating minimisation; kinds = activation, loss, link.
+
+    With ``z_damping`` z moves by the shared curvature; ``matrices`` has the weights of each layer.
+    """
     activation, name, link_name = kinds
-    a = forward(weights, x, activation)
-    r = np.array([row_weight[i] * residual(name, link_name, a[-1][i], y[i]) for i in range(len(x))])
-    total = sum(row_weight)
+    matrices = range(len(weights)) if matrices is None else matrices
+    layers = [weights[m] for m in matrices]
+    a = forward(layers, x, activation)
+    r = np.array([residual(name, link_name, a[-1][i], y[i]) for i in range(len(x))])
+    residuals = backward(layers, a, r, activation)
     gradients, directions = [], []
-    for W, inputs, r_l in zip(weights, a[:-1], backward(weights, a, r, activation), strict=True):
-        G = matmul(r_l.T, inputs) / total
+    for own, W in enumerate(weights):
+        G = np.zeros_like(W, dtype=float)
+        A, C = np.zeros((W.shape[1], W.shape[1])), np.zeros((len(W), len(W)))
+        for m, inputs, r_l in zip(matrices, a[:-1], residuals, strict=True):
+            for i in range(len(x)) if m == own else ():
+                G += row_weight[i] * np.outer(r_l[i], inputs[i]) / sum(row_weight)
+                A += row_weight[i] * np.outer(inputs[i], inputs[i]) / sum(row_weight)
+                C += row_weight[i] * np.outer(r_l[i], r_l[i]) / sum(row_weight)
         G[:, :-1] -= penalty * W[:, :-1]
-        A = matmul(inputs.T, row_weight[:, None] * inputs) / total
-        ridge = damping * np.mean(np.diag(A))
+        ridge = damping * np.mean(np.diag(A)[:-1])  # without the bias
+        D = matmul(G, np.linalg.inv(A + ridge * np.eye(len(A))))
+        if z_damping is not None:
+            size = np.mean(np.diag(C))
+            D = matmul(np.linalg.inv(C + z_damping * size * np.eye(len(C))), D)
+            D *= size * (1 + z_damping)
         gradients.append(G)
-        directions.append(matmul(G, np.linalg.inv(A + ridge * np.eye(len(A)))))
+        directions.append(D)
     slope = sum(np.sum(G * D) for G, D in zip(gradients, directions, strict=True))
     widest = max(len(W) for W in weights)
     s = min(step_limit * damping, change_limit * math.sqrt(widest) / math.sqrt(slope))

@@ -249,8 +249,8 @@ class Assembly:
         n_rows = count_rows(bounds)
         if size == "auto":
             passes = self._passes(n_rows, network) if self.ends else None
-            rows = self.solver.batch_rows(n_rows, passes)
-            size = min(rows, most_batch_rows(table, network, memory))
+            most = most_batch_rows(table, network, memory)
+            size = min(self.solver.batch_rows(n_rows, passes), most)
         size, seed = min(int(size), n_rows), self.seed if self.estimator.shuffle else None
         return choose_reading(table, network, size, self.solver.tasks, seed, memory)
 
@@ -298,14 +298,16 @@ class Assembly:
         goal, problem = self._goal(table, classes, before)
         plan = self._plan(rows, problem, before)
         sample = sample_rows(table, bounds, self.seed)
-        weights: Weights = ()
+        weights, evident = (), float(count_rows(bounds))  # whatever the unit of row weights
         if goal is not None:
+            pass_weight = total_weight(table) * count_rows(bounds) / table.n_rows
+            evident = max(evident, pass_weight)
             with blas_threads():
-                problem, weights = self._pose(rows, goal, sample)
+                problem, weights = self._pose(rows, goal, sample, pass_weight)
         reading = self._read(table, bounds, problem.network, own.batch_size, self._memory)
         if goal is not None and self.ends and own.shuffle:
             warn_if_sorted(goal.clustering, goal.targets.width, reading, table)
-        passes, budget = self._length(rows, problem, reading, before)
+        passes, budget = self._length(rows, problem, reading, before, evident)
         if before is None:
             state = self.solver.start(problem, weights, budget)
             check_state(self.solver, state)
@@ -367,26 +369,26 @@ class Assembly:
         problem: Problem,
         reading: Reading | WholeBlocks,
         before: Fitted | None,
+        weight: float,
     ) -> tuple[range, Budget]:
         """The numbers of the passes, and the length of the fit."""
         first = 0 if before is None else before.passes
         passes = self._passes(count_rows(rows.bounds), problem.network)
         steps = reading.plan(rows.table, rows.bounds, first).steps
         # A fit without an end has no schedule either: that of an earlier fit is over.
-        budget = Budget(pass_steps=steps, rows=count_rows(rows.bounds))
-        if self.ends:
-            budget = budget._replace(steps=steps * passes, first_pass=steps)
-        return range(first, first + passes), budget
+        whole, one = (steps * passes, steps) if self.ends else (None, None)
+        return range(first, first + passes), Budget(whole, one, steps, weight)
 
-    def _pose(self, rows: LaidOut, goal: Goal, sample: Block) -> tuple[Problem, Weights]:
+    def _pose(
+        self, rows: LaidOut, goal: Goal, sample: Block, pass_weight: float
+    ) -> tuple[Problem, Weights]:
         """The problem that the table poses, and the weights to start from."""
         own, table = self.estimator, rows.table
         weight = None if sample.weight is None else sample.weight.ravel()
         if weight is not None and not weight.any():
             weight = None
         scaling = choose_scaling(sample.X, weight, own.scale)
-        penalty = float(own.alpha) * table.n_rows / count_rows(rows.bounds) / total_weight(table)
-        problem = self.problem(table, goal, scaling, penalty)
+        problem = self.problem(table, goal, scaling, float(own.alpha) / pass_weight)
         earlier = own._fitted if own.warm_start and hasattr(own, "_fitted") else None
         if earlier is not None and earlier.problem.network.shapes == problem.network.shapes:
             return problem, own._unfolded(problem)

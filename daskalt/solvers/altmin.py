@@ -14,7 +14,7 @@ from daskalt.parameters import check_of_layers, check_parameters, choice, intege
 from daskalt.solvers.base import Budget, Variables
 from daskalt.solvers.caution import LEAST_TRUST, RAISE, Caution, CautiousSolver
 from daskalt.solvers.descent import FALLS, Limits, Motion, at_rest, descend, fall
-from daskalt.solvers.factors import Factors, evidence
+from daskalt.solvers.factors import Factors, evidence, steps_between
 from daskalt.solvers.least_squares import DampedGram, ridge_solve
 from daskalt.solvers.local_steps import LocalSteps, failed_steps, merge_steps, take_steps
 from daskalt.solvers.z_step import InputGram, Step, gradient_step, input_gram, newton_step
@@ -23,7 +23,6 @@ __all__ = ["StochasticAltMin"]
 
 # Gram matrices are gathered from this share of all rows, and from so many of a task at least.
 GATHERED_SHARE, GATHERED_ROWS = 0.05, 128
-RENEWED_ROWS = 4000  # between renewals, or three steps if these have fewer
 EVIDENCE_EVERY = 10  # renewals of the Gram matrices between those of the weight decay
 
 
@@ -76,9 +75,8 @@ class StochasticAltMin(CautiousSolver):
     gram_memory : float, default=0.9
         Share of the old value in the running means of the Gram matrices A and C.
     gram_every : int or "auto", default="auto"
-        Steps between their renewals, from some of a step's rows: 3, or fewer of large steps. The
-        Gram matrix of the inputs is constant: it is renewed like the others in the first pass,
-        which also sums it exactly for all that follow.
+        Steps between their renewals, from some of a step's rows; by default as few as cost little.
+        The first pass also sums the Gram matrix of the inputs, which is constant.
     rank : int or None, default=32
         Leading eigenvectors kept of a Gram matrix wider than four times this; the rest of its
         spectrum is taken as flat. None always solves exactly.
@@ -97,9 +95,8 @@ class StochasticAltMin(CautiousSolver):
         after the last step.
     evidence : float, default=0.2
         Weight decay of each layer, beside `alpha`: so many times the penalty under which the
-        weights are most probable given A and C, after MacKay's evidence framework. It holds noisy
-        data back from being learnt by heart, and nearly vanishes where the weights must be large.
-        Only with the shared curvature.
+        weights are most probable given A and C, after MacKay's evidence framework, so that noise
+        is not learnt by heart. Only with the shared curvature.
     ridge_centre : {"current", "zero"}, default="current"
         "zero" is the literal least-squares problem, nW = (Σ z ãᵀ)(Σ ã ãᵀ + (n·penalty/2μ) I)⁻¹ on
         the step's own rows, averaged as W ← average · W + (1 - average) · nW.
@@ -223,11 +220,10 @@ class StochasticAltMin(CautiousSolver):
             except DivergenceError:  # which `update` reports
                 return failed_steps(state.point, rows)
         n, wanted = len(rows.X), self._wanted(problem, state)
-        curved = self.z_step == "shared" and self._due(state)
-        share = GATHERED_SHARE * self._every(state.budget)
-        # All rows at first: those of some may have no weight.
-        first = state.inputs.damped[0] is None
-        count = n if first else min(n, max(GATHERED_ROWS, int(np.ceil(share * n))))
+        curved = self.z_step == "shared" and self._due(problem.network, state)
+        share = GATHERED_SHARE * self._every(problem.network, state.budget)
+        count = min(n, max(GATHERED_ROWS, int(np.ceil(share * n))))
+        count = n if state.inputs.damped[0] is None else count  # at first some may have no weight
         return gradient_step(problem, state.point, rows, wanted, curved=curved, count=count)
 
     def update(self, problem: Problem, state: State, statistics: Any) -> State:
@@ -251,10 +247,9 @@ class StochasticAltMin(CautiousSolver):
                 problem, state, state.point, state.motion, state.inputs.damped, statistics
             )
         # Weights of earlier steps fall with a power of their number: a mean that needs no end.
-        share = 1 / (1 + self.window * (state.step - state.caution.since)) if self.window else 1
-        means = (averaged(*both, share) for both in zip(state.weights, point, strict=True))
+        share = 1 / max(1.0, self.window * (state.step - state.caution.since + 1))
         return state._replace(
-            weights=tuple(means),
+            weights=tuple(averaged(*w, share) for w in zip(state.weights, point, strict=True)),
             point=point,
             motion=motion,
             step=state.step + 1,
@@ -298,22 +293,23 @@ class StochasticAltMin(CautiousSolver):
         curved = state.residuals.damped
         return descend(weights, motion, damped, step.moments, divisors, penalties, limits, curved)
 
-    def _due(self, state: State) -> bool:
+    def _due(self, network: Network, state: State) -> bool:
         """Whether a step renews Gram matrices."""
-        return state.inputs.damped[0] is None or state.step % self._every(state.budget) == 0
+        return (
+            state.inputs.damped[0] is None or state.step % self._every(network, state.budget) == 0
+        )
 
-    def _every(self, budget: Budget) -> int:
+    def _every(self, network: Network, budget: Budget) -> int:
         """Steps between renewals of Gram matrices."""
         if isinstance(self.gram_every, int):
             return self.gram_every
-        rows = (budget.rows or 0) / (budget.pass_steps or 1)
-        return int(np.clip(round(RENEWED_ROWS / max(rows, 1.0)), 1, 3))
+        return steps_between(network, budget)
 
     def _wanted(self, problem: Problem, state: State) -> tuple[bool, ...]:
         """Which Gram matrices a step renews; those of the data alone only in the first pass."""
-        hidden, first = self._due(state), state.budget.first_pass
+        due, first = self._due(problem.network, state), state.budget.first_pass
         early = first is None or state.step < first or state.inputs.damped[0] is None
-        return tuple(hidden and (early or not fixed) for fixed in problem.network.fixed)
+        return tuple(due and (early or not fixed) for fixed in problem.network.fixed)
 
     def _local_steps(self, problem: Problem, state: State, rows: Rows) -> LocalSteps:
         """Several steps on one task's own rows."""
@@ -336,8 +332,7 @@ class StochasticAltMin(CautiousSolver):
 
     def surveys(self, problem: Problem, budget: Budget) -> bool:
         """Say whether the first pass sums what depends on data alone, as in a fit with an end."""
-        fixed = any(problem.network.fixed)
-        return fixed and budget.first_pass is not None and self.z_step != "newton"
+        return bool(budget.first_pass) and any(problem.network.fixed) and self.z_step != "newton"
 
     def survey(self, problem: Problem, rows: Rows) -> InputGram:
         """Return the Gram matrices of some rows that depend on the data alone."""
@@ -360,7 +355,7 @@ class StochasticAltMin(CautiousSolver):
     def _renew(self, problem: Problem, state: State, step: Any) -> State:
         """Average the Gram matrices of a step into the running means, and renew what follows."""
         # A plain mean at first, so that the first step has no larger weight than the next.
-        renewals = state.step // self._every(state.budget) + 1
+        renewals = state.step // self._every(problem.network, state.budget) + 1
         keep = min(self.gram_memory, 1.0 - 1.0 / (renewals + 1))
         local = isinstance(step, LocalSteps)
         weight = step.score.weight if local else step.gathered
@@ -379,16 +374,20 @@ class StochasticAltMin(CautiousSolver):
             return state._replace(inputs=inputs)
         state = state._replace(inputs=self._damp_inputs(inputs, state.caution, renewed))
         if (renewals - 1) % EVIDENCE_EVERY == 0:
-            state = state._replace(decay=self._decay(problem, state, step.score))
+            state = state._replace(decay=self._decay(problem, state))
         return state
 
-    def _decay(self, problem: Problem, state: State, score: Score) -> tuple[float, ...]:
+    def _decay(self, problem: Problem, state: State) -> tuple[float, ...]:
         """The weight decay of each weight matrix, by its evidence."""
         network, budget = problem.network, state.budget
-        rows = state.seen if budget.steps is None else budget.rows or 0
-        noise = 1.0 if network.loss.classifies else 2 * score.mean_loss / network.n_outputs
+        rows = max(state.seen if budget.steps is None else 0.0, budget.weight or 0.0)
         ready = None not in (*state.inputs.damped, *state.residuals.damped)
-        if not (self.evidence > 0 and ready and rows > 0 and noise > 0):
+        if not (self.evidence > 0 and ready and rows):
+            return state.decay
+        # A mean square of residuals: a gross error in a target has no more than its pull in it.
+        outputs = state.residuals.damped[network.layers[-1].weights]
+        noise = 1.0 if network.loss.classifies else outputs.size
+        if not noise > 0:
             return state.decay
         found = evidence(state.point, state.inputs, state.residuals, rows, noise)
         return tuple(self.evidence * penalty for penalty in found)

@@ -45,14 +45,14 @@ class Budget(NamedTuple):
         Steps of the first pass of a fit with an end.
     pass_steps : int or None
         Steps of a pass.
-    rows : int or None
-        Rows of a pass.
+    weight : float or None
+        Weight of the rows of a pass; their number where that is more.
     """
 
     steps: int | None = None
     first_pass: int | None = None
     pass_steps: int | None = None
-    rows: int | None = None
+    weight: float | None = None
 
 
 class State(Protocol):
@@ -267,8 +267,8 @@ class Recovering(Protocol):
     def renew(self, state: Any) -> Any:
         """Return the state at the start of a pass, in which a solver that gave up tries again."""
 
-    def last_sound(self, state: Any) -> Weights | None:
-        """Return the weights before the last sound step; None before the first one."""
+    def last_sound(self, problem: Problem, state: Any) -> Any:
+        """Return the state back at the start of the last sound step; None before the first one."""
 
 
 @runtime_checkable

@@ -12,12 +12,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from daskalt.kernels.step import running_mean
-from daskalt.network.network import Weights
+from daskalt.network.network import Network, Weights
+from daskalt.solvers.base import Budget
 from daskalt.solvers.least_squares import damp
 
-__all__ = ["Factors", "evidence"]
+__all__ = ["Factors", "evidence", "steps_between"]
 
-ROUNDS = 5  # of the fixed-point iteration
+ROUNDS = 20  # of the fixed-point iteration, each of which at least halves the error
+
+
+# A renewal takes as long as so many operations for each entry of the matrices. It may take this
+# share of the steps between two, unless there would be less than some hundreds of them.
+RENEWAL_COST, RENEWAL_SHARE, RENEWALS = 800, 0.05, 200
+
+
+def steps_between(network: Network, budget: Budget) -> int:
+    """Return how many steps there are between two renewals of Gram matrices, 1 to 10."""
+    rows = max((budget.weight or 0.0) / (budget.pass_steps or 1), 1.0)
+    renewal = RENEWAL_COST * (network.gram_flops + network.residual_gram_flops)
+    cheap = round(renewal / (RENEWAL_SHARE * rows * 3 * network.flops))
+    return int(np.clip(cheap, 1, np.clip((budget.steps or 0) // RENEWALS, 3, 10)))
 
 
 class Factors(NamedTuple):
@@ -63,6 +77,7 @@ def evidence(
 
     With λ the eigenvalues of the curvature summed over the rows, a penalty α leaves γ = Σ λ/(λ + α)
     of the weights to the data, and the evidence is highest at α = γ / ‖W‖² (MacKay, 1992).
+    Biases have no penalty, and are left out.
 
     Parameters
     ----------
@@ -81,15 +96,19 @@ def evidence(
         weights, inputs.means, inputs.damped, residuals.means, residuals.damped, strict=True
     )
     for w, a, damped_a, c, damped_c in parts:
-        values_a, times_a = damped_a.spectrum(a)
-        values_c, times_c = damped_c.spectrum(c)
+        values_a, times_a = damped_a.spectrum(a, bias=True)
+        values_c, times_c = damped_c.spectrum(c, bias=False)
         size = float(np.vdot(w[:, :-1], w[:, :-1]))
         curvature = (rows / noise**2) * np.outer(values_c, values_a)
-        determined = curvature > 0
-        times, curvature = np.outer(times_c, times_a)[determined], curvature[determined]
+        times = np.outer(times_c, times_a)
         alpha = 0.0
         if size > 0 and np.isfinite(curvature).all():
+            alpha = float(times.sum()) / size
             for _ in range(ROUNDS):
-                alpha = float((times * curvature / (curvature + alpha)).sum()) / size
+                determined = float((times * curvature / (curvature + alpha)).sum())
+                # γ falls as α rises: the geometric mean does not swing about the solution.
+                alpha = float(np.sqrt(alpha * determined / size))
+                if not alpha > 0:
+                    break
         found.append(alpha * noise / rows)
     return tuple(found)

@@ -50,14 +50,22 @@ class DampedGram(NamedTuple):
         shrink = (self.eigenvalues - self.tail) / (self.eigenvalues + self.damping)
         return shrink.astype(dtype)
 
-    def spectrum(self, gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the eigenvalues of A, given too, and how many times each occurs."""
+    def spectrum(self, gram: np.ndarray, *, bias: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return the eigenvalues of A, given too, and how many times each occurs.
+
+        With ``bias`` they are those of what the last input, the constant one, leaves of A. Of a
+        basis, every eigenvector counts without its part in that input.
+        """
         if self.basis is None:
-            values = eigvalsh(gram.astype(np.float64), check_finite=False)
+            gram = gram.astype(np.float64)
+            if bias:
+                gram = gram[:-1, :-1] - np.outer(gram[:-1, -1], gram[-1, :-1]) / gram[-1, -1]
+            values = eigvalsh(gram, check_finite=False)
             return np.maximum(values, 0), np.ones(len(values))
         assert self.eigenvalues is not None
-        rank = len(self.eigenvalues)
-        times = np.append(np.ones(rank), len(gram) - rank)
+        own = self.basis[-1].astype(np.float64) if bias else np.zeros(len(self.eigenvalues))
+        times = 1 - own**2
+        times = np.append(times, len(gram) - bias - times.sum())
         return np.append(self.eigenvalues, self.tail).astype(np.float64), times
 
 
