@@ -83,7 +83,7 @@ class Assembly:
     Attributes
     ----------
     estimator : PreparedMLP
-        Gives the parameters, and interprets the targets.
+        Gives parameters and interprets targets.
     seed : int
         Of all that is random.
     checkpoints : bool
@@ -297,8 +297,9 @@ class Assembly:
             watch.add(rows.held.given)
         goal, problem = self._goal(table, classes, before)
         plan = self._plan(rows, problem, before)
-        sample = sample_rows(table, bounds, self.seed)
-        weights, evident = (), float(count_rows(bounds))  # whatever the unit of row weights
+        sample, weights = sample_rows(table, bounds, self.seed), Weights()
+        there = 1.0 if sample.weight is None else float(np.mean(sample.weight > 0))
+        evident = there * count_rows(bounds)  # whatever the unit of the weights
         if goal is not None:
             pass_weight = total_weight(table) * count_rows(bounds) / table.n_rows
             evident = max(evident, pass_weight)
@@ -393,8 +394,7 @@ class Assembly:
         if earlier is not None and earlier.problem.network.shapes == problem.network.shapes:
             return problem, own._unfolded(problem)
         # Spreads need fewer rows than scaling does, whose extremes matter.
-        every = -(-len(sample.X) // INITIAL_ROWS)
-        weight = None if weight is None else weight[::every]
-        inputs = problem.inputs(sample.X[::every])
-        rng = np.random.default_rng(self.seed)
+        few = slice(None, None, -(-len(sample.X) // INITIAL_ROWS))
+        weight = None if weight is None else weight[few]
+        rng, inputs = np.random.default_rng(self.seed), problem.inputs(sample.X[few])
         return problem, initial_weights(problem.network, inputs, rng, weight, goal.mean)

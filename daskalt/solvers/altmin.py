@@ -23,6 +23,7 @@ __all__ = ["StochasticAltMin"]
 
 # Gram matrices are gathered from this share of all rows, and from so many of a task at least.
 GATHERED_SHARE, GATHERED_ROWS = 0.05, 128
+MANY_STEPS = 80  # of a fit, or so far of one without an end: fewer may change z by more
 EVIDENCE_EVERY = 10  # renewals of the Gram matrices between those of the weight decay
 
 
@@ -67,7 +68,7 @@ class StochasticAltMin(CautiousSolver):
         Largest step along D, in units of `damping`.
     change_limit : float, default=0.1
         Bound on the predicted change of a unit's z in a step, as a root mean square over the
-        rows and the units of the widest layer.
+        rows and the units of the widest layer; up to three times as much in less than 80 steps.
     momentum : float, default=0.6
         Weight of earlier steps in the direction (Nesterov's form).
     schedule : {"linear", "cosine", "constant"}, default="linear"
@@ -189,9 +190,7 @@ class StochasticAltMin(CautiousSolver):
             sweeps=integer(at_least=1),
         )
         if self.ridge_centre == "zero" and self.z_step != "newton":
-            raise InputError(
-                "ridge_centre='zero' refits W to z, which only z_step='newton' computes: set that."
-            )
+            raise InputError("ridge_centre='zero' refits W to z itself: set z_step='newton'.")
         if self.z_step == "newton" and self.local_steps > 1:
             raise InputError("z_step='newton' takes no local steps: set local_steps=1, or z_step.")
 
@@ -287,7 +286,8 @@ class StochasticAltMin(CautiousSolver):
     ) -> tuple[Weights, Motion]:
         """One bounded step from ``weights`` along the damped least-squares directions."""
         left = fall(self.schedule, state.step, state.budget.steps)
-        limits = Limits.of(self, weights, left, left)
+        few = np.clip(np.sqrt(MANY_STEPS / (state.budget.steps or state.step + 1)), 1.0, 3.0)
+        limits = Limits.of(self, weights, left, left * float(few))
         divisors = (step.score.weight,) * len(weights)
         penalties = [problem.penalty + own for own in state.decay]
         curved = state.residuals.damped

@@ -46,7 +46,7 @@ class Budget(NamedTuple):
     pass_steps : int or None
         Steps of a pass.
     weight : float or None
-        Weight of the rows of a pass; their number where that is more.
+        Weight of the rows of a pass, or the number of those that have any where that is more.
     """
 
     steps: int | None = None

@@ -37,13 +37,13 @@ from daskalt.training.reading import Reading
 from tests.solvers.problems import job_of, make_problem, map_rows
 
 HUGE = np.float32(1e25)  # whose square float32 does not hold
-LITERAL = StochasticAltMin(z_step="newton", ridge_centre="zero")
+LITERAL = StochasticAltMin(gram_every=3, z_step="newton", ridge_centre="zero")
 # A Gram matrix in every step, so that huge rows are always noticed.
 EVERY = StochasticAltMin(gram_every=1, schedule="constant")
 STOCHASTIC = {
-    "altmin": StochasticAltMin(),
-    "exact": StochasticAltMin(rank=None),
-    "local steps": StochasticAltMin(local_steps=2),
+    "altmin": StochasticAltMin(gram_every=3),
+    "exact": StochasticAltMin(rank=None, gram_every=3),
+    "local steps": StochasticAltMin(local_steps=2, gram_every=3),
     "literal": LITERAL,
     "adam": GradientDescent("adam"),
     "sgd": GradientDescent(),
@@ -157,7 +157,7 @@ def test_a_refused_step_stops_the_motion_of_the_weights(case, solver):
 
 
 def test_a_refused_step_begins_the_mean_of_the_weights_anew(case):
-    solver = StochasticAltMin(window=0.3, gram_every=1)
+    solver = StochasticAltMin(window=0.6, gram_every=1)
     *_, state = after_steps(solver, case, 1, 1, 1)
     assert not np.array_equal(state.weights[0], state.point[0])
     refused = take_step(solver, case, state, HUGE)
