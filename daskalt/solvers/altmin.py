@@ -286,7 +286,8 @@ class StochasticAltMin(CautiousSolver):
     ) -> tuple[Weights, Motion]:
         """One bounded step from ``weights`` along the damped least-squares directions."""
         left = fall(self.schedule, state.step, state.budget.steps)
-        few = np.clip(np.sqrt(MANY_STEPS / (state.budget.steps or state.step + 1)), 1.0, 3.0)
+        steps = state.budget.steps if self.anneals else None
+        few = np.clip(np.sqrt(MANY_STEPS / (steps or state.step + 1)), 1.0, 3.0)
         limits = Limits.of(self, weights, left, left * float(few))
         divisors = (step.score.weight,) * len(weights)
         penalties = [problem.penalty + own for own in state.decay]
@@ -303,7 +304,7 @@ class StochasticAltMin(CautiousSolver):
         """Steps between renewals of Gram matrices."""
         if isinstance(self.gram_every, int):
             return self.gram_every
-        return steps_between(network, budget)
+        return steps_between(network, budget if self.anneals else budget._replace(steps=None))
 
     def _wanted(self, problem: Problem, state: State) -> tuple[bool, ...]:
         """Which Gram matrices a step renews; those of the data alone only in the first pass."""
