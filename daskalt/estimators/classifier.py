@@ -55,11 +55,13 @@ class MLPClassifier(ClassifierMixin, LabelledMLP):
         for scaled features (`scale`), a regressor's last ones for standardised targets, so that no
         unit of X or y matters.
     batch_size : int or "auto", default="auto"
-        Rows of a step; "auto" is a fortieth of the rows, between 100 and 2,000, for alternating
-        minimisation, and 200 for gradient descent.
+        Rows of a step; "auto" is a fortieth of the rows (a hundredth with ``max_iter=1``), between
+        100 and 2,000 or five times their square root, for alternating minimisation, and 200 for
+        gradient descent.
     max_iter : int or None, default=None
         Passes over the data. None leaves the number to the solver: "altmin" makes from 2, for many
-        rows and wide networks, to 20, along which its steps are annealed to zero.
+        rows and wide networks, or 1 of more than five million rows, to 20, along which its steps
+        are annealed to zero.
     shuffle : bool or "global", default=True
         True mixes up to 64 MiB of rows in every pass; of more stored rows it reads blocks in
         random order. "global" first writes a shuffled copy of these to `scratch`, for data stored

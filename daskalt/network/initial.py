@@ -57,7 +57,7 @@ def initial_weights(
                 weights[layer.weights] = _spread(layer, a, rng, share)
             if layer.phi is not None:
                 network.activate(index, a @ weights[layer.weights].T, inputs)
-        if mean_target is not None:
+        if mean_target is not None:  # the last layer shares its matrix with none
             weights[network.layers[-1].weights][:, -1] = network.loss.start(mean_target)
         return tuple(weights[number] for number in sorted(weights))
 

@@ -24,6 +24,7 @@ __all__ = ["StochasticAltMin"]
 # Gram matrices are gathered from this share of all rows, and from so many of a task at least.
 GATHERED_SHARE, GATHERED_ROWS = 0.05, 128
 MANY_STEPS = 80  # of a fit, or so far of one without an end: fewer may change z by more
+YOUNG = 10  # steps, each of which renews the Gram matrices: those of a few rows say little
 EVIDENCE_EVERY = 10  # renewals of the Gram matrices between those of the weight decay
 
 
@@ -44,7 +45,7 @@ class State(NamedTuple):
 
 
 class StochasticAltMin(CautiousSolver):
-    """Alternating minimisation on the rows of one step at a time; the flagship solver.
+    """Alternating minimisation on the rows of one step at a time.
 
     Every step moves the auxiliary variables z of its own rows from the forward pass by a damped
     Newton step, with the curvature C that all rows share, then fits the weights to them by least
@@ -83,7 +84,8 @@ class StochasticAltMin(CautiousSolver):
         spectrum is taken as flat. None always solves exactly.
     local_steps : int, default=1
         Updates that every task makes on its own rows before the results are combined, weighted
-        by their Gram matrices: W = (Σ A_c)⁻¹ Σ A_c W_c. Fewer, larger exchanges, for clusters.
+        by their Gram matrices: W = (Σ A_c)⁻¹ Σ A_c W_c. Fewer, larger exchanges, for clusters; the
+        z-step is a gradient step, without C.
     tasks : int or "auto", default="auto"
         Tasks that share the rows of a step. "auto" chooses by the rows of a step and the network.
     z_step : {"shared", "gradient", "newton"}, default="shared"
@@ -291,14 +293,13 @@ class StochasticAltMin(CautiousSolver):
         limits = Limits.of(self, weights, left, left * float(few))
         divisors = (step.score.weight,) * len(weights)
         penalties = [problem.penalty + own for own in state.decay]
-        curved = state.residuals.damped
+        curved = state.residuals.damped if self.z_step == "shared" else None
         return descend(weights, motion, damped, step.moments, divisors, penalties, limits, curved)
 
     def _due(self, network: Network, state: State) -> bool:
         """Whether a step renews Gram matrices."""
-        return (
-            state.inputs.damped[0] is None or state.step % self._every(network, state.budget) == 0
-        )
+        young = state.inputs.damped[0] is None or state.step < YOUNG
+        return young or state.step % self._every(network, state.budget) == 0
 
     def _every(self, network: Network, budget: Budget) -> int:
         """Steps between renewals of Gram matrices."""
@@ -356,15 +357,17 @@ class StochasticAltMin(CautiousSolver):
     def _renew(self, problem: Problem, state: State, step: Any) -> State:
         """Average the Gram matrices of a step into the running means, and renew what follows."""
         # A plain mean at first, so that the first step has no larger weight than the next.
-        renewals = state.step // self._every(problem.network, state.budget) + 1
+        late = max(state.step - YOUNG, 0) // self._every(problem.network, state.budget)
+        renewals = min(state.step, YOUNG) + late + 1
         keep = min(self.gram_memory, 1.0 - 1.0 / (renewals + 1))
         local = isinstance(step, LocalSteps)
         weight = step.score.weight if local else step.gathered
-        renewed = [total is not None and weight > 0 for total in step.grams]
-        if not any(renewed):
+        curved = not local and step.curvatures[0] is not None
+        renewed = [total is not None for total in step.grams]
+        if not weight > 0 or not (curved or any(renewed)):
             return state
         inputs = state.inputs.renewed(step.grams, keep, weight)
-        if not local and step.curvatures[0] is not None:
+        if curved:
             residuals = state.residuals.renewed(step.curvatures, keep, weight)
             every = (True,) * len(renewed)
             residuals = residuals.damped_anew(every, self.z_damping, self.rank, bias=False)
@@ -383,13 +386,11 @@ class StochasticAltMin(CautiousSolver):
         network, budget = problem.network, state.budget
         rows = max(state.seen if budget.steps is None else 0.0, budget.weight or 0.0)
         ready = None not in (*state.inputs.damped, *state.residuals.damped)
-        if not (self.evidence > 0 and ready and rows):
-            return state.decay
+        if not (self.z_step == "shared" and self.evidence > 0 and ready and rows):
+            return (0.0,) * len(state.decay)
         # A mean square of residuals: a gross error in a target has no more than its pull in it.
         outputs = state.residuals.damped[network.layers[-1].weights]
-        noise = 1.0 if network.loss.classifies else outputs.size
-        if not noise > 0:
-            return state.decay
+        noise = 1.0 if network.loss.classifies else max(outputs.size, 1e-150)
         found = evidence(state.point, state.inputs, state.residuals, rows, noise)
         return tuple(self.evidence * penalty for penalty in found)
 

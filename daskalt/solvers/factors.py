@@ -99,7 +99,7 @@ def evidence(
         values_a, times_a = damped_a.spectrum(a, bias=True)
         values_c, times_c = damped_c.spectrum(c, bias=False)
         size = float(np.vdot(w[:, :-1], w[:, :-1]))
-        curvature = (rows / noise**2) * np.outer(values_c, values_a)
+        curvature = (rows / noise / noise) * np.outer(values_c, values_a)
         times = np.outer(times_c, times_a)
         alpha = 0.0
         if size > 0 and np.isfinite(curvature).all():
@@ -108,7 +108,8 @@ def evidence(
                 determined = float((times * curvature / (curvature + alpha)).sum())
                 # γ falls as α rises: the geometric mean does not swing about the solution.
                 alpha = float(np.sqrt(alpha * determined / size))
-                if not alpha > 0:
+                if not 0 < alpha < np.inf:
+                    alpha = 0.0
                     break
         found.append(alpha * noise / rows)
     return tuple(found)

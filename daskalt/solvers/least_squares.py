@@ -37,7 +37,7 @@ class DampedGram(NamedTuple):
     def solve_left(self, b: np.ndarray) -> np.ndarray:
         """Return X with (A + d I) X = B for B of shape (outputs, inputs)."""
         if self.basis is None:
-            return cho_solve((self.factor, True), b, check_finite=False)
+            return np.ascontiguousarray(cho_solve((self.factor, True), b, check_finite=False))
         x = self.basis @ (self._shrink(b.dtype)[:, None] * (self.basis.T @ b))
         return subtract_scaled(b, x, 1.0 / (self.tail + self.damping))
 

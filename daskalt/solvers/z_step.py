@@ -94,14 +94,16 @@ def gradient_step(
     if curved:
         # Residuals have the weight of their row in them already.
         weight = some.weight
-        inverse = (
-            None
-            if weight is None
-            else np.divide(1, weight, out=np.zeros_like(weight), where=weight > 0)
-        )
+        inverse = None if weight is None else _inverse(weight)
         curvatures = tuple(_gram_of(own, inverse, count) for own in network.by_matrix(residuals))
         gathered = some.total_weight
     return Step(score, moments, grams, curvatures, gathered)
+
+
+def _inverse(weight: np.ndarray) -> np.ndarray:
+    """Return 1 / weight; 0 where there is none, or so little that it would overflow."""
+    some = weight >= np.finfo(weight.dtype).tiny
+    return np.divide(1, weight, out=np.zeros_like(weight), where=some)
 
 
 def _gram_of(
