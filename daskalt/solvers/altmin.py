@@ -47,9 +47,9 @@ class State(NamedTuple):
 class StochasticAltMin(CautiousSolver):
     """Alternating minimisation on the rows of one step at a time.
 
-    Every step moves the auxiliary variables z of its own rows from the forward pass by a damped
-    Newton step, with the curvature C that all rows share, then fits the weights to them by least
-    squares with the ridge centred on the current weights: W + s D with
+    Every step moves the z of its own rows from the forward pass by a damped Newton step, with the
+    curvature C that all rows share, then fits the weights to them by least squares with the ridge
+    centred on the current weights: W + s D with
 
         D_l = (C_l + z_damping · mean(diag C_l) · I)⁻¹ G_l (A_l + damping · mean(diag A_l) · I)⁻¹,
         G_l = mean(r_l ãᵀ),   C_l = mean(r_l r_lᵀ),   A_l = mean(ã ãᵀ),
@@ -84,8 +84,7 @@ class StochasticAltMin(CautiousSolver):
         spectrum is taken as flat. None always solves exactly.
     local_steps : int, default=1
         Updates that every task makes on its own rows before the results are combined, weighted
-        by their Gram matrices: W = (Σ A_c)⁻¹ Σ A_c W_c. Fewer, larger exchanges, for clusters; the
-        z-step is a gradient step, without C.
+        by their Gram matrices: W = (Σ A_c)⁻¹ Σ A_c W_c. Larger exchanges, for clusters, without C.
     tasks : int or "auto", default="auto"
         Tasks that share the rows of a step. "auto" chooses by the rows of a step and the network.
     z_step : {"shared", "gradient", "newton"}, default="shared"
