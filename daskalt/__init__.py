@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # the names below, for editors and type checkers
     from daskalt.estimators.model import load, save
     from daskalt.estimators.regressor import MLPRegressor
     from daskalt.functions.activations import Activation
-    from daskalt.functions.losses import Loss
+    from daskalt.functions.loss import Loss
     from daskalt.memory.plan import Plan
     from daskalt.solvers import (
         ADMM,
@@ -52,7 +52,7 @@ __all__ = [
 _HOMES = {
     "Activation": "functions.activations",
     "Checkpoints": "training.checkpoint",
-    "Loss": "functions.losses",
+    "Loss": "functions.loss",
     "LossCurveDisplay": "assessment.displays",
     "MLPClassifier": "estimators.classifier",
     "MLPRegressor": "estimators.regressor",

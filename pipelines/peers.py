@@ -3,6 +3,7 @@
 A peer that is not installed is skipped with the command that installs it.
 """
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,9 +40,14 @@ class Peer:
     @property
     def skipped(self):
         """A line saying how to install it when it is missing, else an empty string."""
-        if self.requires is None or find_spec(self.requires[0]):
-            return ""
-        return f"{self.name} skipped: pip install {self.requires[1]}"
+        return skipped(self.name, self.requires)
+
+
+def skipped(name, requires):
+    """A line saying how to install what the method `name` requires, empty if it is there."""
+    if requires is None or find_spec(requires[0]):
+        return ""
+    return f"{name} skipped: pip install {requires[1]}"
 
 
 def run_peer(peer, setting, seed, *, passes=None, enough=2.0):
@@ -122,6 +128,12 @@ class TorchTrainer:
 
     Parameters
     ----------
+    rows : array (rows, features) of float32
+    targets : array (rows,)
+        Class codes 0, 1, ... for cross-entropy, or floating point for the squared error.
+    hidden : tuple of int
+        Widths of the hidden layers.
+    seed : int
     rate : float
         Learning rate; the highest one of the schedule when there is a schedule.
     batch : int
@@ -132,14 +144,20 @@ class TorchTrainer:
         Adam in one kernel instead of PyTorch's default chain of them: the same numbers, sooner.
     """
 
-    def __init__(self, setting, seed, *, rate, batch, cycle=None, fused=False):
+    def __init__(self, rows, targets, hidden, seed, *, rate, batch, cycle=None, fused=False):
         import torch
 
+        # Its own default leaves out the second thread of a core.
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
         torch.manual_seed(seed)
         self.torch, self.batch = torch, batch
-        self.rows = torch.from_numpy(setting.images.scaled_train)
-        self.labels = torch.from_numpy(setting.images.y_train)
-        self.network = torch.nn.Sequential(*self.layers(setting))
+        self.rows, self.targets = torch.from_numpy(rows), torch.from_numpy(targets)
+        if np.issubdtype(targets.dtype, np.floating):
+            self.targets, outputs = self.targets.to(torch.float32)[:, None], 1
+            self.loss = torch.nn.functional.mse_loss
+        else:
+            outputs, self.loss = int(targets.max()) + 1, torch.nn.functional.cross_entropy
+        self.network = torch.nn.Sequential(*self.layers([rows.shape[1], *hidden, outputs]))
         self.rule = torch.optim.Adam(
             self.network.parameters(), lr=rate, **({"fused": True} if fused else {})
         )
@@ -147,9 +165,8 @@ class TorchTrainer:
             self.rule, rate, epochs=cycle, steps_per_epoch=-(-len(self.rows) // batch)
         )
 
-    def layers(self, setting):
-        """The layers from pixels to class scores."""
-        sizes = [self.rows.shape[1], *setting.hidden, setting.images.n_classes]
+    def layers(self, sizes):
+        """The layers from features to outputs."""
         for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
             if layer:
                 yield self.torch.nn.ReLU()
@@ -157,27 +174,35 @@ class TorchTrainer:
 
     def train_pass(self):
         """Train one epoch."""
-        cross_entropy = self.torch.nn.functional.cross_entropy
         for rows in self.torch.randperm(len(self.rows)).split(self.batch):
             self.rule.zero_grad()
-            cross_entropy(self.network(self.rows[rows]), self.labels[rows]).backward()
+            self.loss(self.network(self.rows[rows]), self.targets[rows]).backward()
             self.rule.step()
             if self.schedule:
                 self.schedule.step()
 
+    def outputs(self, rows):
+        """Class scores (rows, classes), or predictions (rows, 1)."""
+        with self.torch.no_grad():
+            return self.network(self.torch.from_numpy(rows))
+
     def probabilities(self, rows):
         """Class probabilities (rows, classes)."""
-        with self.torch.no_grad():
-            return self.network(self.torch.from_numpy(rows)).softmax(dim=1).numpy()
+        return self.outputs(rows).softmax(dim=1).numpy()
+
+
+TORCH = ("torch", "torch==2.13.0")
 
 
 def torch_peer(name, passes, **parameters):
     """A peer that trains with PyTorch."""
 
     def trainer(setting, seed):
-        return TorchTrainer(setting, seed, **parameters)
+        images = setting.images
+        rows, labels = images.scaled_train, images.y_train
+        return TorchTrainer(rows, labels, setting.hidden, seed, **parameters)
 
-    return Peer(name, trainer, passes, ("torch", "torch==2.13.0"))
+    return Peer(name, trainer, passes, TORCH)
 
 
 SKLEARN = Peer("scikit-learn MLPClassifier", SklearnTrainer, 15)

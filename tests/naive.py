@@ -58,6 +58,8 @@ def loss(name, link_name, z, y):
         return sum(max(0.0, 1 - (2 * float(y[k]) - 1) * float(z[k])) for k in range(len(z)))
     if name == "absolute":
         return sum(abs(float(z[k]) - float(y[k])) for k in range(len(z)))
+    if name == "huber":
+        return sum(huber(float(z[k]) - float(y[k])) for k in range(len(z)))
     p = link(link_name, z)
     target = np.eye(len(z))[y] if link_name == "softmax" else y
     if name == "squared":
@@ -68,6 +70,11 @@ def loss(name, link_name, z, y):
         if link_name == "logistic" and target[k] != 1:
             total -= (1 - float(target[k])) * math.log(1 - p[k])
     return total
+
+
+def huber(d):
+    """A parabola up to one half, and its tangents beyond."""
+    return d * d / 2 if abs(d) <= 0.5 else 0.5 * abs(d) - 0.125
 
 
 def correct(link_name, z, y):
@@ -159,20 +166,37 @@ def altmin_step(
     change_limit,
     momentum,
     penalty,
+    z_damping=None,
+    matrices=None,
 ):
-    """The first step of stochastic alternating minimisation; kinds = activation, loss, link."""
+    """The first step of stochastic alternating minimisation; kinds = activation, loss, link.
+
+    With ``z_damping`` z moves by the shared curvature; ``matrices`` has the weights of each layer.
+    """
     activation, name, link_name = kinds
-    a = forward(weights, x, activation)
-    r = np.array([row_weight[i] * residual(name, link_name, a[-1][i], y[i]) for i in range(len(x))])
-    total = sum(row_weight)
+    matrices = range(len(weights)) if matrices is None else matrices
+    layers = [weights[m] for m in matrices]
+    a = forward(layers, x, activation)
+    r = np.array([residual(name, link_name, a[-1][i], y[i]) for i in range(len(x))])
+    residuals = backward(layers, a, r, activation)
     gradients, directions = [], []
-    for W, inputs, r_l in zip(weights, a[:-1], backward(weights, a, r, activation), strict=True):
-        G = matmul(r_l.T, inputs) / total
+    for own, W in enumerate(weights):
+        G = np.zeros_like(W, dtype=float)
+        A, C = np.zeros((W.shape[1], W.shape[1])), np.zeros((len(W), len(W)))
+        for m, inputs, r_l in zip(matrices, a[:-1], residuals, strict=True):
+            for i in range(len(x)) if m == own else ():
+                G += row_weight[i] * np.outer(r_l[i], inputs[i]) / sum(row_weight)
+                A += row_weight[i] * np.outer(inputs[i], inputs[i]) / sum(row_weight)
+                C += row_weight[i] * np.outer(r_l[i], r_l[i]) / sum(row_weight)
         G[:, :-1] -= penalty * W[:, :-1]
-        A = matmul(inputs.T, row_weight[:, None] * inputs) / total
-        ridge = damping * np.mean(np.diag(A))
+        ridge = damping * np.mean(np.diag(A)[:-1])  # without the bias
+        D = matmul(G, np.linalg.inv(A + ridge * np.eye(len(A))))
+        if z_damping is not None:
+            size = np.mean(np.diag(C))
+            D = matmul(np.linalg.inv(C + z_damping * size * np.eye(len(C))), D)
+            D *= size * (1 + z_damping)
         gradients.append(G)
-        directions.append(matmul(G, np.linalg.inv(A + ridge * np.eye(len(A)))))
+        directions.append(D)
     slope = sum(np.sum(G * D) for G, D in zip(gradients, directions, strict=True))
     widest = max(len(W) for W in weights)
     s = min(step_limit * damping, change_limit * math.sqrt(widest) / math.sqrt(slope))
@@ -183,8 +207,10 @@ def altmin_step(
     return moved
 
 
-def output_hessian(name, link_name, z):
+def output_hessian(name, link_name, z, y):
     """The positive semidefinite model of ∂²ℓ/∂z² of one row."""
+    if name == "huber":
+        return np.diag([float(abs(float(z[k]) - float(y[k])) <= 0.5) for k in range(len(z))])
     p = link(link_name, z)
     if name in ("hinge", "absolute"):
         return np.zeros((len(z), len(z)))
@@ -225,7 +251,7 @@ def auxiliary(weights, x, y, kinds, mu, sweeps):
                     z[layer],
                     lambda v, m=m: output_objective(v, m, y, mu[last], name, link_name),
                     pull - residual(name, link_name, z[layer], y),
-                    spring + output_hessian(name, link_name, z[layer]),
+                    spring + output_hessian(name, link_name, z[layer], y),
                 )
                 continue
             W, above, stiff = weights[layer + 1], z[layer + 1], mu[layer + 1]

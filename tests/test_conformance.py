@@ -7,6 +7,7 @@ from tests.conformance import Case, Conformance
 
 TABLE = {
     "altmin": Case("altmin"),
+    "altmin gradient z": Case(StochasticAltMin(z_step="gradient")),
     "altmin newton z": Case(StochasticAltMin(z_step="newton")),
     "altmin literal": Case(StochasticAltMin(z_step="newton", ridge_centre="zero")),
     "altmin low rank": Case(StochasticAltMin(rank=1)),

@@ -14,13 +14,13 @@ ROOT = Path(daskalt.__file__).parent
 TOP = "errors versions wording parameters jit"
 PACKAGES = {
     "functions": """
-        links activation_passes activations loss_passes losses
+        links activation_passes activations loss loss_passes losses
     """,
     "kernels": """
-        workspace scale step gram rowwise systems damped_newton admm hessian
+        workspace scale step thin gram rowwise systems damped_newton admm hessian
     """,
     "compute": """
-        signals shelter bars threads statistics graph progress
+        signals shelter bars threads statistics graph hands progress
     """,
     "storage": """
         records sealed retries chunks guard store folders groups scratch locks variables
@@ -28,7 +28,7 @@ PACKAGES = {
     "data": """
         traces recent rows decoded readers columns gaps checks ahead graphs table finite
         watch buckets writers staging arranging labelled identity containers choosing memory
-        sources recipe opening passes scaling targets survey fingerprint
+        sources recipe opening passes scaling targets spread survey fingerprint
     """,
     "ingest": """
         files casts lines frames medians spool roles faults tally census encoding encoded
@@ -41,7 +41,7 @@ PACKAGES = {
         base sgd adaptive schedules line_search
     """,
     "solvers": """
-        least_squares base caution descent z_step local_steps altmin full_batch batch_z_step
+        least_squares base caution descent factors z_step local_steps altmin full_batch batch_z_step
         batch_altmin admm gradient searching conjugate lbfgs newton equivalents
     """,
     "training": """

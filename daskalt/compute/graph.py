@@ -32,6 +32,8 @@ __all__ = [
     "connected",
     "fetch",
     "fold",
+    "height_of",
+    "held_to_threads",
     "holds_a_worker",
     "in_this_process",
     "on",
@@ -78,7 +80,7 @@ class Graph:
         """
         key = f"{function.__name__.strip('_')}-{self._name}-{len(self._tasks)}"
         arguments = tuple(List(*a) if isinstance(a, list) else a for a in arguments)
-        self._tasks[key] = Task(key, _held_to_threads, self.threads, function, *arguments)
+        self._tasks[key] = Task(key, held_to_threads, self.threads, function, *arguments)
         return TaskRef(key)
 
     def constant(self, value: Any) -> TaskRef:
@@ -180,6 +182,14 @@ def fold(combine: Callable[[Any, Any], Any], parts: Iterable[Any]) -> Any:
     return reduce(combine, parts)
 
 
+def height_of(parts: int) -> int:
+    """Return the level of the tree that has at most FAN_IN nodes."""
+    level = 0
+    while parts > FAN_IN ** (level + 1):
+        level += 1
+    return level
+
+
 def call(function: Callable, *arguments: Any) -> Any:
     """Run one call as a task of the active scheduler and return its value.
 
@@ -187,7 +197,7 @@ def call(function: Callable, *arguments: Any) -> Any:
     """
     if in_this_process():
         with blas_threads():  # which waits in the queue
-            return _held_to_threads(1, function, *arguments)
+            return held_to_threads(1, function, *arguments)
     graph = Graph()
     return graph.compute(graph.add(function, *arguments))
 
@@ -319,7 +329,8 @@ def connected() -> bool:
     return client is not None and client.status == "running"
 
 
-def _held_to_threads(threads: int, function: Callable, *arguments: Any) -> Any:
+def held_to_threads(threads: int, function: Callable, *arguments: Any) -> Any:
+    """Return the result of a call, made with so many BLAS threads, as every task is."""
     # Numbers that overflow are found, by solvers and surveys, in the statistics that they reach.
     errors = np.errstate(over="ignore", invalid="ignore", divide="ignore")
     with blas_threads(threads, joins=True), errors:

@@ -69,6 +69,7 @@ class Group:
     lanes: tuple[Lane, ...]
     steps: int
     whole: bool = False  # one step of more blocks than fit in memory: read where they are used
+    apart: bool = True  # whether other processes may take lanes; their steps may be too short
 
     @property
     def rows(self) -> int:
@@ -111,6 +112,7 @@ def plan_pass(
     lanes: int,
     buffer_rows: int,
     seed: tuple[int, ...] | None,
+    apart: bool = True,
 ) -> PassPlan:
     """Return the plan of one pass over some blocks of ``table``.
 
@@ -129,6 +131,8 @@ def plan_pass(
         Rows that a group holds in memory, at least one step's.
     seed : tuple of int or None
         Seed of the pass; None reads and uses the rows in their order.
+    apart : bool
+        Whether the tasks of a step have so much to do that other processes may take some.
     """
     rows = bounds[:, 1] - bounds[:, 0]
     order = np.arange(len(bounds))
@@ -145,7 +149,8 @@ def plan_pass(
             Lane(part[:, 0], part[:, 1], None if seed is None else (*seed, number, k))
             for k, part in enumerate(_deal(bounds[members], lanes, table))
         )
-        groups.append(Group(lanes_of_group, max(1, round(rows[members].sum() / batch_size))))
+        steps = max(1, round(rows[members].sum() / batch_size))
+        groups.append(Group(lanes_of_group, steps, apart=apart))
     return PassPlan(tuple(groups))
 
 

@@ -1,4 +1,4 @@
-"""One pass over the targets: labels, counts, means, and whether they are sorted."""
+"""One pass over the targets: labels, counts, means, a sample, and whether they are sorted."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from daskalt.compute.statistics import combine
 from daskalt.data.finite import check_finite
 from daskalt.data.passes import in_order, read_lane
 from daskalt.data.readers import Source
+from daskalt.data.spread import Sample, sample_of
 from daskalt.data.table import Table
 from daskalt.errors import InputError
 
@@ -30,17 +31,24 @@ class Labels:
     classes: np.ndarray
     counts: np.ndarray
     between: np.ndarray
+    weights: np.ndarray  # of the rows of each label
     blocks: int = 1
 
     def __add__(self, other: "Labels") -> "Labels":
         classes = np.union1d(self.classes, other.classes)
-        counts = np.zeros(len(classes))
-        between = np.zeros(len(classes))
+        counts, between, weights = np.zeros((3, len(classes)))
         for part in (self, other):
             where = np.searchsorted(classes, part.classes)
             counts[where] += part.counts
             between[where] += part.between
-        return Labels(classes, counts, between, self.blocks + other.blocks)
+            weights[where] += part.weights
+        return Labels(classes, counts, between, weights, self.blocks + other.blocks)
+
+    def shares(self, factors: np.ndarray | None = None) -> np.ndarray | None:
+        """Return each label's share of the weight, which factors may change; None if all is 0."""
+        weights = self.weights if factors is None else self.weights * factors
+        total = weights.sum()
+        return weights / total if 0 < total < np.inf else None
 
     def clustering(self) -> float:
         """χ² of labels against blocks over its degrees of freedom: about 1 when shuffled."""
@@ -62,6 +70,7 @@ class Numbers:
     centre: np.ndarray
     low: np.ndarray  # least and greatest value of each target
     high: np.ndarray
+    sample: Sample | None = None  # for quartiles, where they are asked for
     blocks: int = 1
 
     def __add__(self, other: "Numbers") -> "Numbers":
@@ -73,6 +82,7 @@ class Numbers:
             self.centre,
             np.minimum(self.low, other.low),
             np.maximum(self.high, other.high),
+            combine(self.sample, other.sample),
             self.blocks + other.blocks,
         )
 
@@ -104,11 +114,11 @@ def survey_labels(table: Table) -> Labels:
         If the targets are numbers that cannot be labels.
     """
     assert table.y is not None
-    return _survey(table, table.y, None, _labels_of, None)
+    return _survey(table, table.y, table.weight, _labels_of, None)
 
 
-def survey_numbers(table: Table) -> Numbers:
-    """Return the weighted moments of ``table.y``, read once.
+def survey_numbers(table: Table, *, sampled: bool = False) -> Numbers:
+    """Return the weighted moments of ``table.y``, and if asked for a sample, read once.
 
     Raises
     ------
@@ -118,7 +128,7 @@ def survey_numbers(table: Table) -> Numbers:
     assert table.y is not None
     first = table.y.read(0, 1).astype(np.float64).ravel()
     centre = np.where(np.isfinite(first), first, 0.0)
-    numbers = _survey(table, table.y, table.weight, _numbers_of, centre)
+    numbers = _survey(table, table.y, table.weight, _numbers_of, (centre, sampled))
     if table.weight is not None:
         _check_total(numbers.count)
     return numbers
@@ -188,15 +198,15 @@ def _survey_block(
             continue
         columns.append(source.read(start, stop))
         check_finite(columns[-1], source.name, start, stop)
-    return function(*columns, extra)
+    return function(*columns, extra, start)
 
 
-def _weight_of(values: np.ndarray, weight: None, extra: None) -> float:
+def _weight_of(values: np.ndarray, weight: None, extra: None, start: int) -> float:
     with np.errstate(over="ignore"):  # an infinite sum is refused
         return float(values.sum(dtype=np.float64))
 
 
-def _labels_of(y: np.ndarray, weight: np.ndarray | None, extra: None) -> Labels:
+def _labels_of(y: np.ndarray, weight: np.ndarray | None, extra: None, start: int) -> Labels:
     y = y.ravel()
     if y.dtype.kind == "f" and (y != np.floor(y)).any():
         raise InputError(
@@ -204,15 +214,24 @@ def _labels_of(y: np.ndarray, weight: np.ndarray | None, extra: None) -> Labels:
             "classifier: use MLPRegressor, or give y as integers or strings."
         )
     classes, counts = np.unique(y, return_counts=True)
-    return Labels(classes, counts.astype(float), counts**2 / len(y))
+    weights = counts.astype(float)
+    if weight is not None:
+        with np.errstate(over="ignore"):  # an infinite sum is refused elsewhere
+            code = np.searchsorted(classes, y)
+            weights = np.bincount(code, weight.ravel().astype(np.float64), len(classes))
+    return Labels(classes, counts.astype(float), counts**2 / len(y), weights)
 
 
-def _numbers_of(y: np.ndarray, weight: np.ndarray | None, centre: np.ndarray) -> Numbers:
+def _numbers_of(
+    y: np.ndarray, weight: np.ndarray | None, extra: tuple[np.ndarray, bool], start: int
+) -> Numbers:
+    centre, sampled = extra
     with np.errstate(over="ignore", invalid="ignore"):  # infinite moments are refused
         y = y.reshape(len(y), -1).astype(np.float64)
+        w = np.ones(len(y)) if weight is None else weight.ravel().astype(np.float64)
+        sample = sample_of(y, w, start) if sampled else None
         low, high = y.min(axis=0), y.max(axis=0)
         y -= centre
-        w = np.ones(len(y)) if weight is None else weight.ravel().astype(np.float64)
         total, count = w @ y, float(w.sum())
         between = total**2 / count if count > 0 else np.zeros_like(total)
-        return Numbers(count, total, w @ y**2, between, centre, low, high)
+        return Numbers(count, total, w @ y**2, between, centre, low, high, sample)

@@ -14,9 +14,9 @@ __all__ = [
     "MultilabelTargets",
     "RealTargets",
     "Targets",
+    "centre_and_scale",
     "check_shares",
     "class_factors",
-    "mean_and_scale",
 ]
 
 # Numbers up to here can be standardised, and the weights in their units are finite.
@@ -231,19 +231,45 @@ def class_factors(given: Any, classes: np.ndarray, counts: np.ndarray | None) ->
     return factors
 
 
-def mean_and_scale(numbers: Any, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of surveyed targets; InputError where they are too large."""
+def centre_and_scale(numbers: Any, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Return what standardises surveyed targets.
+
+    It is the mean and the standard deviation, or where the survey has a sample the median and the
+    spread of the quartiles. A constant target has the scale one.
+
+    Raises
+    ------
+    InputError
+        Where targets are too large, or too far out in units of the scale.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
-        mean, scale = numbers.mean, np.sqrt(numbers.variance)
-        size = np.max(np.abs(mean) + scale)
+        centre, deviation = numbers.mean, np.sqrt(numbers.variance)
+        size = np.max(np.abs(centre) + deviation)
+    scale = deviation
+    if numbers.sample is not None:
+        centre, spread = numbers.sample.centre_and_spread()
+        scale = np.where(_varies(spread, centre), spread, deviation)
     kind = "float64" if dtype == np.float64 else "float32"  # of training
-    if not size <= LARGEST_TARGET[kind]:
+    limit = LARGEST_TARGET[kind]
+    if not size <= limit:
         raise InputError(
             f"y is too large to train on in {kind}: mean and standard deviation may reach "
-            f"{LARGEST_TARGET[kind]:g}. Divide y by its scale, for example with "
+            f"{limit:g}. Divide y by its scale, for example with "
             "sklearn.compose.TransformedTargetRegressor."
         )
-    return mean, scale
+    scale = np.where(_varies(scale, centre), scale, 1.0)
+    reach = np.max(np.maximum(numbers.high - centre, centre - numbers.low) / scale)
+    if not reach <= limit:  # which robust scales alone allow
+        raise InputError(
+            f"y is too far out to train on in {kind}: it reaches {reach:.3g} times the spread of "
+            f"its quartiles from its median, and may reach {limit:g}. Clip y."
+        )
+    return centre, scale
+
+
+def _varies(scale: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Where targets are not constant but for rounding."""
+    return scale > 1e-12 * np.maximum(np.abs(centre), 1e-300)
 
 
 def check_shares(low: Any, high: Any) -> None:

@@ -83,7 +83,7 @@ class Assembly:
     Attributes
     ----------
     estimator : PreparedMLP
-        Gives the parameters, and interprets the targets.
+        Gives parameters and interprets targets.
     seed : int
         Of all that is random.
     checkpoints : bool
@@ -218,7 +218,7 @@ class Assembly:
             table=rows.table,
             bounds=rows.bounds,
             held=None if rows.held is None else rows.held.table,
-            passes=self._passes(rows, problem.network),
+            passes=self._passes(count_rows(rows.bounds), problem.network),
             ends=self.ends,
             read=read,
             given=self.limit,
@@ -227,12 +227,12 @@ class Assembly:
             shuffled=rows.shuffled,
         )
 
-    def _passes(self, rows: LaidOut, network: Network) -> int:
+    def _passes(self, n_rows: int, network: Network) -> int:
         """The most passes that the fit makes."""
         if not self.ends:
             return 1
         own = self.estimator
-        passes = own.max_iter or self.solver.passes(count_rows(rows.bounds), network)
+        passes = own.max_iter or self.solver.passes(n_rows, network)
         return passes if own.max_fun is None else min(passes, own.max_fun)
 
     def _read(
@@ -248,7 +248,9 @@ class Assembly:
             return choose_blocks(table, bounds, network, memory)
         n_rows = count_rows(bounds)
         if size == "auto":
-            size = min(self.solver.batch_rows(n_rows), most_batch_rows(table, network, memory))
+            passes = self._passes(n_rows, network) if self.ends else None
+            most = most_batch_rows(table, network, memory)
+            size = min(self.solver.batch_rows(n_rows, passes), most)
         size, seed = min(int(size), n_rows), self.seed if self.estimator.shuffle else None
         return choose_reading(table, network, size, self.solver.tasks, seed, memory)
 
@@ -295,15 +297,18 @@ class Assembly:
             watch.add(rows.held.given)
         goal, problem = self._goal(table, classes, before)
         plan = self._plan(rows, problem, before)
-        sample = sample_rows(table, bounds, self.seed)
-        weights: Weights = ()
+        sample, weights = sample_rows(table, bounds, self.seed), Weights()
+        there = 1.0 if sample.weight is None else float(np.mean(sample.weight > 0))
+        evident = there * count_rows(bounds)  # whatever the unit of the weights
         if goal is not None:
+            pass_weight = total_weight(table) * count_rows(bounds) / table.n_rows
+            evident = max(evident, pass_weight)
             with blas_threads():
-                problem, weights = self._pose(rows, goal, sample)
+                problem, weights = self._pose(rows, goal, sample, pass_weight)
         reading = self._read(table, bounds, problem.network, own.batch_size, self._memory)
         if goal is not None and self.ends and own.shuffle:
             warn_if_sorted(goal.clustering, goal.targets.width, reading, table)
-        passes, budget = self._length(rows, problem, reading, before)
+        passes, budget = self._length(rows, problem, reading, before, evident)
         if before is None:
             state = self.solver.start(problem, weights, budget)
             check_state(self.solver, state)
@@ -365,30 +370,31 @@ class Assembly:
         problem: Problem,
         reading: Reading | WholeBlocks,
         before: Fitted | None,
+        weight: float,
     ) -> tuple[range, Budget]:
         """The numbers of the passes, and the length of the fit."""
         first = 0 if before is None else before.passes
-        passes = self._passes(rows, problem.network)
+        passes = self._passes(count_rows(rows.bounds), problem.network)
         steps = reading.plan(rows.table, rows.bounds, first).steps
         # A fit without an end has no schedule either: that of an earlier fit is over.
-        budget = Budget(steps * passes, steps, steps) if self.ends else Budget(pass_steps=steps)
-        return range(first, first + passes), budget
+        whole, one = (steps * passes, steps) if self.ends else (None, None)
+        return range(first, first + passes), Budget(whole, one, steps, weight)
 
-    def _pose(self, rows: LaidOut, goal: Goal, sample: Block) -> tuple[Problem, Weights]:
+    def _pose(
+        self, rows: LaidOut, goal: Goal, sample: Block, pass_weight: float
+    ) -> tuple[Problem, Weights]:
         """The problem that the table poses, and the weights to start from."""
         own, table = self.estimator, rows.table
         weight = None if sample.weight is None else sample.weight.ravel()
         if weight is not None and not weight.any():
             weight = None
         scaling = choose_scaling(sample.X, weight, own.scale)
-        penalty = float(own.alpha) * table.n_rows / count_rows(rows.bounds) / total_weight(table)
-        problem = self.problem(table, goal, scaling, penalty)
+        problem = self.problem(table, goal, scaling, float(own.alpha) / pass_weight)
         earlier = own._fitted if own.warm_start and hasattr(own, "_fitted") else None
         if earlier is not None and earlier.problem.network.shapes == problem.network.shapes:
             return problem, own._unfolded(problem)
         # Spreads need fewer rows than scaling does, whose extremes matter.
-        every = -(-len(sample.X) // INITIAL_ROWS)
-        weight = None if weight is None else weight[::every]
-        inputs = problem.inputs(sample.X[::every])
-        rng = np.random.default_rng(self.seed)
-        return problem, initial_weights(problem.network, inputs, rng, weight)
+        few = slice(None, None, -(-len(sample.X) // INITIAL_ROWS))
+        weight = None if weight is None else weight[few]
+        rng, inputs = np.random.default_rng(self.seed), problem.inputs(sample.X[few])
+        return problem, initial_weights(problem.network, inputs, rng, weight, goal.mean)

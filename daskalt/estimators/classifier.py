@@ -14,7 +14,8 @@ from daskalt.data.opening import is_stored
 from daskalt.errors import InputError
 from daskalt.estimators.labelled import LabelledMLP
 from daskalt.functions.activations import Activation
-from daskalt.functions.losses import LOSSES, Loss
+from daskalt.functions.loss import Loss
+from daskalt.functions.losses import LOSSES
 
 __all__ = ["MLPClassifier"]
 
@@ -49,13 +50,18 @@ class MLPClassifier(ClassifierMixin, LabelledMLP):
         "adagrad", "rmsprop", "adadelta" and "adam" on mini-batches; "gd", "cg", "lbfgs" and, for
         convex problems, "newton" on all rows.
     alpha : float, default=1e-4
-        L2 penalty: alpha / 2n times the squared weights is added to the mean loss of n rows.
+        L2 penalty: alpha / 2n times the squared weights is added to the mean loss of n rows, or to
+        the weighted mean, n being the sum of the weights. Weights of the first layer count as those
+        for scaled features (`scale`), a regressor's last ones for standardised targets, so that no
+        unit of X or y matters.
     batch_size : int or "auto", default="auto"
-        Rows of a step; "auto" is a fortieth of the rows, between 100 and 2,000, for alternating
-        minimisation, and 200 for gradient descent.
+        Rows of a step; "auto" is a fortieth of the rows (a hundredth with ``max_iter=1``), between
+        100 and 2,000 or five times their square root, for alternating minimisation, and 200 for
+        gradient descent.
     max_iter : int or None, default=None
         Passes over the data. None leaves the number to the solver: "altmin" makes from 2, for many
-        rows and wide networks, to 20, along which its steps are annealed to zero.
+        rows and wide networks, or 1 of more than five million rows, to 20, along which its steps
+        are annealed to zero.
     shuffle : bool or "global", default=True
         True mixes up to 64 MiB of rows in every pass; of more stored rows it reads blocks in
         random order. "global" first writes a shuffled copy of these to `scratch`, for data stored
@@ -97,8 +103,13 @@ class MLPClassifier(ClassifierMixin, LabelledMLP):
     output_activation : str, default="auto"
         Link of the output layer: "softmax" or "logistic", or for the squared loss any activation.
     scale : {"auto", "standard", "none"}, default="auto"
-        Scaling of the features, folded into the first layer afterwards. "auto" divides unsigned
-        bytes by 255 and standardises everything else.
+        Scaling of the features, found on some thousand rows and folded into the first layer
+        afterwards. "auto" depends neither on a feature's unit nor on its type: one that has a
+        single value in over half of the rows, such as a flag or a count, keeps that at zero and is
+        divided by the root mean square of the other deviations, any other is centred and divided
+        by its standard deviation. A few wild values change neither, and what lies more than ten
+        such units from zero counts as ten (`feature_limits_`). "standard" uses means and standard
+        deviations for all, or a tenth of the reach where that is more, and no limits.
     scratch : str or None, default=None
         Folder or URL for staged data; every worker must reach it. None is a temporary folder.
     checkpoint : str, Path, Checkpoints or None, default=None
@@ -117,6 +128,8 @@ class MLPClassifier(ClassifierMixin, LabelledMLP):
         Labels, sorted.
     coefs_, intercepts_ : list of ndarray
         Weights, (fan_in, fan_out), and biases of each layer, for the features as given.
+    feature_limits_ : ndarray of shape (2, n_features) or None
+        What counts as the least and greatest value of each feature, in the fit and in predictions.
     loss_, best_loss_ : float
         Last and lowest mean training loss of a pass; `best_loss_` is None with `early_stopping`.
     loss_curve_ : list of float
@@ -155,7 +168,8 @@ class MLPClassifier(ClassifierMixin, LabelledMLP):
       and is the solver's choice by default. Nothing warns that it was reached.
     - `batch_size="auto"` gives other sizes.
     - `alpha` is divided by the number of all rows, not of those in a mini-batch.
-    - Features are standardised (`scale`), and `alpha` acts on the weights for these.
+    - Output biases start where they give the weighted shares of the classes, a thousandth at least.
+    - Features are scaled (`scale`), and `alpha` acts on the weights for these.
     - Early stopping watches the loss of the held-out rows, not their score.
     - Data of any type but float64 is trained in float32. Equal seeds give other weights.
     - Sparse matrices are refused.

@@ -18,7 +18,7 @@ SHARED = {ACTIVATIONS[name] for name in ("identity", "relu", "tanh", "logistic")
 
 
 def to_sklearn(estimator: Any) -> MLPClassifier | MLPRegressor:
-    """Return a scikit-learn estimator with the same weights and the same predictions."""
+    """Return a scikit-learn estimator with the same weights and, within the limits, predictions."""
     link = estimator.out_activation_
     classifier = hasattr(estimator, "classes_")
     network = estimator._fitted.problem.network  # the parameters may be others now

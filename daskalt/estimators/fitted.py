@@ -135,6 +135,16 @@ class FittedMLP(BaseEstimator):
         return self._fitted.state
 
     @property
+    def feature_limits_(self) -> np.ndarray | None:
+        """Least and greatest value of each feature, (2, n_features); None without limits.
+
+        What lies beyond counts as the limit, in the fit with ``scale="auto"`` and in predictions.
+        """
+        check_is_fitted(self)
+        scaling = self._fitted.problem.scaling
+        return scaling.limits if np.isfinite(scaling.reach) else None
+
+    @property
     def plan_(self) -> Plan | None:
         """The plan of the fit; None for a loaded model."""
         check_is_fitted(self)
@@ -193,12 +203,14 @@ class FittedMLP(BaseEstimator):
     def _predictor(self) -> Predictor:
         check_is_fitted(self, "coefs_")
         problem = self._fitted.problem
+        folded = takes_scaling(problem.network)
         return Predictor(
             tuple(self.coefs_),
             tuple(self.intercepts_),
             problem.network,
             problem.targets,
-            None if takes_scaling(problem.network) else problem.scaling,
+            scaling=None if folded else problem.scaling,
+            limits=self.feature_limits_ if folded else None,
         )
 
     def _apply(self, X: Any, method: str) -> Any:
@@ -232,6 +244,9 @@ class FittedMLP(BaseEstimator):
 
     def to_sklearn(self) -> Any:
         """Return a fitted scikit-learn estimator that makes the same predictions.
+
+        It has no limits of the features: where some may be beyond, give it
+        ``np.clip(X, *model.feature_limits_)``.
 
         Raises
         ------

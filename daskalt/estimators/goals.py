@@ -6,7 +6,7 @@ import numpy as np
 
 from daskalt.data.targets import Targets
 from daskalt.errors import InputError
-from daskalt.functions.losses import Loss
+from daskalt.functions.loss import Loss
 
 __all__ = ["Goal", "check_same_labels"]
 
@@ -18,6 +18,7 @@ class Goal(NamedTuple):
     loss: Loss
     class_factors: np.ndarray | None = None
     clustering: float = 1.0  # of the targets in the blocks; about 1 when shuffled
+    mean: np.ndarray | None = None  # of the targets as numbers: shares of classes; None if unknown
 
 
 def check_same_labels(before: Targets, now: Targets) -> None:

@@ -1,17 +1,19 @@
 """What a fit to labels learns of them before it starts."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from daskalt.data.staging import Promised
-from daskalt.data.survey import survey_labels
+from daskalt.data.survey import survey_labels, survey_numbers
 from daskalt.data.table import Table
 from daskalt.data.targets import BinaryTargets, ClassTargets, MultilabelTargets, class_factors
 from daskalt.errors import InputError
 from daskalt.estimators.goals import Goal
 from daskalt.estimators.perceptron import BaseMLP
-from daskalt.functions.losses import Loss, get_loss
+from daskalt.functions.loss import Loss
+from daskalt.functions.losses import get_loss
 
 __all__ = ["LabelledMLP"]
 
@@ -40,11 +42,14 @@ class LabelledMLP(BaseMLP):
             indicators = MultilabelTargets(table.y.shape[1])
             if table.y.in_memory:  # stored ones are checked block by block
                 indicators.check(table.y.read(0, table.n_rows))
-            return Goal(indicators, loss)
-        clustering, counts = 1.0, None
+            # The first rows of many say little; what is no number is refused later.
+            if classes is not None or table.y.dtype.kind not in "fiub":
+                return Goal(indicators, loss)
+            return Goal(indicators, loss, mean=survey_numbers(table).mean)
+        labels, counts = None, None
         if classes is None:
             labels = survey_labels(table)
-            classes, counts, clustering = labels.classes, labels.counts, labels.clustering()
+            classes, counts = labels.classes, labels.counts
         if len(classes) < 2:
             raise InputError(
                 "The number of classes has to be greater than one; y holds 1 class only: "
@@ -54,7 +59,12 @@ class LabelledMLP(BaseMLP):
         loss = self._chosen_loss(units=len(classes) == 2)
         binary = len(classes) == 2 and not loss.coded
         targets = BinaryTargets(classes) if binary else ClassTargets(classes, not loss.coded)
-        return Goal(targets, loss, class_factors(self.class_weight, classes, counts), clustering)
+        factors = class_factors(self.class_weight, classes, counts)
+        if labels is None:  # the first rows of many may lack some
+            return Goal(targets, loss, factors)
+        shares = labels.shares(factors)
+        mean = shares[1:] if binary and shares is not None else shares
+        return Goal(targets, loss, factors, labels.clustering(), mean)
 
     def _chosen_loss(self, units: bool) -> Loss:
         """The loss of units that are independent (yes or no), or of exclusive classes."""
@@ -70,8 +80,11 @@ class LabelledMLP(BaseMLP):
     def _expect_targets(self, table: Table, classes: np.ndarray | None) -> Goal:
         assert table.y is not None
         lazy = isinstance(table.y, Promised)
-        multilabel = len(table.y.shape) == 2 and table.y.shape[1] > 1
-        if multilabel or (classes is None and not lazy):
+        width = int(np.prod(table.y.shape[1:], dtype=int))
+        table = replace(table, weight=None)  # which may still have to be computed
+        if width > 1:  # with the classes given nothing is read to count them
+            return self._learn_targets(table, np.arange(width))
+        if classes is None and not lazy:
             return self._learn_targets(table)
         if classes is None:
             raise InputError(

@@ -24,7 +24,8 @@ from daskalt.estimators.classifier import MLPClassifier
 from daskalt.estimators.fitted import Fitted
 from daskalt.estimators.regressor import MLPRegressor
 from daskalt.functions.activations import ACTIVATIONS, Activation
-from daskalt.functions.losses import LOSSES, Loss
+from daskalt.functions.loss import Loss
+from daskalt.functions.losses import LOSSES
 from daskalt.network.network import dense
 from daskalt.network.problem import Problem
 from daskalt.parameters import check_arguments, instance
@@ -181,6 +182,7 @@ def _facts(fitted: Fitted) -> dict[str, Any]:
         "loss": _named(network.loss, "fitted.loss"),
         "shift": problem.scaling.shift,
         "factor": problem.scaling.factor,
+        "reach": problem.scaling.reach if np.isfinite(problem.scaling.reach) else None,
         "targets": kind.__name__,
         "target_parameters": {name: getattr(targets, name) for name in given},
         "penalty": problem.penalty,
@@ -197,7 +199,7 @@ def _revived(facts: dict[str, Any], estimator: Any) -> Fitted:
         raise ValueError(f"weights are not of shapes {network.shapes}")
     problem = Problem(
         network=network,
-        scaling=Scaling(facts["shift"], facts["factor"]),
+        scaling=Scaling(facts["shift"], facts["factor"], facts.get("reach") or np.inf),
         targets=_TARGETS[facts["targets"]](**facts["target_parameters"]),
         penalty=facts["penalty"],
         dtype=np.dtype(facts["dtype"]),

@@ -24,7 +24,6 @@ from daskalt.data.sources import as_lazy, first_row
 from daskalt.data.table import Table
 from daskalt.data.targets import MultilabelTargets, Targets
 from daskalt.errors import InputError
-from daskalt.kernels.scale import scale_rows
 from daskalt.network.network import Network
 
 __all__ = ["Predictor", "predict_stored"]
@@ -47,8 +46,9 @@ os.register_at_fork(after_in_child=_threads.cache_clear)  # the threads stay in 
 class Predictor:
     """A fitted network in the user's own units, small enough to send anywhere.
 
-    Rows are scaled first where the scaling could not be folded into the weights. Work is divided
-    among the cores, unless this runs in a task, which is a part of divided work already.
+    Features are clipped to the ``limits`` of the fit. Where the scaling could not be folded into
+    the weights, rows are scaled first, which clips them too. Work is divided among the cores,
+    unless this runs in a task, which is a part of divided work already.
     """
 
     coefs: tuple[np.ndarray, ...]
@@ -56,6 +56,7 @@ class Predictor:
     network: Network
     targets: Targets
     scaling: Scaling | None = None
+    limits: np.ndarray | None = None
     shares: bool = True
 
     def outputs(self, X: np.ndarray) -> np.ndarray:
@@ -91,9 +92,11 @@ class Predictor:
 
     def _inputs(self, X: np.ndarray) -> np.ndarray:
         """The inputs of the network for some rows."""
-        if self.scaling is None:
-            return np.ascontiguousarray(X, dtype=self.coefs[0].dtype)
-        return scale_rows(X, *self.scaling, self.coefs[0].dtype)[:, :-1]
+        dtype = self.coefs[0].dtype
+        if self.scaling is not None:
+            return self.scaling.apply(X, dtype)[:, :-1]
+        X = np.ascontiguousarray(X, dtype)
+        return X if self.limits is None else np.clip(X, *self.limits.astype(dtype))
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return labels or numbers."""

@@ -17,7 +17,7 @@ from daskalt.estimators.assembly import Assembly
 from daskalt.estimators.fitted import FittedMLP
 from daskalt.estimators.goals import Goal
 from daskalt.functions.activations import ACTIVATIONS, Activation, get_activation
-from daskalt.functions.losses import Loss
+from daskalt.functions.loss import Loss
 from daskalt.memory.limits import parse_limit
 from daskalt.memory.peaks import Machine
 from daskalt.memory.planning import Plan, Project, current_machine

@@ -11,12 +11,13 @@ from daskalt.data.choosing import takes_names
 from daskalt.data.opening import is_stored
 from daskalt.data.survey import survey_numbers
 from daskalt.data.table import Table
-from daskalt.data.targets import RealTargets, check_shares, mean_and_scale
+from daskalt.data.targets import RealTargets, centre_and_scale, check_shares
 from daskalt.errors import InputError
 from daskalt.estimators.goals import Goal
 from daskalt.estimators.perceptron import BaseMLP
 from daskalt.functions.activations import Activation
-from daskalt.functions.losses import Loss, get_loss
+from daskalt.functions.loss import Loss
+from daskalt.functions.losses import get_loss
 
 __all__ = ["MLPRegressor"]
 
@@ -39,18 +40,24 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     learning_rate, learning_rate_init, power_t, momentum, nesterovs_momentum, beta_1, beta_2, \
     epsilon, max_fun
         As in :class:`MLPClassifier`.
-    loss : {"auto", "squared", "squared_error", "absolute", "cross_entropy"} or Loss, default="auto"
-        "auto" is "squared", half the squared error, which scikit-learn calls "squared_error". All
-        are summed over the outputs; the cross-entropy is for targets from 0 to 1 and
-        output_activation="logistic". A :class:`daskalt.Loss` of your own sees standardised targets
-        if its link is the identity.
+    loss : {"auto", "squared", "squared_error", "absolute", "huber", "cross_entropy"} or Loss, \
+    default="auto"
+        "auto" is "squared", half the squared error, which scikit-learn calls "squared_error".
+        "absolute" and "huber" are for gross errors in y: targets are standardised by median and
+        quartiles instead of mean and standard deviation (those of all rows up to 16,384, and of a
+        uniform sample of more), and "huber" is half the squared error up to 0.5 of the targets'
+        spread and straight beyond. All are summed over the outputs; the cross-entropy is for
+        targets from 0 to 1 and output_activation="logistic". A :class:`daskalt.Loss` of your own
+        sees standardised targets if its link is the identity, by quartiles if it is `robust`.
     output_activation : str, default="auto"
-        Link of the output layer; "auto" is the identity. With any other, targets are not scaled.
+        Link of the output layer; "auto" is the identity. With any other, targets are not scaled,
+        and the biases of a fresh fit give their mean as output where the link can.
 
     Attributes
     ----------
     coefs_, intercepts_, history_, cost_, n_iter_, n_layers_, n_outputs_, n_features_in_, \
-    stop_reason_, out_activation_, feature_names_in_, members_, target_name_, recipe_
+    stop_reason_, out_activation_, feature_limits_, feature_names_in_, members_, \
+    target_name_, recipe_
         As in :class:`MLPClassifier`.
     loss_, best_loss_, loss_curve_
         Mean training loss, in units of the standardised targets.
@@ -67,7 +74,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     True
     """
 
-    _losses = ("squared", "squared_error", "absolute", "cross_entropy")
+    _losses = ("squared", "squared_error", "absolute", "huber", "cross_entropy")
 
     def __init__(
         self,
@@ -153,17 +160,16 @@ class MLPRegressor(RegressorMixin, BaseMLP):
                 f"y must be numbers for a regressor; it is of type {table.y.dtype}. Convert it, "
                 "or use MLPClassifier for labels."
             )
-        numbers = survey_numbers(table)
-        mean, scale = mean_and_scale(numbers, table.X.dtype)
         loss = self._chosen_loss()
-        if loss.link.linear:
-            scale = np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1e-300), scale, 1.0)
-        else:  # the link's range is in the targets' own units
-            mean, scale = np.zeros_like(mean), np.ones_like(scale)
+        numbers = survey_numbers(table, sampled=loss.robust and loss.link.linear)
+        centre, scale = centre_and_scale(numbers, table.X.dtype)
+        mean = None  # of standardised targets, which is about zero
+        if not loss.link.linear:  # the link's range is in the targets' own units
+            centre, scale, mean = np.zeros_like(centre), np.ones_like(scale), numbers.mean
         if loss.shares:
             check_shares(numbers.low, numbers.high)
-        targets = RealTargets(mean, scale, len(table.y.shape) == 1, loss.shares)
-        return Goal(targets, loss, None, numbers.clustering())
+        targets = RealTargets(centre, scale, len(table.y.shape) == 1, loss.shares)
+        return Goal(targets, loss, None, numbers.clustering(), mean)
 
     def _chosen_loss(self) -> Loss:
         if isinstance(self.loss, Loss):

@@ -16,6 +16,7 @@ __all__ = [
     "count_units",
     "difference",
     "hinge",
+    "huber",
     "logistic_cross_entropy",
     "softmax_cross_entropy",
     "softmax_squared",
@@ -164,6 +165,26 @@ def absolute(z, y, weight, out):
             d = z.dtype.type(y[i, k]) - z[i, k]
             row_loss += np.float64(abs(d))
             out[i, k] = scale if d > zero else (-scale if d < zero else scale * d)
+        total_loss += w * row_loss
+    return total_loss
+
+
+@compiled
+def huber(z, y, weight, out, threshold):
+    total_loss = 0.0
+    most = z.dtype.type(threshold)
+    for i in range(z.shape[0]):
+        w = 1.0
+        if weight is not None:
+            w = np.float64(weight[i])
+        scale = z.dtype.type(w)
+        row_loss = 0.0
+        for k in range(z.shape[1]):
+            d = z.dtype.type(y[i, k]) - z[i, k]
+            # Written so that a NaN passes through.
+            pull = most if d > most else (-most if d < -most else d)
+            row_loss += np.float64(pull) * (np.float64(d) - 0.5 * np.float64(pull))
+            out[i, k] = scale * pull
         total_loss += w * row_loss
     return total_loss
 

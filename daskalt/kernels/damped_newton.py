@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from daskalt.functions.activations import Activation
-from daskalt.functions.losses import Loss
+from daskalt.functions.loss import Loss
 from daskalt.jit import compiled
 from daskalt.kernels.rowwise import square_norms
 from daskalt.kernels.systems import (

@@ -14,6 +14,7 @@ __all__ = ["Pair", "cross", "cross_moments", "gram", "gram_matrix", "weighted_gr
 Pair = tuple[np.ndarray, np.ndarray]  # inputs ã and residuals r of one layer
 
 _STRIP = 256
+_FEW = 64  # columns of a for which BLAS is faster at aᵀ r than at rᵀ a, by a tenth to a quarter
 _TILE = 64  # a tile and its mirror image stay in the nearest cache
 
 
@@ -40,6 +41,9 @@ def cross(r: np.ndarray, a: np.ndarray, out: np.ndarray | None = None) -> np.nda
     """Return rᵀ a, (columns of r, columns of a): the moments of residuals and inputs."""
     if out is None:
         out = recycled((r.shape[1], a.shape[1]), a.dtype)
+    if a.shape[1] <= _FEW and a.shape[1] < r.shape[1]:
+        np.copyto(out, np.matmul(a.T, r).T)
+        return out
     return np.matmul(r.T, a, out=out)
 
 

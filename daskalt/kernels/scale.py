@@ -16,8 +16,9 @@ def scale_rows(
     factor: np.ndarray,
     dtype: DTypeLike,
     out: np.ndarray | None = None,
+    reach: float = np.inf,
 ) -> np.ndarray:
-    """Return ã = [(x - shift) ∘ factor, 1] in one pass, (rows, columns + 1).
+    """Return ã = [(x - shift) ∘ factor, 1] in one pass, (rows, columns + 1), clipped to ± reach.
 
     The arithmetic is in the type that holds both x and `dtype`: float32 for bytes, float64 for
     int32 and float64, so that a large shift loses no digits before it is subtracted.
@@ -32,12 +33,15 @@ def scale_rows(
         float32 or float64, the type of the result.
     out : ndarray, (rows, columns + 1), optional
         Receives the result.
+    reach : float
+        Largest magnitude of the result, at least one.
     """
     x = _native(x)
     precision = np.result_type(x.dtype, dtype)
     if out is None:
         out = np.empty((x.shape[0], x.shape[1] + 1), dtype)
-    _scale(x, shift.astype(precision, copy=False), factor.astype(precision, copy=False), out)
+    shift, factor = (part.astype(precision, copy=False) for part in (shift, factor))
+    _scale(x, shift, factor, precision.type(reach), out)
     return out
 
 
@@ -65,11 +69,12 @@ def _native(x: np.ndarray) -> np.ndarray:
 
 
 @compiled
-def _scale(x, shift, factor, out):
+def _scale(x, shift, factor, reach, out):
     columns = x.shape[1]
     for i in range(x.shape[0]):
         for j in range(columns):
-            out[i, j] = (shift.dtype.type(x[i, j]) - shift[j]) * factor[j]
+            scaled = (shift.dtype.type(x[i, j]) - shift[j]) * factor[j]
+            out[i, j] = min(max(scaled, -reach), reach)
         out[i, columns] = 1
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from daskalt.jit import compiled
 from daskalt.kernels.workspace import recycled
 
-__all__ = ["advance", "mean_gradient", "running_mean", "subtract_scaled"]
+__all__ = ["advance", "averaged", "mean_gradient", "running_mean", "subtract_scaled"]
 
 
 def mean_gradient(
@@ -26,6 +26,15 @@ def running_mean(
         return total * kind(1.0 / total_weight)
     out = recycled(total.shape, total.dtype)
     _weighted_sum(old, kind(keep), total, kind((1.0 - keep) / total_weight), out)
+    return out
+
+
+def averaged(old: np.ndarray, new: np.ndarray, share: float) -> np.ndarray:
+    """Return (1 - share) × old + share × new; the new one itself where that is all of it."""
+    if share == 1:
+        return new
+    kind, out = new.dtype.type, recycled(new.shape, new.dtype)
+    _weighted_sum(old, kind(1.0 - share), new, kind(share), out)
     return out
 
 

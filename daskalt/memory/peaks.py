@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from daskalt.data.passes import CHUNK_ROWS, PassPlan
+from daskalt.data.scaling import SCALING_BYTES
 from daskalt.data.table import Table, kept_bytes
 from daskalt.memory.rehearsal import Rehearsal
 from daskalt.network.problem import Problem
@@ -84,7 +83,9 @@ class Work:
     def graph_bytes(self) -> int:
         """Bytes of the tasks of a graph."""
         workers = self.machine.workers
-        scheduler = Scheduler(self.machine.threads * (workers or 1), workers is not None)
+        scheduler = Scheduler(
+            self.machine.threads * (workers or 1), cluster=workers is not None, here=workers is None
+        )
         return TASK_BYTES * count_tasks(self.job, self.plan, scheduler)
 
 
@@ -125,13 +126,12 @@ def _start(work: Work) -> dict[str, int]:
     """Finding the scaling and the initial weights on a sample."""
     table = work.job.table
     rows = min(SAMPLE_ROWS, table.n_rows)
-    doubles = 0 if table.X.dtype == np.uint8 else 3 * 8 * rows * work.job.problem.network.n_features
     sample = rows * table.row_bytes
     reading = table.reading_bytes(-(-rows // SAMPLE_BLOCKS), 1, spare=1)
     if work.machine.workers is not None:  # it comes over the network
         reading = sample
     return {
-        "sample": 2 * sample + max(doubles, _initial(work.job.problem)),
+        "sample": 2 * sample + max(SCALING_BYTES, _initial(work.job.problem)),
         # Keys are sorted for a shuffled view.
         "order of the rows": 20 * table.n_rows if table.in_memory and not table.single else 0,
         "blocks being read": reading,
@@ -153,7 +153,10 @@ def _steps(work: Work) -> dict[str, int]:
     threads = work.machine.threads
     per_thread = rehearsal.map.at(here.mapped)
     if rehearsal.survey is not None:
-        per_thread = max(per_thread, rehearsal.survey.at(here.mapped))
+        survey = rehearsal.survey.at(here.mapped)
+        # Lanes that stay in one process are mapped on threads of a task, while others survey.
+        apart = work.plan.groups[0].apart
+        per_thread = max(per_thread, survey) if apart else per_thread + survey
     statistics = here.statistics * rehearsal.statistics + here.surveys * rehearsal.surveyed
     return {
         "rows in memory": int(here.held * work.row_bytes),

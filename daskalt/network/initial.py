@@ -15,6 +15,7 @@ def initial_weights(
     x: np.ndarray,
     rng: np.random.Generator,
     row_weight: np.ndarray | None = None,
+    mean_target: np.ndarray | None = None,
 ) -> Weights:
     """Return weights under which some rows use every layer's activation well.
 
@@ -35,6 +36,9 @@ def initial_weights(
     row_weight : ndarray of shape (rows,), optional
         Weights of the rows in means and spreads; rows of weight zero count as absent, unless
         all have it.
+    mean_target : ndarray of shape (outputs,), optional
+        Mean of the targets, which the biases of the last layer give as outputs, so that no steps
+        go into how rare a class is.
     """
     if row_weight is not None and row_weight.any():
         x, row_weight = x[row_weight > 0], row_weight[row_weight > 0]
@@ -53,6 +57,8 @@ def initial_weights(
                 weights[layer.weights] = _spread(layer, a, rng, share)
             if layer.phi is not None:
                 network.activate(index, a @ weights[layer.weights].T, inputs)
+        if mean_target is not None:  # the last layer shares its matrix with none
+            weights[network.layers[-1].weights][:, -1] = network.loss.start(mean_target)
         return tuple(weights[number] for number in sorted(weights))
 
 

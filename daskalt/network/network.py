@@ -12,8 +12,9 @@ import numpy as np
 
 from daskalt.errors import InputError
 from daskalt.functions.activations import ACTIVATIONS, Activation
-from daskalt.functions.losses import Loss
+from daskalt.functions.loss import Loss
 from daskalt.kernels.gram import Pair
+from daskalt.kernels.thin import pull_through
 from daskalt.kernels.workspace import Workspace, empty
 from daskalt.network.layers import Input, Layer, Wiring
 
@@ -96,6 +97,11 @@ class Network(Wiring):
             if not self.fixed[layer.weights]
         )
 
+    @property
+    def residual_gram_flops(self) -> int:
+        """Floating-point operations of the Gram matrices of the layers' residuals."""
+        return sum(layer.width**2 for layer in self.layers)
+
     @cached_property
     def _kept(self) -> tuple[set[str], ...]:
         """Of every layer: the sources of those after it."""
@@ -141,7 +147,7 @@ class Network(Wiring):
                 # BLAS accepts the row stride, so no copy is made of this view.
                 here = self.places(index, inputs)
                 np.matmul(inputs[index], weights[layer.weights].T, out=here[0])
-                self._apply(index, here)
+                self._apply(index, here, inputs)
         return Trace(inputs, z)
 
     def pull_back(
@@ -170,7 +176,7 @@ class Network(Wiring):
             first, *others = self.users[index]
             phi, width = self.layers[index].phi, self.layers[index].width
             own = empty(workspace, f"r{index}", (len(r), width), r.dtype)
-            np.matmul(residuals[first.layer], self.columns(weights, index, first), out=own)
+            pull_through(residuals[first.layer], self.columns(weights, index, first), own)
             for use in others:
                 own += residuals[use.layer] @ self.columns(weights, index, use)
             assert phi is not None
@@ -248,7 +254,7 @@ class Network(Wiring):
         """Write φ(z) of a hidden layer wherever it is part of an ã."""
         here = self.places(index, inputs)
         here[0][...] = z
-        self._apply(index, here)
+        self._apply(index, here, inputs)
 
     def places(self, index: int, inputs: Sequence[Array]) -> list[Array]:
         """Return views of where the activations of a hidden layer are written."""
@@ -260,10 +266,16 @@ class Network(Wiring):
         user, start = use
         return weights[self.layers[user].weights][:, start : start + self.layers[index].width]
 
-    def _apply(self, index: int, places: list[Array]) -> None:
+    def _apply(self, index: int, places: list[Array], inputs: Sequence[Array]) -> None:
         """Overwrite the z in the first place by φ(z), and copy it to the others."""
         phi, (here, *others) = self.layers[index].phi, places
         assert phi is not None
+        if self.alone[index]:
+            # Passes over whole rows are SIMD, unlike those over a view; so the ones are put back.
+            own = inputs[self.homes[index][0].layer]
+            phi.apply(own)
+            own[:, -1] = 1
+            return
         phi.apply(here)
         for other in others:
             other[...] = here

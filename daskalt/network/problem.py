@@ -8,7 +8,6 @@ import numpy as np
 from daskalt.data.scaling import Scaling
 from daskalt.data.table import Block
 from daskalt.data.targets import ClassTargets, RealTargets, Targets
-from daskalt.kernels.scale import scale_rows
 from daskalt.kernels.workspace import Workspace
 from daskalt.network.network import Network
 
@@ -53,11 +52,10 @@ class Problem:
 
     def inputs(self, X: np.ndarray, workspace: Workspace | None = None) -> np.ndarray:
         """Return the scaled inputs with a last column of ones."""
-        scaling = self.scaling
         out = None
         if workspace is not None:
             out = workspace.take("inputs", (X.shape[0], X.shape[1] + 1), self.dtype)
-        return scale_rows(X, scaling.shift, scaling.factor, self.dtype, out=out)
+        return self.scaling.apply(X, self.dtype, out)
 
     def rows(self, block: Block) -> Rows:
         """Return a block with its targets encoded and its weights in floating point."""

@@ -152,7 +152,8 @@ def _scaling(scaling: Any) -> str:
     if not scaling.shift.any() and np.ptp(scaling.factor) == 0:
         factor = float(scaling.factor[0])
         return "none" if factor == 1 else f"every column divided by {1 / factor:.6g}"
-    return "each column centred and divided by its spread"
+    limits = ", and clipped" if np.isfinite(scaling.reach) else ""
+    return f"each column shifted and divided by its spread{limits}"
 
 
 def measure() -> dict[str, Any]:

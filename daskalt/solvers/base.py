@@ -31,6 +31,7 @@ __all__ = [
 Variables = Sequence[np.ndarray]
 
 ROWS_IN_ALL, FLOPS_IN_ALL = 100_000, 1.6e11  # forward work of all passes of a fit, by default
+ENOUGH_ROWS = 5_000_000  # for a single pass
 
 
 class Budget(NamedTuple):
@@ -44,11 +45,14 @@ class Budget(NamedTuple):
         Steps of the first pass of a fit with an end.
     pass_steps : int or None
         Steps of a pass.
+    weight : float or None
+        Weight of the rows of a pass, or the number of those that have any where that is more.
     """
 
     steps: int | None = None
     first_pass: int | None = None
     pass_steps: int | None = None
+    weight: float | None = None
 
 
 class State(Protocol):
@@ -156,17 +160,22 @@ class Solver(BaseEstimator, ABC):
         return combine(a, b)
 
     def passes(self, n_rows: int, network: Network) -> int:
-        """Return the default number of passes of a fit, 2 to 20.
+        """Return the default number of passes of a fit, 2 to 20; 1 over very many rows.
 
         They amount to 100,000 rows, or to some seconds where rows and network are small: a pass
         over a small table takes milliseconds, and two of them are too few.
         """
         rows = max(ROWS_IN_ALL, FLOPS_IN_ALL / network.flops)
-        return int(np.clip(round(rows / n_rows), 2, 20))
+        return int(np.clip(round(rows / n_rows), 1 if n_rows >= ENOUGH_ROWS else 2, 20))
 
-    def batch_rows(self, n_rows: int) -> int:
-        """Return the default rows of a mini-batch: a fortieth of all, between 100 and 2,000."""
-        return min(int(np.clip(n_rows // 40, 100, 2000)), n_rows)
+    def batch_rows(self, n_rows: int, passes: int | None = None) -> int:
+        """Return the default rows of a mini-batch of a fit of so many passes, if it has an end.
+
+        A fortieth of all, or a hundredth if each comes once; between 100 and 2,000, or more of very
+        many rows: five times their square root, so that steps and their number grow alike.
+        """
+        share, most = 100 if passes == 1 else 40, max(2000, int(5 * np.sqrt(n_rows)))
+        return min(int(np.clip(n_rows // share, 100, most)), n_rows)
 
     def flops(self, network: Network) -> float:
         """Return the floating-point operations that a pass takes for each row.
@@ -258,8 +267,8 @@ class Recovering(Protocol):
     def renew(self, state: Any) -> Any:
         """Return the state at the start of a pass, in which a solver that gave up tries again."""
 
-    def last_sound(self, state: Any) -> Weights | None:
-        """Return the weights before the last sound step; None before the first one."""
+    def last_sound(self, problem: Problem, state: Any) -> Any:
+        """Return the state back at the start of the last sound step; None before the first one."""
 
 
 @runtime_checkable

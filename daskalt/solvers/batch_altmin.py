@@ -238,7 +238,7 @@ class BatchAltMin(CautiousSolver, FullBatch):
                 [damp(a, damping) for a in grams if a is not None],
                 statistics.moments,
                 divisors,
-                problem.penalty,
+                (problem.penalty,) * len(state.weights),
                 Limits.of(self, state.weights, fall(self.schedule, state.step, state.budget.steps)),
             )
         return state._replace(
@@ -288,10 +288,8 @@ class BatchAltMin(CautiousSolver, FullBatch):
         for w, total, a, m in zip(weights, statistics.moments, grams, mu, strict=True):
             assert a is not None
             g = mean_gradient(total, w, n / (2 * m), problem.penalty, out=np.empty_like(w))
-            # The penalty's own curvature, in the units of the Gram matrix.
-            mean_diagonal = float(np.trace(a, dtype=np.float64)) / len(a) or 1.0
-            ridge = damping + problem.penalty / (2 * m) / mean_diagonal
-            fitted.append(w + damp(a, ridge).solve(g) * w.dtype.type(1 / (2 * m)))
+            damped = damp(a, damping, ridge=problem.penalty / (2 * m))
+            fitted.append(w + damped.solve(g) * w.dtype.type(1 / (2 * m)))
         return tuple(fitted)
 
     def _wanted(self, problem: Problem, state: BatchState) -> tuple[bool, ...]:

@@ -96,9 +96,10 @@ class CautiousSolver(Solver):
         """Say whether there have been too many refusals."""
         return state.caution.given_up
 
-    def last_sound(self, state: Any) -> Weights | None:
-        """Return the weights before the last sound step; None before the first one."""
-        return state.caution.before
+    def last_sound(self, problem: Problem, state: Any) -> Any:
+        """Return the state back at the start of the last sound step; None before the first one."""
+        before = state.caution.before
+        return None if before is None else self.settle(problem, state._replace(weights=before))
 
     def renew(self, state: Any) -> Any:
         """Return the state with no refused step; a solver that gave up may try again."""

@@ -43,12 +43,18 @@ class Limits(NamedTuple):
     momentum: float
 
     @classmethod
-    def of(cls, method: Any, weights: Weights, left: float) -> Limits:
-        """Return the limits by a method's parameters, times the part that is left of them."""
+    def of(
+        cls, method: Any, weights: Weights, left: float, change_left: float | None = None
+    ) -> Limits:
+        """Return the limits by a method's parameters, times the parts that are left of them.
+
+        That of the change is the root of the other's by default.
+        """
         widest = max(len(w) for w in weights)
+        part = np.sqrt(left) if change_left is None else change_left
         return cls(
             method.step_limit * method.damping * left,
-            method.change_limit * np.sqrt(widest * left),
+            method.change_limit * np.sqrt(widest) * part,
             method.momentum,
         )
 
@@ -69,8 +75,9 @@ def descend(
     damped: Sequence[DampedGram],
     totals: Sequence[np.ndarray],
     divisors: Sequence[float],
-    penalty: float,
+    penalties: Sequence[float],
     limits: Limits,
+    curved: Sequence[DampedGram | None] | None = None,
 ) -> tuple[Weights, Motion]:
     """Return weights and motion after one bounded step along D_l = G_l (A_l + d I)⁻¹.
 
@@ -82,10 +89,14 @@ def descend(
         A_l + d I of each layer.
     totals, divisors : sequence of ndarray, sequence of float
         G_l is totals[l] / divisors[l] less the gradient of the penalty.
-    penalty : float
-        The objective includes ``penalty / 2`` times the squared weights, without the biases.
+    penalties : sequence of float
+        The objective includes half of each times the squared weights of its matrix, without the
+        biases.
     limits : Limits
         Bounds of the step.
+    curved : sequence of DampedGram or None, optional
+        C_l + d I of the residuals of each layer: then D_l is c (C_l + d I)⁻¹ times as much, with
+        c = the mean diagonal of C_l + d I, so that a C_l without a direction changes nothing.
 
     Raises
     ------
@@ -98,8 +109,12 @@ def descend(
     for layer, (total, divisor, w, a) in enumerate(parts):
         g = workspace.take(f"mean{layer}", w.shape, w.dtype)
         d = workspace.take(f"direction{layer}", w.shape, w.dtype)
-        means.append(mean_gradient(total, w, divisor, penalty, out=g))
-        directions.append(a.solve(g, out=d))
+        means.append(mean_gradient(total, w, divisor, penalties[layer], out=g))
+        d = a.solve(g, out=d)
+        if curved is not None and (c := curved[layer]) is not None:
+            d = c.solve_left(d)
+            d *= d.dtype.type(c.size + c.damping)
+        directions.append(d)
     slope = _dot(directions, means)
     if not np.isfinite(slope):
         raise DivergenceError(

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, eigh, qr
+from scipy.linalg import cho_factor, cho_solve, eigh, eigvalsh, qr
 
 from daskalt.errors import DivergenceError
 from daskalt.kernels.step import subtract_scaled
@@ -12,13 +12,15 @@ __all__ = ["DampedGram", "damp", "ridge_solve"]
 
 
 class DampedGram(NamedTuple):
-    """A Gram matrix A with damping d, ready to solve X (A + d I) = B.
+    """A Gram matrix A with damping d, ready to solve X (A + d I) = B and (A + d I) X = B.
 
-    Either ``factor`` is the lower Cholesky factor of A + d I, or ``basis`` holds the leading
-    eigenvectors U of A (as columns) and the rest of A is taken as ``tail`` times the identity.
+    ``size`` is the mean of its diagonal, in which the damping was given. Either ``factor`` is the
+    lower Cholesky factor of A + d I, or ``basis`` holds the leading eigenvectors U of A (as
+    columns) and the rest of A is taken as ``tail`` times the identity.
     """
 
     damping: float
+    size: float
     factor: np.ndarray | None = None
     basis: np.ndarray | None = None
     eigenvalues: np.ndarray | None = None
@@ -29,11 +31,42 @@ class DampedGram(NamedTuple):
         if self.basis is None:
             x = cho_solve((self.factor, True), b.T, check_finite=False).T
             return np.ascontiguousarray(x)
-        assert self.eigenvalues is not None
-        # Relative to the tail's 1/(t + d), a leading direction is divided by a further (e+d)/(t+d).
-        shrink = (self.eigenvalues - self.tail) / (self.eigenvalues + self.damping)
-        x = np.matmul((b @ self.basis) * shrink.astype(b.dtype), self.basis.T, out=out)
+        x = np.matmul((b @ self.basis) * self._shrink(b.dtype), self.basis.T, out=out)
         return subtract_scaled(b, x, 1.0 / (self.tail + self.damping))
+
+    def solve_left(self, b: np.ndarray) -> np.ndarray:
+        """Return X with (A + d I) X = B for B of shape (outputs, inputs)."""
+        if self.basis is None:
+            return np.ascontiguousarray(cho_solve((self.factor, True), b, check_finite=False))
+        x = self.basis @ (self._shrink(b.dtype)[:, None] * (self.basis.T @ b))
+        return subtract_scaled(b, x, 1.0 / (self.tail + self.damping))
+
+    def _shrink(self, dtype: np.dtype) -> np.ndarray:
+        """Relative to the tail's 1/(t + d), a leading direction is divided by another (e+d)/(t+d).
+
+        What is left of 1 is subtracted from it.
+        """
+        assert self.eigenvalues is not None
+        shrink = (self.eigenvalues - self.tail) / (self.eigenvalues + self.damping)
+        return shrink.astype(dtype)
+
+    def spectrum(self, gram: np.ndarray, *, bias: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return the eigenvalues of A, given too, and how many times each occurs.
+
+        With ``bias`` they are those of what the last input, the constant one, leaves of A. Of a
+        basis, every eigenvector counts without its part in that input.
+        """
+        if self.basis is None:
+            gram = gram.astype(np.float64)
+            if bias:
+                gram = gram[:-1, :-1] - np.outer(gram[:-1, -1], gram[-1, :-1]) / gram[-1, -1]
+            values = eigvalsh(gram, check_finite=False)
+            return np.maximum(values, 0), np.ones(len(values))
+        assert self.eigenvalues is not None
+        own = self.basis[-1].astype(np.float64) if bias else np.zeros(len(self.eigenvalues))
+        times = 1 - own**2
+        times = np.append(times, len(gram) - bias - times.sum())
+        return np.append(self.eigenvalues, self.tail).astype(np.float64), times
 
 
 def damp(
@@ -41,8 +74,11 @@ def damp(
     damping: float,
     rank: int | None = None,
     basis: np.ndarray | None = None,
+    *,
+    bias: bool = True,
+    ridge: float = 0.0,
 ) -> DampedGram:
-    """Return ``gram`` + ``damping`` × its mean diagonal, ready for solves.
+    """Return ``gram`` + ``damping`` × its mean diagonal + ``ridge``, ready for solves.
 
     Parameters
     ----------
@@ -56,6 +92,11 @@ def damp(
         2 n·inputs². None factorises A exactly by Cholesky.
     basis : ndarray of shape (inputs, rank), optional
         Eigenbasis of an earlier, similar A: one step of subspace iteration starts from it.
+    bias : bool
+        Whether the last input is the constant one, whose 1 must not count in the mean diagonal:
+        the units of the others would change the damping.
+    ridge : float
+        Added to the damping, in the units of A.
 
     Raises
     ------
@@ -63,14 +104,15 @@ def damp(
         If A is not finite or, damped, not positive definite.
     """
     size = len(gram)
-    mean_diagonal = float(np.trace(gram, dtype=np.float64)) / size
-    d = damping * mean_diagonal
-    _check_range(gram, size * mean_diagonal + d)
+    trace = float(np.trace(gram, dtype=np.float64))
+    units = (trace - float(gram[-1, -1])) / (size - 1) if bias and size > 1 else trace / size
+    # An exactly zero Gram matrix (dead inputs) has no scale of its own.
+    d = damping * units + ridge or 1.0
+    _check_range(gram, trace + d)
     if rank is None or size <= 4 * rank:
         damped = gram.copy()
-        # An exactly zero Gram matrix (dead inputs) has no scale of its own.
-        damped.flat[:: size + 1] += np.asarray(d or 1.0, gram.dtype)
-        return DampedGram(d, factor=_cholesky(damped))
+        damped.flat[:: size + 1] += np.asarray(d, gram.dtype)
+        return DampedGram(d, units, factor=_cholesky(damped))
     sweeps = 1
     if basis is None:
         basis = np.random.default_rng(0).standard_normal((size, rank)).astype(gram.dtype)
@@ -81,10 +123,9 @@ def damp(
     _check_range(gram, float(np.trace(image, dtype=np.float64)))
     values, rotation = eigh(image, check_finite=False)
     values = np.maximum(values, 0)
-    tail = max(mean_diagonal * size - float(values.sum(dtype=np.float64)), 0.0) / (size - rank)
-    return DampedGram(
-        d, basis=np.ascontiguousarray(basis @ rotation), eigenvalues=values, tail=tail
-    )
+    tail = max(trace - float(values.sum(dtype=np.float64)), 0.0) / (size - rank)
+    basis = np.ascontiguousarray(basis @ rotation)
+    return DampedGram(d, units, basis=basis, eigenvalues=values, tail=tail)
 
 
 def ridge_solve(cross: np.ndarray, gram: np.ndarray, ridge: float) -> np.ndarray:

@@ -63,7 +63,7 @@ def identify(
         "loss": f"{network.loss.name} on {network.loss.link.name}",
         "loss_digest": network.loss.digest,
         "penalty": problem.penalty,
-        "scaling": checksum(*problem.scaling),
+        "scaling": checksum(*problem.scaling[:2]),
         "dtype": np.dtype(problem.dtype).name,
         **asdict(reading),
         **more,
@@ -199,7 +199,7 @@ def _last_sound(training: Training, monitor: Monitor) -> Any:
     last = monitor.best[0] if monitor.early_stopping and monitor.best else monitor.state
     if not monitor.diverged and not _suspicious(training, monitor, last):
         return last
-    others = _step_before(job.solver, fetch(last))
+    others = _step_before(job, fetch(last))
     if monitor.early_stopping:  # `last` is the best of all, by held-out rows
         others = [*others, monitor.start]
     else:
@@ -225,10 +225,12 @@ def _last_sound(training: Training, monitor: Monitor) -> Any:
     return state
 
 
-def _step_before(solver: Solver, state: Any) -> list[Any]:
-    """The state with the weights before the last sound step, if the solver keeps them."""
-    before = solver.last_sound(state) if isinstance(solver, Recovering) else None
-    return [] if before is None else [state._replace(weights=before)]
+def _step_before(job: Job, state: Any) -> list[Any]:
+    """The state at the start of the last sound step, if the solver keeps its weights."""
+    if not isinstance(job.solver, Recovering):
+        return []
+    before = job.solver.last_sound(job.problem, state)
+    return [] if before is None else [before]
 
 
 def _weigh(job: Job, monitor: Monitor) -> None:

@@ -6,10 +6,10 @@ which `PassGraph` reads, from how it divides blocks among tasks, and from how it
 
 from typing import NamedTuple
 
-from daskalt.compute.graph import FAN_IN
+from daskalt.compute.graph import FAN_IN, height_of
 from daskalt.data.passes import Group, PassPlan
 from daskalt.training.job import Job, Position
-from daskalt.training.pass_graph import PassGraph, Scheduler, height_of, spans_of, task_level
+from daskalt.training.pass_graph import PassGraph, Scheduler, spans_of, task_level
 from daskalt.training.synchronous import GRAPH_TASKS
 
 __all__ = ["Occupancy", "count_tasks", "occupancy"]
@@ -73,6 +73,8 @@ def occupancy(plan: PassPlan, threads: int, workers: int | None) -> Occupancy:
     found = found._replace(statistics=found.statistics + min(lanes, FAN_IN))
     if whole.whole:
         return found
+    if not whole.apart:
+        return found._replace(lanes=1)
     return found._replace(lanes=here, held=-(-found.held * here // lanes))
 
 

@@ -5,7 +5,15 @@ from typing import Any, NamedTuple
 
 from dask._task_spec import TaskRef
 
-from daskalt.compute.graph import FAN_IN, Graph, Handle, on_cluster, parallelism
+from daskalt.compute.graph import (
+    FAN_IN,
+    Graph,
+    Handle,
+    height_of,
+    in_this_process,
+    on_cluster,
+    parallelism,
+)
 from daskalt.compute.progress import Topic
 from daskalt.data.passes import Group, Lane, PassPlan
 from daskalt.training import tasks
@@ -16,7 +24,6 @@ __all__ = [
     "PassGraph",
     "Scheduler",
     "Span",
-    "height_of",
     "run_graph",
     "spans_of",
     "task_level",
@@ -24,6 +31,9 @@ __all__ = [
 ]
 
 TASKS_PER_THREAD = 4  # so that a pass is divided evenly
+STEPS_PER_TASK = 16  # of threads of this process: an interrupted fit ends with the task
+
+Shares = tuple[tuple[int, int], ...]  # first and last row of a step's part of each lane
 
 
 class Span(NamedTuple):
@@ -39,6 +49,7 @@ class Scheduler(NamedTuple):
 
     threads: int  # that run tasks, in all processes
     cluster: bool
+    here: bool  # whether these are threads of this process
 
 
 class End(NamedTuple):
@@ -103,14 +114,6 @@ def chunks_of(start: int, stop: int, blocks: int) -> list[_Chunk]:
     return chunks
 
 
-def height_of(blocks: int) -> int:
-    """Return the level of the tree that has at most FAN_IN nodes."""
-    level = 0
-    while blocks > FAN_IN ** (level + 1):
-        level += 1
-    return level
-
-
 def task_level(blocks: int, threads: int) -> int:
     """Return how many blocks a task maps, as a level of the tree; every thread has enough tasks.
 
@@ -131,7 +134,8 @@ def run_graph(
     check: bool,
 ) -> tuple[End, Handle | None]:
     """Run the graph of a part of a pass; return its end, and the score if the pass is done."""
-    graph = PassGraph(job, states, position, check, Scheduler(parallelism(), on_cluster()))
+    scheduler = Scheduler(parallelism(), on_cluster(), in_this_process())
+    graph = PassGraph(job, states, position, check, scheduler)
     for span in spans:
         graph.add_span(span)
     return graph.run(plan.steps)
@@ -140,9 +144,12 @@ def run_graph(
 class PassGraph:
     """A graph of steps, chained by the state; reads wait for earlier steps.
 
-    On a cluster every lane keeps a copy of the state and makes each update for itself. Then only
-    the statistics travel, once a step, whereas one copy of the state would take two more messages
-    each way and leave the other workers idle. The arithmetic is the same, and so are the bits.
+    In this process several steps are one task, which maps their lanes on threads of its own: that
+    is handed over sooner than a task. Only where the threads sum long surveys meanwhile is each map
+    a task. On a cluster every lane keeps a copy of the state and makes each update for itself. Then
+    only the statistics travel, once a step, whereas one copy of the state would take two more
+    messages each way and leave the other workers idle; short steps stay on one worker altogether.
+    The arithmetic is the same, and so are the bits.
     """
 
     def __init__(
@@ -155,7 +162,8 @@ class PassGraph:
         self.check = check
         self.topic = None if job.topic is None else Topic(job.topic, position.number)
         self.surveys = job.surveys and position.number == 0
-        self.threads, self.replicates = scheduler
+        self.threads, self.replicates, here = scheduler
+        self.alone = here and job.solver.blas_threads == 1
         self.position = position
         self.survey = self._constant(position.survey)
         self.branches = [Branch(level, self._constant(v)) for level, v in position.branches]
@@ -221,17 +229,29 @@ class PassGraph:
             ]
             self.survey = add(tasks.combined, shared, [self.survey, *parts])
         self._advance(steps=span.last - span.first, rows=group.rows)
-        if len(self.states) < len(lanes) and self.replicates:
+        if len(self.states) < len(lanes) and self.replicates and group.apart:
             self.states = self.states + [self.states[0]] * (len(lanes) - len(self.states))
         shares = [lane.shares(group.steps) for lane in group.lanes]
-        if len(lanes) == 1 and len(self.states) == 1:
-            steps = shares[0][span.first : span.last]
+        steps = list(zip(*shares, strict=True))[span.first : span.last]
+        if self.alone and not (self.surveys and group.apart):
+            self._run_steps(lanes, steps, STEPS_PER_TASK, self.threads)
+        elif not group.apart or len(lanes) == 1 == len(self.states):
+            self._run_steps(lanes, steps, len(steps), threads=1)
+        else:
+            for step in steps:
+                self._add_step(lanes, step)
+
+    def _run_steps(
+        self, lanes: list[TaskRef], steps: list[Shares], size: int, threads: int
+    ) -> None:
+        """Some steps, ``size`` in a task, which may use so many threads."""
+        for start in range(0, len(steps), size):
+            some = tuple(steps[start : start + size])
             self.states = [
-                add(tasks.run_steps, shared, self.states[0], lanes[0], steps, self.topic)
+                self.graph.add(
+                    tasks.run_steps, self.shared, self.states[0], lanes, some, threads, self.topic
+                )
             ]
-            return
-        for step in range(span.first, span.last):
-            self._add_step(lanes, [share[step] for share in shares])
 
     def _survey(self, rows: TaskRef, shares: list[tuple[int, int]]) -> TaskRef:
         """The statistic of a lane's inputs, summed from the first step's rows to the last's."""
@@ -245,7 +265,7 @@ class PassGraph:
             total = add(tasks.combined, shared, [total, *parts[start : start + FAN_IN]])
         return total
 
-    def _add_step(self, lanes: list[TaskRef], shares: list[tuple[int, int]]) -> None:
+    def _add_step(self, lanes: list[TaskRef], shares: Shares) -> None:
         add, shared = self.graph.add, self.shared
         parts = [
             add(tasks.map_rows, shared, state, lane, start, stop, self.topic)

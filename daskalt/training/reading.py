@@ -16,7 +16,8 @@ from daskalt.network.network import Network
 __all__ = ["Reading", "WholeBlocks", "choose_blocks", "choose_reading", "most_batch_rows"]
 
 BLOCK_BYTES = 16 << 20  # rows and z of a block of a full-batch method
-TASK_FLOPS = 200e6  # a task of less work costs more to schedule than it saves
+LANE_FLOPS = 50e6  # a task of less work costs threads of one process more than it saves
+TASK_FLOPS = 1e9  # the same between processes: ten milliseconds, as a message there and back takes
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,15 @@ class Reading:
         Rows mixed together in memory.
     seed : int or None
         Seed of the shuffling; None keeps the order of the rows.
+    apart : bool
+        Whether processes share the tasks of a step, or only threads of one.
     """
 
     batch_size: int
     lanes: int
     buffer_rows: int
     seed: int | None
+    apart: bool = True
     block_rows = 1  # of row variables, which only full-batch methods keep
 
     def step_rows(self, rows: int) -> int:
@@ -54,6 +58,7 @@ class Reading:
             lanes=self.lanes,
             buffer_rows=self.buffer_rows,
             seed=None if self.seed is None else (self.seed, number),
+            apart=self.apart,
         )
 
 
@@ -105,19 +110,24 @@ def choose_reading(
 ) -> Reading:
     """Return how rows are read and dealt into steps, from the data and the parameters alone.
 
-    Unless told otherwise the tasks of a step have at least 500 rows each. ``memory`` is the limit
-    that the user has set: the rows mixed are a 16th of it at most.
+    Unless told otherwise the tasks of a step have at least 500 rows each, and work that is worth a
+    thread; other processes take some only of steps whose work is worth a message. ``memory`` is
+    the limit that the user has set: the rows mixed are a 16th of it at most.
     """
     buffer = mixing_bytes(memory)
+    apart = True
     if tasks == "auto":
+        work = batch_size * 3 * network.flops
+        apart = work >= 2 * TASK_FLOPS
         tasks = 2 ** int(np.log2(np.clip(batch_size / 1000, 2, 16)))
-        if batch_size * 3 * network.flops < 2 * TASK_FLOPS:
+        if work < 2 * LANE_FLOPS:
             tasks = 1
     return Reading(
         batch_size=batch_size,
         lanes=min(int(tasks), batch_size),
         buffer_rows=max(batch_size, buffer // max(1, table.mixed_bytes)),
         seed=seed,
+        apart=apart,
     )
 
 

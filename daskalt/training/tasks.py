@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from daskalt.compute.graph import FAN_IN, fold
+from daskalt.compute.graph import FAN_IN, fold, height_of
+from daskalt.compute.hands import side_by_side
 from daskalt.compute.progress import Topic, report
 from daskalt.compute.statistics import Score, combine
 from daskalt.data.finite import check_block
@@ -171,15 +172,21 @@ def _is_finite(w: np.ndarray) -> bool:
 def run_steps(
     shared: Shared,
     state: Any,
-    rows: Rows | Coming,
-    shares: list[tuple[int, int]],
+    lanes: list[Rows | Coming],
+    steps: tuple[tuple[tuple[int, int], ...], ...],
+    threads: int,
     topic: Topic | None,
 ) -> Any:
-    """Some steps of a group that has one lane, without a task for each."""
-    for start, stop in shares:
-        if start < stop:
-            part = map_rows(shared, state, rows, start, stop, topic)
-            state = update(shared, state, [part])
+    """Some steps of a group, without a task for each; ``steps`` has the share of every lane."""
+    for shares in steps:
+        parts = [
+            (shared, state, rows, *share, topic)
+            for rows, share in zip(lanes, shares, strict=True)
+            if share[0] < share[1]
+        ]
+        if parts:
+            results = side_by_side(map_rows, parts, threads)
+            state = update(shared, state, _roots(shared.solver.combine, results, len(parts)))
     return state
 
 
@@ -215,6 +222,12 @@ def map_blocks(
     blocks = read_ahead(lambda lane: read(shared, table, lane, check), lanes)
     parts = (map_block(shared, state, rows, number, topic) for rows in blocks)
     return _fold_tree(shared.solver.combine, parts, level)
+
+
+def _roots(combine: Callable, parts: Iterator[Any], count: int) -> list[Any]:
+    """The topmost nodes of the tree over so many parts, as in a graph of tasks."""
+    level = height_of(count)
+    return [_fold_tree(combine, parts, level) for _ in range(0, count, FAN_IN**level)]
 
 
 def _fold_tree(combine: Callable, parts: Iterator[Any], level: int) -> Any:

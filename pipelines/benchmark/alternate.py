@@ -2,14 +2,13 @@
 
 import sys
 
-from pipelines.benchmark.data import shortened
 from pipelines.benchmark.environment import blas_threads
 
 
 def alternate(jobs, setting):
     """Results by name, one a seed, of `jobs[name](setting, seed)`.
 
-    Every job is first run on 2,000 rows and that result dropped, so that no method is
+    Every job is first run on a few rows and that result dropped, so that no method is
     charged for compilation, imports or the first start of its thread pools. Within a
     seed the jobs follow each other; which goes first rotates from seed to seed.
 
@@ -21,7 +20,7 @@ def alternate(jobs, setting):
     """
     names = list(jobs)
     if not setting.quick:
-        with shortened(setting) as small:
+        with setting.shortened() as small:
             for name in names:
                 run_one(jobs[name], name, small, setting.seeds[0])
     results = {name: [] for name in names}

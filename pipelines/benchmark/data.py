@@ -120,6 +120,13 @@ class Setting:
         """`number` of passes, or at most two when the run is quick."""
         return min(number, 2) if self.quick else number
 
+    @contextmanager
+    def shortened(self, rows=2_000):
+        """This setting with the first `rows` rows alone, in a store of their own."""
+        with tempfile.TemporaryDirectory(prefix="daskalt-benchmark-") as folder:
+            images = self.images.head(rows)
+            yield replace(self, images=images, store=write_store(images, Path(folder) / "w.zarr"))
+
 
 @contextmanager
 def prepared(images, seeds, *, quick=False):
@@ -129,14 +136,6 @@ def prepared(images, seeds, *, quick=False):
         store = write_store(images, Path(folder) / "train.zarr")
         setting = Setting(images, store, tuple(seeds), quick=quick)
         yield replace(setting, hidden=(setting.width(1024),))
-
-
-@contextmanager
-def shortened(setting, rows=2_000):
-    """`setting` with the first `rows` rows alone, in a store of their own."""
-    with tempfile.TemporaryDirectory(prefix="daskalt-benchmark-") as folder:
-        images = setting.images.head(rows)
-        yield replace(setting, images=images, store=write_store(images, Path(folder) / "w.zarr"))
 
 
 def write_store(images, path):

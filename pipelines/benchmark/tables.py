@@ -71,13 +71,24 @@ def cell(value):
     return f"{value:.4f}" if 0.9 < value < 1 else f"{value:.3g}"
 
 
-def markdown(table):
-    """The table as Markdown, ending with its notes and the environment."""
-    columns = [*(table.rows[0].cells if table.rows else ["result"]), "target", "verdict"]
+def markdown(*tables):
+    """The tables as Markdown, each with its notes; the environment ends the last one's."""
+    surroundings = [*filter(None, [environment_line(), warning_if_busy()])]
+    sections = [section(table) for table in tables[:-1]]
+    return "\n".join([*sections, section(tables[-1], surroundings)])
+
+
+def section(table, more_notes=()):
+    """One table as Markdown; its targets and verdicts are shown where a row has one."""
+    held = any(row.target for row in table.rows)
+    columns = [*(table.rows[0].cells if table.rows else ["result"])]
+    columns += ["target", "verdict"] if held else []
     lines = [f"## {table.check}: {table.title}", "", bar(columns), bar(["---"] * len(columns))]
-    lines += [bar([*map(cell, row.cells.values()), *verdict(row.target)]) for row in table.rows]
-    notes = filter(None, [*table.notes, environment_line(), warning_if_busy()])
-    lines += ["", *(f"- {note}" for note in notes)]
+    for row in table.rows:
+        cells = [cell(value) for value in row.cells.values()]
+        lines.append(bar([*cells, *verdict(row.target)] if held else cells))
+    notes = [f"- {note}" for note in [*table.notes, *more_notes]]
+    lines += ["", *notes] if notes else []
     return "\n".join(lines) + "\n"
 
 

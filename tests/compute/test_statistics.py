@@ -34,7 +34,9 @@ def kin(kind):
     return st.tuples(*[st.none() | kind] * 3)
 
 
-steps = st.builds(Step, scores, st.tuples(matrices, matrices), st.tuples(matrices, matrices))
+pairs = st.tuples(matrices, matrices)
+weights = st.integers(0, 1000).map(float)
+steps = st.builds(Step, scores, pairs, pairs, pairs, weights)
 
 
 @given(kin(steps) | kin(scores) | kin(st.tuples(numbers, matrices)))
@@ -51,10 +53,11 @@ def test_none_is_the_zero(a):
 
 
 def test_none_in_a_field_means_not_gathered():
-    a = Step(Score(1.0, 2.0, 0.0), (np.ones((2, 2)),), (None,))
-    b = Step(Score(1.0, 3.0, 1.0), (np.ones((2, 2)),), (np.eye(2),))
+    a = Step(Score(1.0, 2.0, 0.0), (np.ones((2, 2)),), (None,), (None,), 0.0)
+    b = Step(Score(1.0, 3.0, 1.0), (np.ones((2, 2)),), (np.eye(2),), (np.ones((1, 1)),), 1.0)
     both = combine(a, b)
-    same(both, Step(Score(2.0, 5.0, 1.0), (np.full((2, 2), 2.0),), (np.eye(2),)))
+    sums = (np.full((2, 2), 2.0),), (np.eye(2),), (np.ones((1, 1)),)
+    same(both, Step(Score(2.0, 5.0, 1.0), *sums, 1.0))
 
 
 def test_the_kind_of_a_statistic_survives():

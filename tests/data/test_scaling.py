@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
+from daskalt.data import scaling as scaling_module
 from daskalt.data.scaling import REACH, choose_scaling
 from daskalt.errors import InputError
 from daskalt.kernels.scale import scale_rows
@@ -17,7 +18,7 @@ def rows_of(n=200, columns=4, seed=0):
 
 
 def scaled(X, scaling, dtype=np.float64):
-    return scale_rows(X, scaling.shift, scaling.factor, dtype)[:, :-1]
+    return scaling.apply(X, dtype)[:, :-1]
 
 
 def test_standard_is_that_of_scikit_learn_where_no_value_is_far_out():
@@ -27,20 +28,93 @@ def test_standard_is_that_of_scikit_learn_where_no_value_is_far_out():
     )
 
 
-def test_weights_count_as_repeated_rows():
-    X = rows_of(30)
-    weight = np.arange(30) % 3
-    repeated = choose_scaling(np.repeat(X, weight, axis=0), None, "standard")
-    weighted = choose_scaling(X, weight.astype(float), "standard")
-    np.testing.assert_allclose(weighted.shift, repeated.shift, rtol=1e-12)
-    np.testing.assert_allclose(weighted.factor, repeated.factor, rtol=1e-10)
+@pytest.mark.parametrize("how", ["auto", "standard"])
+@pytest.mark.parametrize("seed", range(5))
+def test_weights_count_as_repeated_rows(how, seed):
+    rng = np.random.default_rng(seed)
+    X = np.concatenate([rows_of(60), rows_of(60) * (rng.random((60, 4)) < 0.3)], axis=1)
+    X[3] *= 1e4
+    weight = rng.integers(0, 4, 60)
+    repeated = choose_scaling(np.repeat(X, weight, axis=0), None, how)
+    weighted = choose_scaling(X, 0.3 * weight, how)
+    np.testing.assert_allclose(weighted.shift, repeated.shift, rtol=1e-9)
+    np.testing.assert_allclose(weighted.factor, repeated.factor, rtol=1e-9)
 
 
-def test_rare_values_reach_no_further_than_the_limit():
+def test_auto_is_standard_where_no_value_is_far_out_or_makes_up_half():
+    X = rows_of()
+    X[: len(X) // 2 - 1, 1] = 0
+    auto, standard = (choose_scaling(X, None, how) for how in ("auto", "standard"))
+    np.testing.assert_allclose(auto.shift, standard.shift, rtol=1e-9)
+    np.testing.assert_allclose(auto.factor, standard.factor, rtol=1e-9)
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0])
+@pytest.mark.parametrize("others", [1, 30, 90])
+def test_a_value_over_half_of_the_time_stays_at_zero_and_others_have_unit_mean_square(
+    value, others
+):
+    column = np.full(200, value)
+    rows = np.random.default_rng(others).choice(200, others, replace=False)
+    column[rows] += np.random.default_rng(1).uniform(1, 5, others)
+    auto = choose_scaling(column[:, None], None, "auto")
+    assert auto.shift[0] == value
+    expected = 1 / np.sqrt(np.mean((column[rows] - value) ** 2))
+    np.testing.assert_allclose(auto.factor[0], expected, rtol=1e-9)
+
+
+def test_rare_values_of_standard_reach_no_further_than_the_limit():
     X = np.zeros((4000, 1))
     X[7] = 1
-    column = scaled(X, choose_scaling(X, None, "auto"))
+    column = scaled(X, choose_scaling(X, None, "standard"))
     np.testing.assert_allclose(np.abs(column).max(), REACH, rtol=1e-9)
+
+
+def test_a_few_wild_values_hardly_move_the_scale_and_are_clipped():
+    X = rows_of(4000)
+    X[:, 3] *= np.random.default_rng(2).random(4000) < 0.2
+    clean = choose_scaling(X, None, "auto")
+    X[:3] = [[1e8], [-1e8], [1e20]]
+    wild = choose_scaling(X, None, "auto")
+    # Ten deviations out, as they count, three of 4,000 add 300 / 4,000 to a variance of one, and
+    # five times as much where four entries in five are zero.
+    np.testing.assert_allclose(wild.factor, clean.factor, rtol=0.2)
+    np.testing.assert_allclose((wild.shift - clean.shift) * clean.factor, 0, atol=0.02)
+    x = scaled(X, wild)
+    np.testing.assert_array_equal(x[:3], np.repeat([[REACH], [-REACH], [REACH]], 4, axis=1))
+    np.testing.assert_array_less(np.abs(x[3:]), REACH)
+
+
+def test_clipped_entries_are_those_at_the_limits():
+    X = rows_of()
+    scaling = choose_scaling(X, None, "auto")
+    X[:4] *= [[1e3], [-1e3], [30], [-30]]
+    within = np.clip(X, *scaling.limits)
+    assert (within != X).any()
+    np.testing.assert_allclose(scaled(X, scaling), scaled(within, scaling), atol=1e-9)
+
+
+@pytest.mark.parametrize("how", ["auto", "standard"])
+def test_scaled_entries_depend_on_no_unit_and_no_type(how):
+    X = np.random.default_rng(0).poisson([0.1, 0.6, 3, 40], (500, 4)).astype(np.uint8)
+    factors = np.array([1e-3, 7.0, 1e3, -0.1])
+    expected = scaled(X, choose_scaling(X, None, how), np.float32)
+    for other in (
+        X.astype(np.int64),
+        X.astype(np.float32),
+        X * factors,
+        X * factors + [5, 0, 9, 1],
+    ):
+        x = scaled(other, choose_scaling(other, None, how), np.float32)
+        np.testing.assert_allclose(np.abs(x), np.abs(expected), atol=1e-5)
+
+
+def test_columns_are_scaled_alike_however_many_there_are(monkeypatch):
+    X = rows_of(300, 4)
+    together = choose_scaling(X, None, "auto")
+    monkeypatch.setattr(scaling_module, "BLOCK_ENTRIES", 300)
+    for one, other in zip(together[:2], choose_scaling(X, None, "auto")[:2], strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0, 1e8, -1e-12])
@@ -91,14 +165,6 @@ def test_huge_row_weights_overflow_nothing():
     huge = choose_scaling(X, np.array([1e308, 1e308, 0]), "auto")
     equal = choose_scaling(X, np.array([1.0, 1, 0]), "auto")
     np.testing.assert_allclose(huge.factor, equal.factor)
-
-
-def test_bytes_keep_one_scale():
-    X = np.random.default_rng(0).integers(0, 256, (50, 3), dtype=np.uint8)
-    auto = choose_scaling(X, None, "auto")
-    np.testing.assert_array_equal(auto.factor, 1 / 255)
-    np.testing.assert_array_equal(auto.shift, 0)
-    assert not np.array_equal(choose_scaling(X, None, "standard").factor, auto.factor)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "uint8", "int32"])

@@ -159,3 +159,22 @@ def test_weights_of_an_extreme_sum_are_refused_before_they_overflow(weight):
 def test_numbers_whose_weights_are_all_zero_are_refused():
     with pytest.raises(InputError, match="sample_weight is zero in every row"):
         survey_numbers(table_of(np.arange(25.0), np.zeros(25)))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_shares_of_labels_are_those_of_the_weight(weighted):
+    rng = np.random.default_rng(0)
+    y = rng.choice(["a", "b", "c"], 95, p=[0.7, 0.2, 0.1])
+    weight = rng.random(95) if weighted else np.ones(95)
+    labels = survey_labels(table_of(y, weight if weighted else None))
+    expected = np.array([weight[y == label].sum() for label in "abc"])
+    np.testing.assert_allclose(labels.shares(), expected / weight.sum())
+    factors = np.array([0.0, 2.0, 5.0])
+    tilted = expected * factors
+    np.testing.assert_allclose(labels.shares(factors), tilted / tilted.sum())
+    assert labels.shares(np.zeros(3)) is None
+
+
+def test_a_sample_is_taken_only_where_it_is_asked_for():
+    assert survey_numbers(table_of(np.arange(25.0))).sample is None
+    assert survey_numbers(table_of(np.arange(25.0)), sampled=True).sample is not None

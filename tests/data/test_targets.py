@@ -2,8 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from daskalt.data.targets import BinaryTargets, ClassTargets, MultilabelTargets, RealTargets
+from daskalt.data.rows import MemorySource
+from daskalt.data.survey import survey_numbers
+from daskalt.data.table import Table
+from daskalt.data.targets import (
+    BinaryTargets,
+    ClassTargets,
+    MultilabelTargets,
+    RealTargets,
+    centre_and_scale,
+)
 from daskalt.errors import InputError
 
 FLOAT = np.dtype(np.float32)
@@ -116,3 +126,42 @@ def test_large_offsets_lose_no_digits():
 def test_another_number_of_columns_is_refused():
     with pytest.raises(InputError, match="must have 2 columns, as in the fit; it has 3"):
         RealTargets(np.zeros(2), np.ones(2), False).encode(np.ones((4, 3)), FLOAT)
+
+
+def numbers(y, **options):
+    y = np.asarray(y, float)
+    table = Table(MemorySource(np.zeros((len(y), 1))), MemorySource(y, "y"))
+    return survey_numbers(table, **options)
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_constant_targets_have_the_scale_one(sampled):
+    for y in (np.zeros(9), np.full(9, 3e8), np.full(9, -0.1)):
+        centre, scale = centre_and_scale(numbers(y, sampled=sampled), FLOAT)
+        np.testing.assert_allclose(centre, y[0])
+        np.testing.assert_array_equal(scale, 1)
+
+
+def test_targets_are_standardised_by_moments_or_quartiles():
+    y = np.r_[np.arange(100.0), 1e6]
+    centre, scale = centre_and_scale(numbers(y), FLOAT)
+    np.testing.assert_allclose([centre[0], scale[0]], [y.mean(), y.std()])
+    centre, scale = centre_and_scale(numbers(y, sampled=True), FLOAT)
+    np.testing.assert_allclose([centre[0], scale[0]], [50, 25 / norm.ppf(0.75)])
+
+
+def test_where_the_sample_has_one_value_the_deviation_is_the_scale():
+    y = np.zeros(400_000)
+    y[123_456] = 1.0
+    surveyed = numbers(y, sampled=True)
+    assert not surveyed.sample.values.any()
+    centre, scale = centre_and_scale(surveyed, FLOAT)
+    assert centre[0] == 0
+    np.testing.assert_allclose(scale[0], y.std())
+
+
+@pytest.mark.parametrize(("dtype", "far"), [("float32", 1e29), ("float64", 1e99)])
+def test_targets_far_beyond_the_quartiles_are_refused(dtype, far):
+    y = np.r_[np.arange(100.0) / 1e6, far]
+    with pytest.raises(InputError, match=rf"y is too far out to train on in {dtype}.*Clip y"):
+        centre_and_scale(numbers(y, sampled=True), np.dtype(dtype))

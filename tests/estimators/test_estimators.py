@@ -215,6 +215,48 @@ def test_float64_trains_in_double_precision_and_all_else_in_single(dtype, data):
     assert model.predict_proba(X).dtype == expected
 
 
+@pytest.fixture(scope="module")
+def counted():
+    """Bytes that follow the label: counts, flags, some wide and some almost constant columns."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 1500)
+    rates = rng.uniform(0, 6, (3, 12)) * np.geomspace(0.01, 5, 12)
+    return rng.poisson(rates[y]).astype(np.uint8), y
+
+
+UNITS = {
+    "floats": 1.0,
+    "times 100": 100.0,
+    "divided by 1600": 1 / 1600,
+    "each its own": 10 ** np.random.default_rng(1).uniform(-3, 3, 12),
+}
+
+
+@pytest.mark.parametrize("alpha", [1e-4, 30])
+@pytest.mark.parametrize("unit", UNITS)
+def test_no_unit_and_no_type_of_the_features_matters(unit, alpha, counted):
+    X, y = counted
+    options = {"max_iter": 4, "alpha": alpha}
+    expected = classifier(**options).fit(X, y).predict_proba(X)
+    assert np.mean(expected.argmax(axis=1) == y) > 0.7
+    rows = (X * UNITS[unit]).astype(np.float32)
+    np.testing.assert_allclose(
+        classifier(**options).fit(rows, y).predict_proba(rows), expected, atol=2e-3
+    )
+
+
+@pytest.mark.parametrize(("rows", "value"), [(3, 1e5), (2, 1e8), (20, -9999)])
+def test_wild_rows_hardly_change_a_fit(rows, value):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((6000, 8)).astype(np.float32)
+    y = X[:, 0] * X[:, 1] + np.sin(X[:, 2])
+    clean = regressor(max_iter=10).fit(X[:5000], y[:5000]).score(X[5000:], y[5000:])
+    X[:rows] = value
+    wild = regressor(max_iter=10).fit(X[:5000], y[:5000]).score(X[5000:], y[5000:])
+    assert clean > 0.5
+    assert wild > clean - 0.05
+
+
 @pytest.mark.parametrize("scale", ["auto", "standard", "none"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
 def test_weights_act_on_the_features_as_given(scale, dtype, data):
@@ -273,6 +315,25 @@ def test_scikit_learns_regressor_predicts_the_same(outputs, data):
     predicted = model.predict(X)
     assert predicted.shape == y.shape
     np.testing.assert_allclose(predicted, model.to_sklearn().predict(X), rtol=1e-5)
+
+
+def test_features_beyond_their_limits_count_as_the_limits(data, store):
+    X, y = data
+    X = np.concatenate([X, X[:2] * 1e6])
+    y = np.concatenate([y, y[:2]])
+    model = classifier(max_iter=5).fit(X, y)
+    within = np.clip(X, *model.feature_limits_)
+    np.testing.assert_array_equal(within[:-2], X[:-2])
+    assert (within[-2:] != X[-2:]).all()
+    expected = model.to_sklearn().predict_proba(within.astype(np.float32))
+    np.testing.assert_allclose(model.predict_proba(X), expected, atol=1e-5)
+    stored = model.predict_proba(store(X, y, chunk_rows=60))
+    np.testing.assert_array_equal(stored, model.predict_proba(X))
+
+
+@pytest.mark.parametrize("scale", ["standard", "none"])
+def test_other_scalings_have_no_limits(scale, data):
+    assert classifier(scale=scale).fit(*data).feature_limits_ is None
 
 
 def test_the_copy_is_its_own(data):

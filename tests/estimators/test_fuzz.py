@@ -206,7 +206,7 @@ regressions = st.builds(
     options=st.fixed_dictionaries(
         parameters
         | {
-            "loss": st.sampled_from(("auto", "auto", "auto", "absolute", "cross_entropy")),
+            "loss": st.sampled_from(("auto", "auto", "auto", "absolute", "huber", "cross_entropy")),
             "output_activation": st.sampled_from((*["auto"] * 6, "logistic", "relu", "softplus")),
         }
     ),

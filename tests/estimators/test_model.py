@@ -17,7 +17,7 @@ from daskalt.data.passes import all_blocks
 from daskalt.errors import InputError, StorageError
 from daskalt.network.scoring import score_table
 from daskalt.rules import Adam, StepDecay, StrongWolfe
-from daskalt.storage.sealed import seal
+from daskalt.storage.sealed import seal, unseal
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((120, 5))
@@ -55,6 +55,7 @@ CASES = {
     "hinge": (classifier(loss="hinge", solver="sgd"), X, np.digitize(SUM, [-1, 1])),
     "random state": (classifier(random_state=np.random.RandomState(3)), X, SUM > 0),
     "regression": (MLPRegressor((6,), max_iter=2, random_state=0), X, 100 + 30 * SUM),
+    "huber": (MLPRegressor((6,), max_iter=2, random_state=0, loss="huber"), X, 100 + 30 * SUM),
     "two targets": (
         MLPRegressor((6, 4), max_iter=2, random_state=0),
         X,
@@ -140,6 +141,23 @@ def test_partial_fit_continues_from_the_saved_weights(saved):
     fitted = estimator._fitted
     score = score_table(fitted.problem, fitted.state, table, all_blocks(table))
     assert loaded.history_[-1]["loss"] == pytest.approx(score.mean_loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", ["auto", "standard"])
+def test_limits_are_kept_and_models_from_before_there_were_any_have_none(scale, tmp_path):
+    model = classifier(scale=scale).fit(X, SUM > 0)
+    daskalt.save(model, tmp_path / "model")
+    far = X * 1e3
+    same(daskalt.load(tmp_path / "model").feature_limits_, model.feature_limits_)
+    same(daskalt.load(tmp_path / "model").predict_proba(far), model.predict_proba(far))
+    document = unseal((tmp_path / "model" / "model.json").read_bytes())
+    del document["fitted"]["reach"]
+    (tmp_path / "model" / "model.json").write_bytes(seal(document))
+    older = daskalt.load(tmp_path / "model")
+    assert older.feature_limits_ is None
+    np.testing.assert_allclose(
+        older.predict_proba(far), model.to_sklearn().predict_proba(far), atol=1e-6
+    )
 
 
 def test_files_hold_no_pickle(saved):

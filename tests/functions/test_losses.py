@@ -3,11 +3,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from scipy.special import huber
 
 from daskalt.errors import InputError
 from daskalt.functions.activations import ACTIVATIONS
 from daskalt.functions.links import Link
-from daskalt.functions.losses import LOSSES, Loss, get_loss
+from daskalt.functions.loss import RAREST, Loss
+from daskalt.functions.losses import HUBER_THRESHOLD, LOSSES, get_loss
 from tests import naive
 
 PAIRS = sorted(LOSSES)
@@ -86,24 +88,61 @@ def test_link_gives_the_outputs(loss, dtype):
 
 
 def test_hessian_models_the_curvature(loss):
-    """Exact for cross-entropies; J Jᵀ for squares; at least J Jᵀ for squares on a softmax."""
+    """Exact for cross-entropies and huber; J Jᵀ for squares; at least that on a softmax."""
+    exact = loss.name in ("cross_entropy", "huber")
     z, y = problem(loss, np.float64)
     d, u = loss.hessian(z, y)
     step = 1e-6
     for i in range(len(z)):
         model = np.diag(d[i]) - (0 if u is None else np.outer(u[i], u[i]))
         shifted = z[i] + step * np.vstack([np.eye(z.shape[1]), -np.eye(z.shape[1])])
-        of = loss.gradient if loss.name == "cross_entropy" else lambda z, y: loss.link(z)
+        of = loss.gradient if exact else lambda z, y: loss.link(z)
         slopes = of(shifted, np.repeat(y[i : i + 1], len(shifted), axis=0))
         J = (slopes[: z.shape[1]] - slopes[z.shape[1] :]) / (2 * step)
         if not loss.smooth:  # straight but for its kinks
             assert not model.any()
-        elif loss.name == "cross_entropy":
+        elif exact:
             np.testing.assert_allclose(model, J, atol=1e-8)
         elif u is None:
             np.testing.assert_allclose(model, J @ J.T, atol=1e-8)
         else:
             assert np.linalg.eigvalsh(model - J @ J.T).min() > -1e-8
+
+
+def test_huber_is_that_of_scipy(dtype):
+    z, y = problem(get_loss("huber", "identity"), dtype)
+    expected = huber(HUBER_THRESHOLD, z.astype(float) - y).sum(axis=1)
+    np.testing.assert_allclose(get_loss("huber", "identity").value(z, y), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rare", [0.3, 0.01, 1e-3])
+def test_fits_start_at_the_mean_target(loss, rare):
+    mean = np.array([rare, 0.6 - rare, 0.4])
+    z = loss.start(mean)
+    assert z.shape == (3,)
+    if loss.link.name == "margin":  # whose outputs are no shares
+        np.testing.assert_array_equal(z, 0)
+    else:
+        found = naive.link(loss.link.name, z)
+        np.testing.assert_allclose(found, mean, rtol=1e-6)
+
+
+def test_shares_of_equal_classes_start_at_zero():
+    np.testing.assert_allclose(get_loss("cross_entropy", "softmax").start(np.full(4, 0.25)), 0)
+    np.testing.assert_allclose(get_loss("cross_entropy", "logistic").start(np.full(4, 0.5)), 0)
+
+
+@pytest.mark.parametrize("link", ["softmax", "logistic"])
+def test_absent_classes_start_as_rare_ones(link):
+    loss = get_loss("cross_entropy", link)
+    z = loss.start(np.array([0.0, 1.0]))
+    assert np.isfinite(z).all()
+    np.testing.assert_allclose(loss.link(z[None])[0], [RAREST, 1 - RAREST])
+
+
+@pytest.mark.parametrize(("link", "mean"), [("relu", -2.0), ("softplus", 0.0), ("tanh", 1.5)])
+def test_means_that_no_output_has_start_at_zero(link, mean):
+    assert get_loss("squared", link).start(np.array([mean, 0.5]))[0] == 0
 
 
 def test_large_arguments_give_finite_losses(loss, dtype):
@@ -226,6 +265,12 @@ def test_formulas_are_enough_for_a_loss(dtype, weighted):
     again, _ = loss.residual(z, y, weight, out=z)
     assert again is z
     np.testing.assert_array_equal(again, residual)
+
+
+def test_a_link_without_an_inverse_starts_at_zero_or_the_mean():
+    cube = Link(name="cube", value=lambda z: z**3)
+    np.testing.assert_array_equal(Quartic(link=cube).start(np.array([0.3, 0.9])), [0, 0])
+    np.testing.assert_array_equal(Quartic().start(np.array([0.3, 0.9])), [0.3, 0.9])
 
 
 def test_a_gradient_that_is_no_slope_is_refused():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from daskalt.functions.activations import ACTIVATIONS
 from daskalt.functions.losses import LOSSES, get_loss
 from daskalt.kernels.gram import cross, cross_moments, gram
+from daskalt.kernels.thin import pull_through
 from daskalt.kernels.workspace import Workspace
 from daskalt.network.network import dense
 from tests import naive
@@ -60,6 +61,34 @@ def test_passes_equal_naive(activation, widths, dtype, scratch, apart):
     for a, b in zip(residuals, naive.backward(weights, expected, r, activation), strict=True):
         assert a.dtype == dtype
         np.testing.assert_allclose(a, b, rtol=TOLERANCE[dtype], atol=10 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(("units", "columns"), [(1, 5), (2, 5), (5, 1), (1, 40)])
+@pytest.mark.parametrize("part", [True, False])
+def test_residuals_times_weights(units, columns, part, dtype):
+    rng = np.random.default_rng(4)
+    r, w = rng.standard_normal((9, units)), rng.standard_normal((units, columns + 2))
+    r, w = r.astype(dtype), w.astype(dtype)
+    w = w[:, 1:-1] if part else np.ascontiguousarray(w[:, 1:-1])
+    out = np.full((9, columns), np.nan, dtype)
+    assert pull_through(r, w, out) is out
+    np.testing.assert_allclose(out, naive.matmul(r, w), rtol=TOLERANCE[dtype], atol=1e-6)
+
+
+@pytest.mark.parametrize(("units", "columns"), [(70, 3), (70, 64), (70, 65), (3, 3), (1, 70)])
+@pytest.mark.parametrize("given", [True, False])
+def test_cross_products(units, columns, given, dtype):
+    """Whichever way round BLAS computes them."""
+    rng = np.random.default_rng(5)
+    r, a = rng.standard_normal((20, units)), rng.standard_normal((20, columns))
+    r, a = r.astype(dtype), a.astype(dtype)
+    out = np.full((units, columns), np.nan, dtype) if given else None
+    found = cross(r, a, out)
+    assert found.dtype == dtype
+    assert found.flags.c_contiguous
+    assert found is out or not given
+    tolerance = 10 * TOLERANCE[dtype]
+    np.testing.assert_allclose(found, naive.matmul(r.T, a), rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("pair", LOSSES, ids="-".join)

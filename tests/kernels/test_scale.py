@@ -28,6 +28,22 @@ def test_scale_rows_equals_naive(stored, dtype, layout):
     np.testing.assert_allclose(result, naive.scale_rows(x, shift, factor), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("stored", ["u1", "f4", "f8"])
+def test_results_are_clipped_to_the_reach(stored):
+    x = stored_rows(stored)
+    shift, factor = np.full(5, 40.0), np.full(5, 0.1)
+    expected = np.clip(naive.scale_rows(x, shift, factor), -2, 2)
+    assert (np.abs(expected) == 2).any()
+    result = scale_rows(x, shift, factor, np.float32, reach=2)
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_overflow_is_clipped():
+    x = np.array([[3e38, -3e38, 1]], np.float32)
+    result = scale_rows(x, np.zeros(3), np.full(3, 1e3), np.float32, reach=10)
+    np.testing.assert_array_equal(result, [[10, -10, 10, 1]])
+
+
 def test_scale_rows_writes_into_out():
     x = stored_rows("u1")
     out = np.full((6, 6), np.nan, np.float32)

@@ -282,7 +282,8 @@ def test_the_parameter_shrinks_buffers_blocks_and_batches():
     assert isinstance(free, Reading)
     assert free.buffer_rows == (64 << 20) // table.mixed_bytes
     assert tight.buffer_rows == (10 << 20) // table.mixed_bytes
-    assert free.batch_size == tight.batch_size == 2000
+    assert free.batch_size == int(5 * np.sqrt(10_000_000))
+    assert 2000 < tight.batch_size < free.batch_size / 2
     assert reading("altmin", 16 << 20).batch_size < 2000
     assert reading("altmin", 16 << 20, 2000).batch_size == 2000
     assert reading("altmin", 64 << 30) == free

@@ -101,3 +101,14 @@ def test_weights_that_are_zero_in_all_rows_of_the_sample_count_as_equal():
     zero = initial_weights(network, x, np.random.default_rng(0), np.zeros(40))
     for a, b in zip(zero, initial_weights(network, x, np.random.default_rng(0)), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("pair", [("cross_entropy", "softmax"), ("cross_entropy", "logistic")])
+def test_the_biases_of_the_outputs_give_the_mean_target(pair):
+    network = dense((4, 5, 3), ACTIVATIONS["relu"], get_loss(*pair))
+    x, mean = rows_of(30, 4), np.array([0.01, 0.2, 0.79])
+    plain = initial_weights(network, x, np.random.default_rng(0))
+    start = initial_weights(network, x, np.random.default_rng(0), mean_target=mean)
+    np.testing.assert_allclose(network.loss.link(start[-1][None, :, -1])[0], mean, rtol=1e-5)
+    np.testing.assert_array_equal(start[0], plain[0])
+    np.testing.assert_array_equal(start[-1][:, :-1], plain[-1][:, :-1])

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from dataclasses import replace
 from functools import reduce
 from itertools import pairwise
 
@@ -16,7 +17,10 @@ from daskalt.compute.statistics import combine
 from daskalt.errors import DivergenceError, InputError
 from daskalt.functions.activations import ACTIVATIONS
 from daskalt.functions.losses import LOSSES
+from daskalt.network.layers import Input, Layer
+from daskalt.network.network import Network
 from daskalt.solvers import SOLVERS, StochasticAltMin, get_solver
+from daskalt.solvers.altmin import GATHERED_ROWS, GATHERED_SHARE
 from daskalt.solvers.base import Budget
 from daskalt.solvers.z_step import gradient_step
 from tests import naive
@@ -34,13 +38,16 @@ PLAIN = {
     "rank": None,
     "local_steps": 1,
     "z_step": "gradient",
+    "window": 0,
+    "evidence": 0,
     "ridge_centre": "current",
 }
 FORMULA = ("damping", "step_limit", "change_limit", "momentum")
-LITERAL = {"z_step": "newton", "ridge_centre": "zero"}
+LITERAL = {"z_step": "newton", "ridge_centre": "zero", "window": 0}
 VARIANTS = {
     "plain": {},
     "low rank": {"rank": 1},
+    "shared curvature": {"z_step": "shared"},
     "local steps": {"local_steps": 3},
     "newton": {"z_step": "newton"},
     "literal": LITERAL,
@@ -80,10 +87,11 @@ def test_a_step_is_the_naive_one(pair, activation):
         np.testing.assert_allclose(w, goal, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("limit", [1e-3, 0.05])
-def test_the_change_limit_shortens_a_step(limit):
-    case = make_problem(n=6, hidden=(3,))
-    options = PLAIN | {"change_limit": limit, "step_limit": 1e6}
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+@pytest.mark.parametrize("z_damping", [0.05, 3.0])
+def test_a_step_by_the_shared_curvature_is_the_naive_one(pair, z_damping):
+    case = make_problem(pair, n=6, hidden=(3, 2), weighted=True)
+    options = PLAIN | {"momentum": 0.3, "z_step": "shared", "z_damping": z_damping}
     state = one_step(StochasticAltMin(**options), case)
     expected = naive.altmin_step(
         case.weights,
@@ -92,7 +100,57 @@ def test_the_change_limit_shortens_a_step(limit):
         case.row_weight,
         case.kinds,
         penalty=case.problem.penalty,
+        z_damping=z_damping,
         **{name: options[name] for name in FORMULA},
+    )
+    for w, goal in zip(state.weights, expected, strict=True):
+        np.testing.assert_allclose(w, goal, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("z_damping", [None, 0.3])
+def test_layers_that_share_a_matrix_sum_their_curvatures(z_damping):
+    case = make_problem(n=8, features=3, hidden=(3, 3), outputs=2, weighted=True)
+    tanh, (first, _, last) = ACTIVATIONS["tanh"], case.weights
+    layers = (
+        Layer("a", 3, ("x",), 0, tanh),
+        Layer("b", 3, ("a",), 0, tanh),
+        Layer("y", 2, ("b",), 1),
+    )
+    network = Network((Input("x", 3),), layers, case.problem.network.loss)
+    case.problem, case.weights = replace(case.problem, network=network), (first, last)
+    options = dict(PLAIN)
+    if z_damping is not None:
+        options |= {"z_step": "shared", "z_damping": z_damping}
+    state = one_step(StochasticAltMin(**options), case)
+    expected = naive.altmin_step(
+        case.weights,
+        case.x,
+        case.rows.y,
+        case.row_weight,
+        case.kinds,
+        penalty=case.problem.penalty,
+        z_damping=z_damping,
+        matrices=(0, 0, 1),
+        **{name: options[name] for name in FORMULA},
+    )
+    for w, goal in zip(state.weights, expected, strict=True):
+        np.testing.assert_allclose(w, goal, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("limit", [1e-3, 0.05])
+def test_the_change_limit_shortens_a_step(limit):
+    case = make_problem(n=6, hidden=(3,))
+    options = PLAIN | {"change_limit": limit, "step_limit": 1e6}
+    # The first steps of a fit without an end may change z by three times as much.
+    state = one_step(StochasticAltMin(**options), case)
+    expected = naive.altmin_step(
+        case.weights,
+        case.x,
+        case.rows.y,
+        case.row_weight,
+        case.kinds,
+        penalty=case.problem.penalty,
+        **({name: options[name] for name in FORMULA} | {"change_limit": 3 * limit}),
     )
     for w, goal in zip(state.weights, expected, strict=True):
         np.testing.assert_allclose(w, goal, rtol=1e-6, atol=1e-8)
@@ -121,13 +179,35 @@ def test_row_weights_count_as_repeated_rows():
     weighted, repeated = copy.copy(case), copy.copy(case)
     weighted.rows = case.rows._replace(weight=repeats.astype(float))
     repeated.rows = case.rows._replace(X=case.rows.X[rows], y=case.rows.y[rows])
-    for options in (PLAIN, PLAIN | LITERAL):
+    shared = {"z_step": "shared", "evidence": 0.5, "gram_every": 1}
+    for options in (PLAIN, PLAIN | LITERAL, PLAIN | shared):
         solver = StochasticAltMin(**options)
-        a, b = one_step(solver, weighted), one_step(solver, repeated)
+        a, b = (one_step(solver, each, one_step(solver, each)) for each in (weighted, repeated))
+        assert a.decay == pytest.approx(b.decay, rel=1e-8)
+        assert all(own > 0 for own in a.decay) == (options["evidence"] > 0)
         for x, y in zip(a.weights, b.weights, strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-8, atol=1e-10)
         losses = [score_of(solver, each).mean_loss for each in (weighted, repeated)]
         assert losses[0] == pytest.approx(losses[1])
+
+
+def test_rows_of_weight_zero_do_not_hide_the_others_from_the_gram_matrices():
+    """Neither in the first step that has rows, nor where all of those gathered have no weight."""
+    case = make_problem(n=3 * GATHERED_ROWS)
+    first = GATHERED_ROWS
+    weight = np.r_[np.zeros(first), np.ones(2 * first)]
+    solver = StochasticAltMin(**(PLAIN | {"z_step": "shared", "evidence": 0.5, "gram_every": 1}))
+    start = solver.start(case.problem, case.weights, FOREVER)._replace(step=1)  # one had no rows
+    hidden, seen = copy.copy(case), copy.copy(case)
+    hidden.rows = case.rows._replace(weight=weight)
+    seen.rows = case.rows.part(first, len(weight))
+    a, b = (one_step(solver, each, start) for each in (hidden, seen))
+    for x, y in zip(a.weights, b.weights, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-12)
+    after = one_step(solver, hidden, a)
+    assert after.inputs is a.inputs
+    assert after.residuals is a.residuals
+    assert not np.allclose(after.point[0], a.point[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -182,7 +262,7 @@ def test_newton_z_with_a_centred_ridge_fits_its_residuals():
         gram = a.T @ a / 9
         g = r.T @ a / 9
         g[:, :-1] -= case.problem.penalty * w[:, :-1]
-        ridge = options["damping"] * np.trace(gram) / len(gram)
+        ridge = options["damping"] * np.mean(np.diag(gram)[:-1])
         d = g @ np.linalg.inv(gram + ridge * np.eye(len(gram)))
         np.testing.assert_allclose(state.weights[layer] - w, d, rtol=0, atol=1e-3 * abs(d).max())
 
@@ -203,7 +283,7 @@ def test_local_results_merge_weighted_by_their_gram_matrices():
             part = gradient_step(case.problem, weights, rows, (True, True))
             sums = combine(sums, part.grams)
             weights, motion = solver._descend(
-                case.problem, weights, motion, state.damped, part, solver._anneal(state)
+                case.problem, state, weights, motion, state.inputs.damped, part
             )
         moved.append(weights)
         grams.append(sums)
@@ -224,7 +304,7 @@ def test_one_task_keeps_its_own_local_result():
     for start, stop in ((0, 30), (30, 60)):
         part = gradient_step(case.problem, weights, case.rows.part(start, stop), (True, True))
         weights, motion = solver._descend(
-            case.problem, weights, motion, state.damped, part, solver._anneal(state)
+            case.problem, state, weights, motion, state.inputs.damped, part
         )
     for a, b in zip(one_step(solver, case, state).weights, weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
@@ -239,6 +319,37 @@ def test_more_local_steps_than_rows():
 
 
 # ------------------------------------------------------------------- schedule and sums
+
+
+@pytest.mark.parametrize(
+    ("window", "share"),
+    [
+        (0.5, lambda t: t),
+        (0.25, lambda t: t * (t - 1) * (t - 2)),  # about t³, as t^(1 / window - 1)
+    ],
+)
+def test_the_weights_are_a_mean_of_the_points(window, share):
+    case = make_problem(n=24)
+    solver = StochasticAltMin(**(PLAIN | {"window": window}))
+    state, points = one_step(solver, case), []
+    for t in range(7):
+        points.append(state.point)
+        short = window * (t + 1) <= 1  # the window is of one step
+        shares = [0] * t + [1] if short else [share(k) for k in range(t + 1)]
+        for layer, w in enumerate(state.weights):
+            mean = np.average([own[layer] for own in points], axis=0, weights=shares)
+            np.testing.assert_allclose(w, mean, rtol=1e-10, atol=1e-12)
+        state = one_step(solver, case, state)
+
+
+def test_the_mean_of_the_points_changes_none():
+    case, states = make_problem(n=24), [None, None]
+    for _ in range(4):
+        for k, window in enumerate((0, 0.3)):
+            options = PLAIN | {"window": window, "z_step": "shared"}
+            states[k] = one_step(StochasticAltMin(**options), case, states[k])
+    for a, b in zip(states[0].point, states[1].point, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
@@ -269,10 +380,10 @@ def test_the_inputs_gram_matrix_is_that_of_all_rows_after_a_pass():
         total = combine(total, solver.survey(case.problem, rows))
     state = solver.adopt(case.problem, state, total)
     gram = case.x.T @ case.x / 40
-    ridge = PLAIN["damping"] * np.trace(gram) / len(gram)
+    ridge = PLAIN["damping"] * np.mean(np.diag(gram)[:-1])
     b = np.random.default_rng(0).standard_normal((2, len(gram)))
     expected = np.linalg.solve(gram + ridge * np.eye(len(gram)), b.T).T
-    np.testing.assert_allclose(state.damped[0].solve(b), expected, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(state.inputs.damped[0].solve(b), expected, rtol=1e-8, atol=1e-10)
     assert not solver._wanted(case.problem, state)[0]
 
 
@@ -280,7 +391,10 @@ def test_flops_are_those_of_the_matrix_products():
     case = make_problem(features=50, hidden=(40,), outputs=10)
     solver = StochasticAltMin(**(PLAIN | {"gram_every": 5}))
     products = 2 * (51 * 40 + 41 * 10)
-    expected = 2 * products + 2 * 41 * 10 + 41**2 / 5
+    expected = 2 * products + 2 * 41 * 10 + GATHERED_SHARE * 41**2
+    assert solver.flops(case.problem.network) == pytest.approx(expected)
+    solver = StochasticAltMin(**(PLAIN | {"gram_every": 5, "z_step": "shared"}))
+    expected += GATHERED_SHARE * (40**2 + 10**2)
     assert solver.flops(case.problem.network) == pytest.approx(expected)
 
 
@@ -348,6 +462,9 @@ def test_no_hidden_layer_and_cross_entropy_is_logistic_regression(load):
         ("tasks", "many"),
         ("tasks", True),
         ("z_step", "exact"),
+        ("z_damping", 0),
+        ("window", 1),
+        ("evidence", -1),
         ("ridge_centre", None),
         ("average", -0.1),
         ("mu", 0),

@@ -37,13 +37,13 @@ from daskalt.training.reading import Reading
 from tests.solvers.problems import job_of, make_problem, map_rows
 
 HUGE = np.float32(1e25)  # whose square float32 does not hold
-LITERAL = StochasticAltMin(z_step="newton", ridge_centre="zero")
+LITERAL = StochasticAltMin(gram_every=3, z_step="newton", ridge_centre="zero")
 # A Gram matrix in every step, so that huge rows are always noticed.
 EVERY = StochasticAltMin(gram_every=1, schedule="constant")
 STOCHASTIC = {
-    "altmin": StochasticAltMin(),
-    "exact": StochasticAltMin(rank=None),
-    "local steps": StochasticAltMin(local_steps=2),
+    "altmin": StochasticAltMin(gram_every=3),
+    "exact": StochasticAltMin(rank=None, gram_every=3),
+    "local steps": StochasticAltMin(local_steps=2, gram_every=3),
     "literal": LITERAL,
     "adam": GradientDescent("adam"),
     "sgd": GradientDescent(),
@@ -111,6 +111,11 @@ def assert_same(a, b):
         np.testing.assert_array_equal(x, y)
 
 
+def start_of(state):
+    """The weights from which a step starts; those of a state may be a mean."""
+    return getattr(state, "point", state.weights)
+
+
 def is_finite(weights):
     return all(np.isfinite(w).all() for w in weights)
 
@@ -122,10 +127,10 @@ def is_finite(weights):
 @pytest.mark.parametrize("sound", [0, 1, 3])
 def test_a_refused_step_goes_back_to_the_weights_before_the_last_sound_one(case, solver, sound):
     *_, state = states = after_steps(solver, case, *[1] * sound)
-    if isinstance(solver, StochasticAltMin) and solver.z_step == "gradient":
-        state = state._replace(step=10)  # at which Gram matrices are renewed
+    if isinstance(solver, StochasticAltMin) and sound:
+        state = state._replace(step=10 * solver.gram_every)  # which renews Gram matrices
     refused = take_step(solver, case, state, HUGE)
-    assert_same(refused.weights, states[max(sound - 1, 0)].weights)
+    assert_same(refused.weights, start_of(states[max(sound - 1, 0)]))
     assert refused.score == state.score
     assert refused.step == state.step + 1
     assert refused.caution.factor == RAISE
@@ -141,13 +146,27 @@ def test_a_refused_step_goes_back_to_the_weights_before_the_last_sound_one(case,
 @pytest.mark.parametrize("solver", CAUTIOUS.values(), ids=CAUTIOUS)
 def test_a_refused_step_stops_the_motion_of_the_weights(case, solver):
     *_, state = after_steps(solver, case, 1, 1, 1)
-    refused = take_step(solver, case, state._replace(step=10), HUGE)
+    step = 10 * getattr(solver, "gram_every", 1)  # which renews Gram matrices
+    refused = take_step(solver, case, state._replace(step=step), HUGE)
     if isinstance(solver, GradientDescent):
         assert not any(slot.any() for slots in refused.slots for slot in slots)
         return
     assert not any(v.any() for v in refused.motion.velocity)
     assert refused.motion.length == 0
     assert refused.motion.trust == pytest.approx(state.motion.trust / RAISE)
+
+
+def test_a_refused_step_begins_the_mean_of_the_weights_anew(case):
+    solver = StochasticAltMin(window=0.6, gram_every=1)
+    *_, state = after_steps(solver, case, 1, 1, 1)
+    assert not np.array_equal(state.weights[0], state.point[0])
+    refused = take_step(solver, case, state, HUGE)
+    assert_same(refused.point, refused.weights)
+    first = take_step(solver, case, refused)
+    assert_same(first.weights, first.point)
+    assert not np.array_equal(first.point[0], refused.point[0])
+    second = take_step(solver, case, first)
+    assert not np.array_equal(second.weights[0], second.point[0])
 
 
 @pytest.mark.parametrize("rank", [None, 1])
@@ -157,8 +176,8 @@ def test_damping_is_raised_and_lowered_again(case, rank):
     expected = 1.0
     for factor in (10.0, 5.0, 2.5, 1.25, 1.0, 1.0):
         assert state.caution.factor == factor
-        for gram, damped in zip(state.grams, state.damped, strict=True):
-            mean_diagonal = np.trace(gram, dtype=np.float64) / len(gram)
+        for gram, damped in zip(state.inputs.means, state.inputs.damped, strict=True):
+            mean_diagonal = np.trace(gram[:-1, :-1], dtype=np.float64) / (len(gram) - 1)
             expected = solver.damping * factor * mean_diagonal
             assert damped.damping == pytest.approx(expected)
             if damped.basis is None:
@@ -212,7 +231,7 @@ def test_weights_that_overflow_under_finite_statistics_are_refused(case, solver,
 
     monkeypatch.setattr(type(solver), "update", overflowing)
     refused = take_step(solver, case, state)
-    assert_same(refused.weights, before.weights)
+    assert_same(refused.weights, start_of(before))
     assert "new weights are not finite" in refused.caution.reason
 
 
@@ -222,11 +241,12 @@ def test_weights_that_overflow_under_finite_statistics_are_refused(case, solver,
 def test_a_sum_of_gram_matrices_that_overflows_is_refused(case):
     """Each task's own is within float32."""
     case.rows.X[:] *= np.float32(1e18)
-    solver = StochasticAltMin()
+    solver = StochasticAltMin(damping=10.0)
     state = solver.start(case.problem, case.weights, FOREVER)
     half = map_rows(solver, case.problem, state, case.rows)
     half = half._replace(
         score=half.score._replace(weight=1.0),
+        gathered=1.0,
         moments=tuple(np.zeros_like(r) for r in half.moments),
         grams=tuple(np.full_like(g, 2e38 / len(g)) for g in half.grams),
     )
@@ -241,8 +261,7 @@ def test_an_overflowing_survey_leaves_the_running_mean(case):
     *_, state = after_steps(solver, case, 1)
     total = InputGram(60.0, (np.full((5, 5), np.inf, np.float32), None))
     adopted = solver.adopt(case.problem, state, total)
-    assert adopted.grams is state.grams
-    assert adopted.damped is state.damped
+    assert adopted.inputs is state.inputs
     assert "overflowed" in solver.report(adopted).refusal
 
 
@@ -336,11 +355,11 @@ def test_a_cluster_changes_no_bit(digits, store, cluster):
 
 
 def failing_from(monkeypatch, kind, step, until=np.inf):
-    """Make the loss infinite at some steps of a solver; the weights that each step met."""
+    """Make the loss infinite at some steps of a solver; the state that each step met."""
     map_, met = kind.map, {}
 
     def spoiled(self, problem, state, rows, variables=None):
-        met[state.step] = state.weights
+        met[state.step] = state
         statistics, moved = map_(self, problem, state, rows, variables)
         if step <= state.step < until:
             statistics = statistics._replace(score=statistics.score._replace(loss=np.inf))
@@ -367,9 +386,11 @@ def test_a_fit_that_gives_up_has_its_best_weights(digits, monkeypatch, solver, s
     assert fitted.history_[-1]["refused"] == LIMIT
     assert is_finite(fitted.coefs_)
     # Before the last sound step, or where the last whole pass led to.
-    choices = [met[step - 1], met[step // 30 * 30]] if step > 30 else [met[step - 1]]
+    choices = [start_of(met[step - 1])]
+    if step > 30:
+        choices.append(met[step // 30 * 30].weights)
     assert any(same(fitted.solver_state_.weights, choice) for choice in choices)
-    assert not np.array_equal(met[step - 1][0], met[step - 2][0])
+    assert not np.array_equal(choices[0][0], start_of(met[step - 2])[0])
 
 
 @pytest.mark.filterwarnings("ignore::daskalt.errors.RefusalWarning")
@@ -439,7 +460,7 @@ def test_a_pass_of_the_loop_reports_what_it_refused(store):
 @pytest.mark.parametrize("solver", CAUTIOUS.values(), ids=CAUTIOUS)
 def test_checkpoints_keep_the_caution(case, solver, tmp_path):
     *_, state = after_steps(solver, case, 1, 1, HUGE)
-    state = state._replace(step=10)
+    state = state._replace(step=10 * getattr(solver, "gram_every", 1))
     checkpoints = Checkpoints(str(tmp_path))
     checkpoints.save(Checkpoint({}, state, []))
     loaded = checkpoints.load(solver.state_types).state

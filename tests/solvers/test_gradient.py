@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from scipy.optimize import minimize
-from scipy.special import expit
+from scipy.special import expit, huber
+from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits, make_classification, make_regression
 from sklearn.linear_model import LogisticRegression, QuantileRegressor, Ridge, SGDClassifier
@@ -202,6 +203,24 @@ def test_the_absolute_loss_reaches_the_median_regression():
     theirs = QuantileRegressor(quantile=0.5, alpha=0.0).fit(X, y)
     ours, best = (np.mean(np.abs(y - m.predict(X))) for m in (model, theirs))
     assert ours <= best * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs"])
+def test_the_huber_loss_reaches_the_optimum_of_scipy(solver):
+    X, y = make_regression(200, 3, noise=5, random_state=0)
+    y[::9] += 1e4
+    model = patient(MLPRegressor, solver=solver, loss="huber", alpha=0.0, max_iter=100).fit(X, y)
+    assert model.history_[-1]["converged"]
+    low, middle, high = np.quantile(y, [0.25, 0.5, 0.75], method="inverted_cdf")
+    scale = (high - low) / (2 * norm.ppf(0.75))
+    ones = np.column_stack([X, np.ones(len(X))])
+
+    def objective(w):
+        return huber(0.5, ones @ w - (y - middle) / scale).mean()
+
+    best = minimize(objective, np.zeros(4), method="BFGS", options={"gtol": 1e-10})
+    theirs = ones @ best.x * scale + middle
+    np.testing.assert_allclose(model.predict(X), theirs, rtol=1e-4, atol=1e-4 * scale)
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "cg"])

@@ -20,8 +20,8 @@ def gram_of(rows, columns, dtype="float64", seed=0, spectrum=None):
     return (a.T @ a / rows).astype(dtype)
 
 
-def dense_solve(b, gram, damping):
-    ridge = damping * np.trace(gram) / len(gram)
+def dense_solve(b, gram, damping, *, bias=True):
+    ridge = damping * np.mean(np.diag(gram)[: -1 if bias else None])
     return np.linalg.solve((gram + ridge * np.eye(len(gram))).T, b.T).T
 
 
@@ -68,6 +68,59 @@ def test_a_flat_tail_is_exact_too():
     solved = damp(gram, 0.1, 3)
     assert solved.tail == pytest.approx(0.5, rel=1e-6)
     np.testing.assert_allclose(solved.solve(b), dense_solve(b, gram, 0.1), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rank", [None, 5, 7])
+def test_a_solve_from_the_left_is_the_dense_one(rank, bias):
+    """Of five directions and a flat rest: exact, by a basis that just suffices, and by a wider."""
+    rng = np.random.default_rng(0)
+    q, _ = np.linalg.qr(rng.standard_normal((30, 30)))
+    gram = q @ np.diag([90.0, 50, 30, 20, 10, *[0.0] * 25]) @ q.T
+    b = rng.standard_normal((30, 4))
+    ridge = 0.1 * np.mean(np.diag(gram)[: -1 if bias else None])
+    expected = np.linalg.solve(gram + ridge * np.eye(30), b)
+    solved = damp(gram, 0.1, rank, bias=bias)
+    assert (solved.basis is None) == (rank is None)
+    np.testing.assert_allclose(solved.solve_left(b), expected, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(solved.solve(b.T), expected.T, rtol=1e-6, atol=1e-8)
+
+
+def test_a_ridge_adds_to_the_damping_in_the_units_of_the_gram_matrix():
+    gram, b = gram_of(60, 12), np.random.default_rng(1).standard_normal((5, 12))
+    ridge = 0.2 * np.mean(np.diag(gram)[:-1]) + 0.7
+    expected = np.linalg.solve(gram + ridge * np.eye(12), b.T).T
+    np.testing.assert_allclose(damp(gram, 0.2, ridge=0.7).solve(b), expected, rtol=1e-9)
+
+
+def test_a_spectrum_is_numpys():
+    gram = gram_of(60, 12)
+    values, times = damp(gram, 1.0, bias=False).spectrum(gram, bias=False)
+    np.testing.assert_allclose(values, np.linalg.eigvalsh(gram), rtol=1e-10)
+    np.testing.assert_array_equal(times, 1)
+
+
+def test_a_spectrum_without_the_bias_is_that_of_the_covariance():
+    a = np.random.default_rng(0).standard_normal((60, 5)) + 2
+    gram = np.column_stack([a, np.ones(60)]).T @ np.column_stack([a, np.ones(60)]) / 60
+    values, times = damp(gram, 1.0).spectrum(gram, bias=True)
+    expected = np.linalg.eigvalsh(np.cov(a, rowvar=False, bias=True))
+    np.testing.assert_allclose(values, expected, rtol=1e-10)
+    np.testing.assert_array_equal(times, 1)
+
+
+def test_a_low_rank_spectrum_has_the_leading_eigenvalues_and_the_mean_of_the_others():
+    rng = np.random.default_rng(0)
+    q, _ = np.linalg.qr(rng.standard_normal((40, 40)))
+    gram = q @ np.diag([900.0, 500, 300, *[0.5] * 37]) @ q.T
+    damped = damp(gram, 0.1, 3, bias=False)
+    values, times = damped.spectrum(gram, bias=False)
+    order = np.argsort(values)
+    np.testing.assert_allclose(values[order], [0.5, 300, 500, 900], rtol=1e-6)
+    np.testing.assert_allclose(times[order], [37, 1, 1, 1])
+    _, times = damped.spectrum(gram, bias=True)
+    np.testing.assert_allclose(times[order][::-1][:3], 1 - q[-1, :3] ** 2, rtol=1e-6)
+    assert times.sum() == pytest.approx(39)
 
 
 def test_an_earlier_basis_is_refined():

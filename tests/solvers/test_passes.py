@@ -17,7 +17,8 @@ CROSS_ENTROPY = get_loss("cross_entropy", "softmax")
         (50_000, (784, 1024, 10), 2),  # digits as pictures
         (40_000, (15, 64, 3), 20),  # a table, whose passes take milliseconds
         (1_000_000, (28, 300, 2), 9),
-        (100_000_000, (28, 300, 2), 2),  # never fewer
+        (4_000_000, (784, 300, 2), 2),  # never fewer
+        (100_000_000, (28, 300, 2), 1),  # but of very many
         (20_000, (3072, 4096, 10), 5),  # 100,000 rows' worth, however wide
     ],
 )

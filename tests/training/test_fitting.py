@@ -91,7 +91,7 @@ class Ruined(StochasticAltMin):
             return state
         rng = np.random.default_rng(1)  # confident of the wrong labels
         weights = tuple(w + 50 * rng.standard_normal(w.shape) for w in state.weights)
-        return state._replace(weights=weights)
+        return state._replace(weights=weights, point=weights)
 
 
 STEPS = 5  # of a pass
@@ -118,6 +118,8 @@ def test_weights_ruined_by_the_last_step_are_never_returned(rows):
     ):
         model = ruined(rows, 6 * STEPS)
     assert "far above that of earlier ones" in model.stop_reason_
+    for a, b in zip(model.solver_state_.point, model.solver_state_.weights, strict=True):
+        np.testing.assert_array_equal(a, b)  # from which a partial_fit continues
     assert model.score(*rows) > expected.score(*rows) - 0.02
     assert expected.stop_reason_ == "all passes were made"
 

@@ -87,7 +87,7 @@ def test_a_pass_has_what_is_said(solver, reading, threads):
     budget = Budget(plan.steps, plan.steps, plan.steps)
     job = Job(solver, problem, table, bounds, reading, range(1), budget)
     said = occupancy(plan, threads, None)
-    tasks = count_tasks(job, plan, Scheduler(threads, cluster=False))
+    tasks = count_tasks(job, plan, Scheduler(threads, cluster=False, here=True))
     state = solver.start(problem, case.weights, budget)
     counted = Callback(start=lambda graph: graphs.append(len(graph)))
     with dask.config.set(scheduler="threads", num_workers=threads), counted:

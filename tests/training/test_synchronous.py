@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from dataclasses import replace
 
 import dask
 import numpy as np
@@ -86,6 +87,34 @@ def test_memory_and_zarr_agree_where_the_plan_is_the_same(case, table, lanes):
 
 class Chunked(MemorySource):
     chunk_rows = 10
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("lanes", [2, 6, 18])
+def test_steps_of_one_task_give_the_bits_of_a_task_for_each(
+    case, table, lanes, threads, monkeypatch
+):
+    reading = Reading(batch_size=40, lanes=lanes, buffer_rows=120, seed=5)
+    with dask.config.set(scheduler="threads", num_workers=threads):
+        together = [
+            trained(case, table, reading=replace(reading, apart=apart)) for apart in (True, False)
+        ]
+        monkeypatch.setattr(pass_graph, "in_this_process", lambda: False)
+        monkeypatch.delattr(tasks, "run_steps")
+        for found in together:
+            assert_same(found, trained(case, table, reading=reading))
+
+
+def test_lanes_of_a_task_are_mapped_at_once(case, table, monkeypatch):
+    meeting, map_rows = threading.Barrier(3), tasks.map_rows
+
+    def met(*arguments):
+        meeting.wait(30)  # which breaks unless three lanes are mapped at once
+        return map_rows(*arguments)
+
+    monkeypatch.setattr(tasks, "map_rows", met)
+    with dask.config.set(scheduler="threads", num_workers=3):
+        trained(case, table, reading=replace(READING, apart=False))
 
 
 def test_stored_chunks_give_the_bits_of_the_same_chunks_in_memory(case, table):

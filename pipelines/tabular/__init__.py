@@ -1,0 +1,1 @@
+"""The parts of the comparison that `python -m pipelines.compare_tables` runs."""
