@@ -1,28 +1,42 @@
 """Several calls at once within one task, on threads of this process."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 from daskalt.compute.graph import held_to_threads
 
-__all__ = ["side_by_side"]
+__all__ = ["hands", "side_by_side", "spread"]
 
 
-def side_by_side(
-    call: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], threads: int
-) -> Iterator[Any]:
-    """Yield the result of each call in order; so many are made at once, one of them in this thread.
+@contextmanager
+def hands(threads: int) -> Iterator[None]:
+    """Let `side_by_side` and `spread` in this thread make so many calls at once."""
+    before = _free()
+    _local.threads = threads
+    try:
+        yield
+    finally:
+        _local.threads = before
+
+
+def side_by_side(call: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+    """Yield the result of each call in order; one of those made at once is made by this thread.
 
     A scheduler takes longer to hand over a call than many a step of training does.
     """
+    threads = _free()
     for start in range(0, len(arguments), threads):
         mine, *others = arguments[start : start + threads]
         coming = [_hands(threads - 1).submit(held_to_threads, 1, call, *own) for own in others]
         try:
-            result = call(*mine)
+            with hands(1):
+                result = call(*mine)
         finally:
             wait(coming)  # even if this one failed, none goes on behind the caller's back
         yield result
@@ -30,9 +44,29 @@ def side_by_side(
             yield each.result()
 
 
+def spread(call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """Return the result of a call for every item, in order; neighbours share a thread."""
+    count = min(_free(), len(items))
+    if count < 2:
+        return [call(item) for item in items]
+    edges = [len(items) * n // count for n in range(count + 1)]
+    parts = [(call, items[a:b]) for a, b in pairwise(edges)]
+    return [result for part in side_by_side(_each, parts) for result in part]
+
+
+def _each(call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    return [call(item) for item in items]
+
+
+def _free() -> int:
+    """Threads that this one may use, itself among them."""
+    return getattr(_local, "threads", 1)
+
+
 @cache
 def _hands(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="daskalt-map")
 
 
+_local = threading.local()
 os.register_at_fork(after_in_child=_hands.cache_clear)  # threads do not survive a fork

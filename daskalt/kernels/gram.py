@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
 from daskalt.jit import compiled
 from daskalt.kernels.workspace import recycled
 
-__all__ = ["Pair", "cross", "cross_moments", "gram", "gram_matrix", "weighted_gram"]
+__all__ = [
+    "Pair",
+    "Sketch",
+    "cross",
+    "cross_moments",
+    "gram",
+    "gram_matrix",
+    "sketch",
+    "weighted_gram",
+]
 
 Pair = tuple[np.ndarray, np.ndarray]  # inputs ã and residuals r of one layer
 
@@ -70,6 +80,32 @@ def gram_matrix(inputs: Iterable[np.ndarray], weight: np.ndarray | None = None) 
     for a in others:
         total += weighted_gram(a, weight)
     return total
+
+
+class Sketch(NamedTuple):
+    """What some directions U, as columns, show of a Gram matrix A = Σ w ã ãᵀ."""
+
+    image: np.ndarray  # A U
+    trace: float
+    last: float  # last entry of the diagonal
+
+
+def sketch(
+    inputs: Iterable[np.ndarray], basis: np.ndarray, weight: np.ndarray | None = None
+) -> Sketch:
+    """Return what the directions show of Σ w ã ãᵀ, over the rows and the layers of a matrix.
+
+    For p inputs and k directions that takes 4 p k operations a row, and the matrix 2 p².
+    """
+    image, trace, last = None, 0.0, 0.0
+    for a in inputs:
+        own = a if weight is None else a * np.sqrt(weight, dtype=a.dtype)[:, None]
+        part = cross(own, own @ basis)
+        image = part if image is None else np.add(image, part, out=image)
+        trace += float(np.vdot(own, own))
+        last += float(np.vdot(own[:, -1], own[:, -1]))
+    assert image is not None
+    return Sketch(image, trace, last)
 
 
 @compiled

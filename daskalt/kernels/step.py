@@ -5,7 +5,7 @@ import numpy as np
 from daskalt.jit import compiled
 from daskalt.kernels.workspace import recycled
 
-__all__ = ["advance", "averaged", "mean_gradient", "running_mean", "subtract_scaled"]
+__all__ = ["advance", "averaged", "difference_scaled", "mean_gradient", "running_mean"]
 
 
 def mean_gradient(
@@ -29,32 +29,32 @@ def running_mean(
     return out
 
 
-def averaged(old: np.ndarray, new: np.ndarray, share: float) -> np.ndarray:
-    """Return (1 - share) × old + share × new; the new one itself where that is all of it."""
-    if share == 1:
-        return new
-    kind, out = new.dtype.type, recycled(new.shape, new.dtype)
+def averaged(old: np.ndarray, new: np.ndarray, share: float, out: np.ndarray) -> None:
+    """Write (1 - share) × old + share × new."""
+    kind = new.dtype.type
     _weighted_sum(old, kind(1.0 - share), new, kind(share), out)
-    return out
 
 
-def subtract_scaled(b: np.ndarray, x: np.ndarray, scale: float) -> np.ndarray:
-    """Overwrite x by scale × (b - x) and return it."""
-    _subtract_scaled(b, x, x.dtype.type(scale))
-    return x
+def difference_scaled(b: np.ndarray, x: np.ndarray, scale: float) -> None:
+    """Overwrite x by scale × (b - x)."""
+    _difference_scaled(b, x, x.dtype.type(scale))
 
 
 def advance(
-    w: np.ndarray, v: np.ndarray, d: np.ndarray, momentum: float, step: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weights and velocity after a step along ``d`` with Nesterov momentum m.
+    w: np.ndarray,
+    v: np.ndarray,
+    d: np.ndarray,
+    momentum: float,
+    step: float,
+    new_w: np.ndarray,
+    new_v: np.ndarray,
+) -> None:
+    """Write the weights and velocity after a step along ``d`` with Nesterov momentum m.
 
     v' = m v + (1 - m) s d, and w' = w + m v' + (1 - m) s d.
     """
     kind = w.dtype.type
-    new_w, new_v = recycled(w.shape, w.dtype), recycled(w.shape, w.dtype)
     _advance(w, v, d, kind(momentum), kind((1.0 - momentum) * step), new_w, new_v)
-    return new_w, new_v
 
 
 @compiled
@@ -67,7 +67,7 @@ def _mean_gradient(total, w, scale, penalty, out):
 
 
 @compiled
-def _subtract_scaled(b, x, scale):
+def _difference_scaled(b, x, scale):
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
             x[i, j] = scale * (b[i, j] - x[i, j])

@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-__all__ = ["Workspace", "empty", "recycled", "release", "thread_workspace"]
+__all__ = ["Workspace", "empty", "lent_workspace", "recycled", "release", "thread_workspace"]
 
 RECYCLED_BYTES = 1 << 20  # smaller arrays are left to the allocator
 _ALIGNMENT = 64  # bytes: a cache line, and the widest SIMD register
@@ -73,6 +75,24 @@ def thread_workspace() -> Workspace:
         return _local.workspace
 
 
+@contextmanager
+def lent_workspace() -> Iterator[None]:
+    """Give the calling thread a workspace that others use after it.
+
+    So calls that follow each other, on whichever thread, take the memory of one.
+    """
+    before = getattr(_local, "workspace", None)
+    try:
+        _local.workspace = _lent.pop()
+    except IndexError:
+        _local.workspace = Workspace()
+    try:
+        yield
+    finally:
+        _lent.append(_local.workspace)
+        _local.workspace = before or Workspace()
+
+
 def recycled(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     """Return an uninitialised array in its own memory, if possible that of a deleted result.
 
@@ -95,9 +115,10 @@ def recycled(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
 
 
 def release() -> None:
-    """Release the memory of results; what is in use is freed with its last reference."""
+    """Release the memory of results and of lent workspaces; what is in use, when that ends."""
     with _lock:
         _results.clear()
+        _lent.clear()
 
 
 def _idle() -> list[np.ndarray]:
@@ -118,6 +139,7 @@ def _references(buffers: list[np.ndarray]) -> list[int]:
 _UNUSED = _references([np.empty(0, np.uint8)])[0]  # of a buffer that only a list refers to
 _lock = threading.Lock()
 _results: list[np.ndarray] = []
+_lent: list[Workspace] = []  # that no thread has
 _local = threading.local()
 
 

@@ -152,12 +152,6 @@ def _steps(work: Work) -> dict[str, int]:
     rehearsal, table, here = work.rehearsal, work.job.table, work.occupancy
     threads = work.machine.threads
     per_thread = rehearsal.map.at(here.mapped)
-    if rehearsal.survey is not None:
-        survey = rehearsal.survey.at(here.mapped)
-        # Lanes that stay in one process are mapped on threads of a task, while others survey.
-        apart = work.plan.groups[0].apart
-        per_thread = max(per_thread, survey) if apart else per_thread + survey
-    statistics = here.statistics * rehearsal.statistics + here.surveys * rehearsal.surveyed
     return {
         "rows in memory": int(here.held * work.row_bytes),
         "order of the rows": table.order_bytes,
@@ -165,7 +159,7 @@ def _steps(work: Work) -> dict[str, int]:
         "threads that read": 0 if table.kept else threads * READER_BYTES,
         "arrays kept decoded": kept_bytes(table),
         "working memory of the threads": threads * (per_thread + BLAS_BYTES),
-        "statistics": statistics,
+        "statistics": here.statistics * rehearsal.statistics,
         "update": rehearsal.update,
         "states": _states(work, 1),
         "z being read and written": _variables(work),

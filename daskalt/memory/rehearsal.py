@@ -24,7 +24,7 @@ from daskalt.errors import DivergenceError
 from daskalt.kernels.workspace import release, thread_workspace
 from daskalt.network.problem import Problem, Rows
 from daskalt.network.scoring import score_rows
-from daskalt.solvers.base import Budget, RowVariables, Solver, Surveying
+from daskalt.solvers.base import Budget, RowVariables, Solver
 from daskalt.training.preparing import identity_of
 
 __all__ = ["Line", "Rehearsal", "held_bytes", "made_up_rows", "made_up_weights", "rehearse"]
@@ -58,10 +58,8 @@ class Rehearsal:
         Of a map beside its rows and its result: the thread's workspace and temporaries.
     score : Line
         Of scoring held-out rows.
-    survey : Line or None
-        Of the statistic of the inputs in the first pass, beside its result.
-    statistics, surveyed : int
-        Of the result of a map, and of a survey.
+    statistics : int
+        Of the result of a map.
     update : int
         Of an update, in addition to the statistics and the old state.
     state, fresh, initial : int
@@ -71,9 +69,7 @@ class Rehearsal:
 
     map: Line
     score: Line
-    survey: Line | None
     statistics: int
-    surveyed: int
     update: int
     state: int
     fresh: int
@@ -131,8 +127,6 @@ class _Stage:
         self.few = min(FEW, self.many // 3)
         rng = np.random.default_rng(0)
         self.solver, self.problem, self.budget = solver, problem, budget
-        surveys = isinstance(solver, Surveying) and solver.surveys(problem, budget)
-        self.surveyor: Any = solver if surveys else None
         self.rows = made_up_rows(problem, dtype, weighted, self.many, rng)
         self.weights = made_up_weights(problem.network.shapes, problem.dtype, rng)
 
@@ -142,7 +136,6 @@ class _Stage:
         start = solver.start(problem, self.weights, self.budget)
         # Everything once, to have it compiled: what compilers allocate is not part of a step.
         first, begun = self._step(start, few)
-        self._survey(few)
         score_rows(problem, self.weights, few)
 
         def line(call: Callable[[Rows], Any]) -> tuple[Line, int]:
@@ -165,16 +158,11 @@ class _Stage:
                 states.append(latest)
                 updates.append(taken)
                 fresh.append(held_bytes(latest, but=begun))
-        survey = surveyed = None
-        if self.surveyor is not None:
-            survey, surveyed = line(self._survey)
         score, _ = line(lambda part: score_rows(problem, self.weights, part))
         result = Rehearsal(
             map=Line(max(m.fixed for m in maps), max(m.a_row for m in maps)),
             score=score,
-            survey=survey,
             statistics=max(*statistics, held_bytes(first)),
-            surveyed=surveyed or 0,
             update=max(updates, default=held_bytes(begun)),
             state=max(map(held_bytes, states)),
             fresh=max(*fresh, held_bytes(begun, but=start)),
@@ -202,9 +190,6 @@ class _Stage:
             own = [np.zeros((len(rows.X), width), self.problem.dtype) for width in widths]
         statistics, _ = self.solver.map(self.problem, state, rows, own)
         return statistics
-
-    def _survey(self, rows: Rows) -> Any:
-        return self.surveyor.survey(self.problem, rows) if self.surveyor is not None else None
 
 
 def _peak(call: Callable[..., Any], *arguments: Any) -> tuple[int, Any]:

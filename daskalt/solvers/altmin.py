@@ -1,31 +1,38 @@
 """Stochastic alternating minimisation: z for the rows of a step, then W by least squares."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from daskalt.compute.hands import spread
 from daskalt.compute.statistics import Score
 from daskalt.errors import DivergenceError, InputError
-from daskalt.kernels.step import averaged
+from daskalt.kernels.gram import Sketch
 from daskalt.network.network import Network, Weights
 from daskalt.network.problem import Problem, Rows
 from daskalt.parameters import check_of_layers, check_parameters, choice, integer, real
 from daskalt.solvers.base import Budget, Variables
 from daskalt.solvers.caution import LEAST_TRUST, RAISE, Caution, CautiousSolver
-from daskalt.solvers.descent import FALLS, Limits, Motion, at_rest, descend, fall
-from daskalt.solvers.factors import Factors, evidence, steps_between
-from daskalt.solvers.least_squares import DampedGram, ridge_solve
+from daskalt.solvers.descent import FALLS, Limits, Motion, at_rest, descend, fall, mean_of
+from daskalt.solvers.evidence import evidence
+from daskalt.solvers.grams import ExactGram, Gram, LowRankGram, unknown
+from daskalt.solvers.least_squares import ridge_solve
 from daskalt.solvers.local_steps import LocalSteps, failed_steps, merge_steps, take_steps
-from daskalt.solvers.z_step import InputGram, Step, gradient_step, input_gram, newton_step
+from daskalt.solvers.z_step import Step, gradient_step, newton_step
 
 __all__ = ["StochasticAltMin"]
 
 # Gram matrices are gathered from this share of all rows, and from so many of a task at least.
 GATHERED_SHARE, GATHERED_ROWS = 0.05, 128
 MANY_STEPS = 80  # of a fit, or so far of one without an end: fewer may change z by more
+CONSTANT = 0.99  # share of the old value in a mean of what is constant
 YOUNG = 10  # steps, each of which renews the Gram matrices: those of a few rows say little
 EVIDENCE_EVERY = 10  # renewals of the Gram matrices between those of the weight decay
+
+
+# A renewal takes as long as so many operations for each entry of the matrices. It may take this
+# share of the steps between two, unless there would be less than some hundreds of them.
+RENEWAL_COST, RENEWAL_SHARE, RENEWALS = 800, 0.05, 200
 
 
 class State(NamedTuple):
@@ -34,8 +41,8 @@ class State(NamedTuple):
     weights: Weights  # running mean of the points
     point: Weights  # where the next step starts
     motion: Motion
-    inputs: Factors  # A of each layer
-    residuals: Factors  # C of each layer
+    inputs: tuple[Gram, ...]  # A of each weight matrix
+    residuals: tuple[Gram, ...]  # C of each
     decay: tuple[float, ...]  # penalty of each weight matrix, beside that of the problem
     seen: float  # weight of the rows of all steps
     step: int
@@ -78,7 +85,7 @@ class StochasticAltMin(CautiousSolver):
         Share of the old value in the running means of the Gram matrices A and C.
     gram_every : int or "auto", default="auto"
         Steps between their renewals, from some of a step's rows; by default as few as cost little.
-        The first pass also sums the Gram matrix of the inputs, which is constant.
+        That of the inputs, which is constant, in the first pass alone.
     rank : int or None, default=32
         Leading eigenvectors kept of a Gram matrix wider than four times this; the rest of its
         spectrum is taken as flat. None always solves exactly.
@@ -117,8 +124,8 @@ class StochasticAltMin(CautiousSolver):
     """
 
     state_types = (
-        *(State, Motion, Factors, DampedGram, Caution),
-        *(InputGram, Step, LocalSteps, Score, Budget),
+        *(State, Motion, ExactGram, LowRankGram, Caution),
+        *(Step, Sketch, LocalSteps, Score, Budget),
     )
 
     def __init__(
@@ -201,9 +208,10 @@ class StochasticAltMin(CautiousSolver):
 
     def start(self, problem: Problem, weights: Weights, budget: Budget) -> State:
         """Return the state before the first step."""
-        decay, nothing = (0.0,) * len(weights), Factors.none(len(weights))
-        motion = at_rest(weights)
-        return State(weights, weights, motion, nothing, nothing, decay, 0.0, 0, budget)
+        inputs = tuple(unknown(w.shape[1], self.rank, w.dtype, bias=True) for w in weights)
+        residuals = tuple(unknown(w.shape[0], self.rank, w.dtype, bias=False) for w in weights)
+        decay, motion = (0.0,) * len(weights), at_rest(weights)
+        return State(weights, weights, motion, inputs, residuals, decay, 0.0, 0, budget)
 
     def map(
         self, problem: Problem, state: State, rows: Rows, variables: Variables | None = None
@@ -212,19 +220,22 @@ class StochasticAltMin(CautiousSolver):
         return self._statistics(problem, state, rows), None
 
     def _statistics(self, problem: Problem, state: State, rows: Rows) -> Any:
+        sought = self._sought(problem.network, state)
         if self.z_step == "newton":
-            return newton_step(problem, state.point, rows, self._mu(problem), self.sweeps)
+            mu = self._mu(problem)
+            return newton_step(problem, state.point, rows, mu, self.sweeps, sought)
         if self.local_steps > 1:
             try:
                 return self._local_steps(problem, state, rows)
             except DivergenceError:  # which `update` reports
                 return failed_steps(state.point, rows)
-        n, wanted = len(rows.X), self._wanted(problem, state)
-        curved = self.z_step == "shared" and self._due(problem.network, state)
-        share = GATHERED_SHARE * self._every(problem.network, state.budget)
+        curved: tuple[Any, ...] = ()
+        if self.z_step == "shared" and self._due(problem.network, state):
+            curved = tuple(gram.sought for gram in state.residuals)
+        n, share = len(rows.X), GATHERED_SHARE * self._every(problem.network, state.budget)
         count = min(n, max(GATHERED_ROWS, int(np.ceil(share * n))))
-        count = n if state.inputs.damped[0] is None else count  # at first some may have no weight
-        return gradient_step(problem, state.point, rows, wanted, curved=curved, count=count)
+        count = count if state.inputs[0].known else n  # at first some may have no weight
+        return gradient_step(problem, state.point, rows, sought, curved, count)
 
     def update(self, problem: Problem, state: State, statistics: Any) -> State:
         """Return the state after fitting W to the step's z."""
@@ -236,36 +247,33 @@ class StochasticAltMin(CautiousSolver):
             )
         if not score.weight > 0:  # rows of weight zero change nothing
             return state._replace(step=state.step + 1)
-        before = state.point
+        asked = state
         state = self._renew(problem, state._replace(seen=state.seen + score.weight), statistics)
         if isinstance(statistics, LocalSteps):
-            point, motion = merge_steps(state.point, state.motion, statistics)
+            point, motion = merge_steps(state.point, state.motion, asked.inputs, statistics)
         elif self.ridge_centre == "zero":
             point, motion = self._refit(problem, state, statistics), state.motion
         else:
             point, motion = self._descend(
-                problem, state, state.point, state.motion, state.inputs.damped, statistics
+                problem, state, state.point, state.motion, state.inputs, statistics
             )
         # Weights of earlier steps fall with a power of their number: a mean that needs no end.
         share = 1 / max(1.0, self.window * (state.step - state.caution.since + 1))
         return state._replace(
-            weights=tuple(averaged(*w, share) for w in zip(state.weights, point, strict=True)),
+            weights=mean_of(state.weights, point, share),
             point=point,
             motion=motion,
             step=state.step + 1,
-            caution=state.caution.after(before, state.step),
+            caution=state.caution.after(asked.point, state.step),
         )
 
     def settle(self, problem: Problem, state: State) -> State:
         """Return the state without motion, its Gram matrices damped anew."""
         trust = max(state.motion.trust / RAISE, LEAST_TRUST)
         motion = at_rest(state.weights)._replace(trust=trust)
-        state, every = (
-            state._replace(point=state.weights, motion=motion),
-            (True,) * len(state.decay),
-        )
+        state = state._replace(point=state.weights, motion=motion)
         try:
-            return state._replace(inputs=self._damp_inputs(state.inputs, state.caution, every))
+            return state._replace(inputs=self._damped(state.inputs, state.caution))
         except DivergenceError:  # out of range: the old ones are kept
             return state
 
@@ -282,7 +290,7 @@ class StochasticAltMin(CautiousSolver):
         state: State,
         weights: Weights,
         motion: Motion,
-        damped: Sequence[DampedGram],
+        inputs: tuple[Gram, ...],
         step: Step,
     ) -> tuple[Weights, Motion]:
         """One bounded step from ``weights`` along the damped least-squares directions."""
@@ -292,90 +300,90 @@ class StochasticAltMin(CautiousSolver):
         limits = Limits.of(self, weights, left, left * float(few))
         divisors = (step.score.weight,) * len(weights)
         penalties = [problem.penalty + own for own in state.decay]
-        curved = state.residuals.damped if self.z_step == "shared" else None
-        return descend(weights, motion, damped, step.moments, divisors, penalties, limits, curved)
+        curved = state.residuals if self.z_step == "shared" and self.local_steps == 1 else None
+        return descend(weights, motion, inputs, step.moments, divisors, penalties, limits, curved)
 
     def _due(self, network: Network, state: State) -> bool:
         """Whether a step renews Gram matrices."""
-        young = state.inputs.damped[0] is None or state.step < YOUNG
+        young = not state.inputs[0].known or state.step < YOUNG
         return young or state.step % self._every(network, state.budget) == 0
 
     def _every(self, network: Network, budget: Budget) -> int:
         """Steps between renewals of Gram matrices."""
         if isinstance(self.gram_every, int):
             return self.gram_every
-        return steps_between(network, budget if self.anneals else budget._replace(steps=None))
+        rows = max((budget.weight or 0.0) / (budget.pass_steps or 1), 1.0)
+        renewal = RENEWAL_COST * (network.gram_flops + network.residual_gram_flops)
+        cheap = round(renewal / (RENEWAL_SHARE * rows * 3 * network.flops))
+        steps = budget.steps if self.anneals else None
+        return int(np.clip(cheap, 1, np.clip((steps or 0) // RENEWALS, 3, 10)))
 
-    def _wanted(self, problem: Problem, state: State) -> tuple[bool, ...]:
-        """Which Gram matrices a step renews; those of the data alone only in the first pass."""
-        due, first = self._due(problem.network, state), state.budget.first_pass
-        early = first is None or state.step < first or state.inputs.damped[0] is None
-        return tuple(due and (early or not fixed) for fixed in problem.network.fixed)
+    def _sought(self, network: Network, state: State) -> tuple[Any, ...]:
+        """How a step gathers each Gram matrix; those of the data alone only in the first pass."""
+        if self.ridge_centre == "zero":
+            return (True,) * len(state.inputs)
+        due, first = self._due(network, state), state.budget.first_pass
+        early = first is None or state.step < first
+        return tuple(
+            gram.sought if due and (early or not fixed or not gram.known) else None
+            for gram, fixed in zip(state.inputs, network.fixed, strict=True)
+        )
 
     def _local_steps(self, problem: Problem, state: State, rows: Rows) -> LocalSteps:
         """Several steps on one task's own rows."""
 
         def advance(weights: Weights, motion: Motion, part: Step) -> tuple[Weights, Motion]:
-            damped = state.inputs.damped
-            if damped[0] is None:  # the very first step has no Gram matrices but its own
-                own = Factors.none(len(weights)).renewed(part.grams, 0.0, part.score.weight)
-                damped = self._damp_inputs(own, state.caution, (True,) * len(weights)).damped
-            return self._descend(problem, state, weights, motion, damped, part)
+            inputs = state.inputs
+            if not inputs[0].known:  # the very first step has no Gram matrices but its own
+                own = zip(inputs, part.grams, strict=True)
+                inputs = tuple(
+                    gram.renewed(a, 0.0, part.score.weight).damped(self.damping) for gram, a in own
+                )
+            return self._descend(problem, state, weights, motion, inputs, part)
 
-        return take_steps(problem, state.point, state.motion, rows, self.local_steps, advance)
+        start = state.point, state.motion, state.inputs
+        return take_steps(problem, *start, rows, self.local_steps, advance)
 
     def _refit(self, problem: Problem, state: State, step: Step) -> Weights:
         """The least-squares weights of this step's own z, averaged with the current ones."""
         share = 1 - (1 - self.average) / state.caution.factor
         ridges = [step.score.weight * problem.penalty / (2 * mu) for mu in self._mu(problem)]
         parts = zip(state.point, step.moments, step.grams, ridges, strict=True)
-        return tuple(averaged(ridge_solve(r + w @ a, a, d), w, share) for w, r, a, d in parts)
-
-    def surveys(self, problem: Problem, budget: Budget) -> bool:
-        """Say whether the first pass sums what depends on data alone, as in a fit with an end."""
-        return bool(budget.first_pass) and any(problem.network.fixed) and self.z_step != "newton"
-
-    def survey(self, problem: Problem, rows: Rows) -> InputGram:
-        """Return the Gram matrices of some rows that depend on the data alone."""
-        return input_gram(problem, rows)
-
-    def adopt(self, problem: Problem, state: State, total: InputGram) -> State:
-        """Return the state with exact Gram matrices of the data in place of the running means.
-
-        Where a sum has overflowed, the mean over the steps that were not refused is kept.
-        """
-        if not total.weight > 0:
-            return state
-        exact = [gram is not None for gram in total.grams]
-        inputs = state.inputs.renewed(total.grams, 0.0, total.weight)
-        try:
-            return state._replace(inputs=self._damp_inputs(inputs, state.caution, exact))
-        except DivergenceError as error:
-            return state._replace(caution=state.caution.noting(error))
+        fitted = tuple(ridge_solve(r + w @ a, a, d) for w, r, a, d in parts)
+        return mean_of(fitted, state.point, share)
 
     def _renew(self, problem: Problem, state: State, step: Any) -> State:
         """Average the Gram matrices of a step into the running means, and renew what follows."""
         # A plain mean at first, so that the first step has no larger weight than the next.
         late = max(state.step - YOUNG, 0) // self._every(problem.network, state.budget)
         renewals = min(state.step, YOUNG) + late + 1
-        keep = min(self.gram_memory, 1.0 - 1.0 / (renewals + 1))
+        steady = 1.0 - 1.0 / (renewals + 1)
+        keep = min(self.gram_memory, steady)
         local = isinstance(step, LocalSteps)
         weight = step.score.weight if local else step.gathered
-        curved = not local and step.curvatures[0] is not None
-        renewed = [total is not None for total in step.grams]
-        if not weight > 0 or not (curved or any(renewed)):
+        if not weight > 0 or self.ridge_centre == "zero":  # which solves with the step's own
             return state
-        inputs = state.inputs.renewed(step.grams, keep, weight)
-        if curved:
-            residuals = state.residuals.renewed(step.curvatures, keep, weight)
-            every = (True,) * len(renewed)
-            residuals = residuals.damped_anew(every, self.z_damping, self.rank, bias=False)
-            state = state._replace(residuals=residuals)
-        if state.caution.factor > 1:
-            state, renewed = state._replace(caution=state.caution.relaxed()), [True] * len(renewed)
-        if self.ridge_centre == "zero":  # which solves with the step's own
-            return state._replace(inputs=inputs)
-        state = state._replace(inputs=self._damp_inputs(inputs, state.caution, renewed))
+        curvatures = (None,) * len(step.grams) if local else step.curvatures
+        caution = state.caution.relaxed()
+        damping = self.damping * caution.factor
+        # What depends on the data alone is constant, and hardly forgotten.
+        keeps = [max(keep, min(CONSTANT, steady)) if own else keep for own in problem.network.fixed]
+
+        def renew(part: tuple[Gram, Any, float, float]) -> Gram:
+            gram, total, keep, damping = part
+            if total is not None:
+                gram = gram.renewed(total, keep, weight)
+            elif not gram.known or caution.factor == state.caution.factor:
+                return gram
+            return gram.damped(damping)
+
+        n = len(keeps)
+        parts = [
+            *zip(state.inputs, step.grams, keeps, [damping] * n, strict=True),
+            *zip(state.residuals, curvatures, [keep] * n, [self.z_damping] * n, strict=True),
+        ]
+        found = tuple(spread(renew, parts))
+        state = state._replace(inputs=found[:n], residuals=found[n:], caution=caution)
         if (renewals - 1) % EVIDENCE_EVERY == 0:
             state = state._replace(decay=self._decay(problem, state))
         return state
@@ -384,17 +392,19 @@ class StochasticAltMin(CautiousSolver):
         """The weight decay of each weight matrix, by its evidence."""
         network, budget = problem.network, state.budget
         rows = max(state.seen if budget.steps is None else 0.0, budget.weight or 0.0)
-        ready = None not in (*state.inputs.damped, *state.residuals.damped)
+        ready = all(gram.known for gram in (*state.inputs, *state.residuals))
         if not (self.z_step == "shared" and self.evidence > 0 and ready and rows):
             return (0.0,) * len(state.decay)
         # A mean square of residuals: a gross error in a target has no more than its pull in it.
-        outputs = state.residuals.damped[network.layers[-1].weights]
-        noise = 1.0 if network.loss.classifies else max(outputs.size, 1e-150)
-        found = evidence(state.point, state.inputs, state.residuals, rows, noise)
+        outputs = state.residuals[network.layers[-1].weights]
+        noise = 1.0 if network.loss.classifies else max(outputs.mean_diagonal, 1e-150)
+        uses = [len(layers) for layers in network.by_matrix(network.layers)]
+        found = evidence(state.point, state.inputs, state.residuals, uses, rows, noise)
         return tuple(self.evidence * penalty for penalty in found)
 
-    def _damp_inputs(self, inputs: Factors, caution: Caution, which: Sequence[bool]) -> Factors:
-        return inputs.damped_anew(which, self.damping * caution.factor, self.rank, bias=True)
+    def _damped(self, inputs: tuple[Gram, ...], caution: Caution) -> tuple[Gram, ...]:
+        damping = self.damping * caution.factor
+        return tuple(gram.damped(damping) if gram.known else gram for gram in inputs)
 
     def _mu(self, problem: Problem) -> tuple[float, ...]:
         return tuple(np.broadcast_to(self.mu, len(problem.network.shapes)).tolist())

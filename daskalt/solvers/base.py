@@ -22,7 +22,6 @@ __all__ = [
     "Selective",
     "Solver",
     "State",
-    "Surveying",
     "Variables",
     "check_abilities",
     "check_state",
@@ -82,7 +81,7 @@ class Solver(BaseEstimator, ABC):
     A fit is ``state = update(state, combine(map(rows, state), map(rows, state), ...))``, step by
     step, whichever driver runs it. States are like `State`; statistics are named tuples that can be
     added, with the forward `Score` as ``score``. What only some solvers have is in protocols:
-    `Selective`, `RowVariables`, `Surveying`, `Recovering`, `Reporting`, `Growing`.
+    `Selective`, `RowVariables`, `Recovering`, `Reporting`, `Growing`.
 
     Weights are matrices [W b], (units, inputs + 1), of the type of `Problem`, which a method keeps.
     ``problem.inputs(rows.X)`` are the scaled rows with a column of ones, ``problem.network`` has
@@ -241,20 +240,6 @@ class RowVariables(Protocol):
 
 
 @runtime_checkable
-class Surveying(Protocol):
-    """A solver that sums a statistic of the inputs alone in the first pass, beside its steps."""
-
-    def surveys(self, problem: Problem, budget: Budget) -> bool:
-        """Say whether it does so in a fit of this length."""
-
-    def survey(self, problem: Problem, rows: Rows) -> Any:
-        """Return the statistic of some rows; no step waits for it."""
-
-    def adopt(self, problem: Problem, state: Any, total: Any) -> Any:
-        """Return the state after the first pass, given the sum over all rows."""
-
-
-@runtime_checkable
 class Recovering(Protocol):
     """A solver that continues after a step whose numbers are not finite."""
 
@@ -291,7 +276,6 @@ def check_abilities(solver: Solver) -> None:
     """Raise InputError if a solver has some of a protocol's members and lacks others."""
     name = type(solver).__name__
     members = {
-        "Surveying": ("surveys", "survey", "adopt"),
         "Recovering": ("refuse", "gave_up", "renew", "last_sound"),
         "RowVariables": ("variables", "store"),
     }

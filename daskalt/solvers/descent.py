@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from daskalt.compute.hands import spread
 from daskalt.errors import DivergenceError
-from daskalt.kernels.step import advance, mean_gradient
-from daskalt.kernels.workspace import thread_workspace
+from daskalt.kernels.step import advance, averaged, mean_gradient
+from daskalt.kernels.workspace import recycled, thread_workspace
 from daskalt.network.network import Weights
-from daskalt.solvers.least_squares import DampedGram
+from daskalt.solvers.grams import Gram
 
-__all__ = ["FALLS", "Limits", "Motion", "at_rest", "descend", "fall"]
+__all__ = ["FALLS", "Limits", "Motion", "at_rest", "descend", "fall", "mean_of"]
+
+# Threads share the rows of a weight matrix in strips of about so many entries, which fit in a
+# core's cache, and of so many rows at least, which keep matrix products fast.
+STRIP_ENTRIES, STRIP_ROWS = 1 << 16, 16
 
 # Steps overshoot where the cosine between the new gradient and the last move is below this; noise
 # of the batches alone leaves it within a few hundredths of zero.
@@ -69,15 +74,22 @@ def at_rest(weights: Weights) -> Motion:
     return Motion(tuple(np.zeros_like(w) for w in weights), 0.0, 1.0)
 
 
+class Solvable(Protocol):
+    """A damped Gram matrix A + d I."""
+
+    def solve(self, b: np.ndarray, out: np.ndarray) -> Any:
+        """Write B (A + d I)⁻¹."""
+
+
 def descend(
     weights: Weights,
     motion: Motion,
-    damped: Sequence[DampedGram],
+    damped: Sequence[Solvable],
     totals: Sequence[np.ndarray],
     divisors: Sequence[float],
     penalties: Sequence[float],
     limits: Limits,
-    curved: Sequence[DampedGram | None] | None = None,
+    curved: Sequence[Gram] | None = None,
 ) -> tuple[Weights, Motion]:
     """Return weights and motion after one bounded step along D_l = G_l (A_l + d I)⁻¹.
 
@@ -85,7 +97,7 @@ def descend(
     ----------
     weights, motion : Weights, Motion
         Where the step starts; left as they are.
-    damped : sequence of DampedGram
+    damped : sequence of Solvable
         A_l + d I of each layer.
     totals, divisors : sequence of ndarray, sequence of float
         G_l is totals[l] / divisors[l] less the gradient of the penalty.
@@ -94,7 +106,7 @@ def descend(
         biases.
     limits : Limits
         Bounds of the step.
-    curved : sequence of DampedGram or None, optional
+    curved : sequence of Gram, optional
         C_l + d I of the residuals of each layer: then D_l is c (C_l + d I)⁻¹ times as much, with
         c = the mean diagonal of C_l + d I, so that a C_l without a direction changes nothing.
 
@@ -103,19 +115,26 @@ def descend(
     DivergenceError
         If the gradient is not finite.
     """
-    workspace = thread_workspace()
-    means, directions = [], []
-    parts = zip(totals, divisors, weights, damped, strict=True)
-    for layer, (total, divisor, w, a) in enumerate(parts):
-        g = workspace.take(f"mean{layer}", w.shape, w.dtype)
-        d = workspace.take(f"direction{layer}", w.shape, w.dtype)
-        means.append(mean_gradient(total, w, divisor, penalties[layer], out=g))
-        d = a.solve(g, out=d)
-        if curved is not None and (c := curved[layer]) is not None:
-            d = c.solve_left(d)
-            d *= d.dtype.type(c.size + c.damping)
-        directions.append(d)
-    slope = _dot(directions, means)
+    strips = _strips(weights)
+    means, directions = _scratch("mean", weights), _scratch("direction", weights)
+
+    def solve(strip: Strip) -> None:
+        layer, rows = strip
+        g, w = means[layer][rows], weights[layer][rows]
+        mean_gradient(totals[layer][rows], w, divisors[layer], penalties[layer], out=g)
+        damped[layer].solve(g, directions[layer][rows])
+
+    spread(solve, strips)
+    if curved is not None:
+        directions = _from_the_left(curved, directions, strips)
+
+    def dots(strip: Strip) -> tuple[float, float]:
+        layer, rows = strip
+        g = means[layer][rows].ravel()
+        along = np.dot(directions[layer][rows].ravel(), g)
+        return float(along), float(np.dot(motion.velocity[layer][rows].ravel(), g))
+
+    slope, past = map(sum, zip(*spread(dots, strips), strict=True))
     if not np.isfinite(slope):
         raise DivergenceError(
             "The gradient is not finite: raise damping of the solver, and look for extreme "
@@ -124,21 +143,82 @@ def descend(
     length = np.sqrt(max(slope, 0.0))
     trust = motion.trust
     if motion.length * length > 0:
-        cosine = _dot(motion.velocity, means) / (motion.length * length)
+        cosine = past / (motion.length * length)
         trust = float(np.clip(trust * np.exp(cosine - OVERSHOOT), 1e-4, 1.0))
     size = limits.step
     if slope > 0:
         size = min(size, limits.change / length)
     size *= trust
-    moved = [
-        advance(w, v, d, limits.momentum, size)
-        for w, v, d in zip(weights, motion.velocity, directions, strict=True)
-    ]
+    new, velocity = _fresh(weights), _fresh(weights)
+
+    def move(strip: Strip) -> None:
+        layer, rows = strip
+        w, v, d = weights[layer][rows], motion.velocity[layer][rows], directions[layer][rows]
+        advance(w, v, d, limits.momentum, size, new[layer][rows], velocity[layer][rows])
+
+    spread(move, strips)
     travelled = limits.momentum * motion.length + (1 - limits.momentum) * size * length
-    velocity = tuple(v for _, v in moved)
-    return tuple(w for w, _ in moved), Motion(velocity, travelled, trust)
+    return new, Motion(velocity, travelled, trust)
 
 
-def _dot(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
-    """Inner product of two lists of matrices."""
-    return sum(float(np.dot(x.ravel(), y.ravel())) for x, y in zip(a, b, strict=True))
+def mean_of(old: Weights, new: Weights, share: float) -> Weights:
+    """Return (1 - share) × old + share × new; the new ones themselves where that is all of it."""
+    if share == 1:
+        return new
+    mean = _fresh(new)
+
+    def average(strip: Strip) -> None:
+        layer, rows = strip
+        averaged(old[layer][rows], new[layer][rows], share, mean[layer][rows])
+
+    spread(average, _strips(new))
+    return mean
+
+
+def _from_the_left(curved: Sequence[Gram], directions: Weights, strips: Sequence[Strip]) -> Weights:
+    """The directions times c (C + d I)⁻¹."""
+    columns = [
+        (layer, part)
+        for layer, d in enumerate(directions)
+        for part in _divided(d.shape[1], d.shape[0], 8 * STRIP_ENTRIES)
+    ]
+    parts = spread(lambda each: curved[each[0]].project(directions[each[0]][:, each[1]]), columns)
+    projections: list[list[np.ndarray]] = [[] for _ in directions]
+    for (layer, _), part in zip(columns, parts, strict=True):
+        projections[layer].append(part)
+    whole = [own[0] if len(own) == 1 else np.concatenate(own, axis=1) for own in projections]
+    found = _scratch("curved", directions)
+
+    def solve(strip: Strip) -> None:
+        layer, rows = strip
+        d, out = directions[layer][rows], found[layer][rows]
+        curved[layer].solve_left(d, whole[layer], rows, out)
+
+    spread(solve, strips)
+    return found
+
+
+Strip = tuple[int, slice]  # layer and rows
+
+
+def _strips(weights: Weights) -> list[Strip]:
+    """The rows of all weight matrices in parts that depend on their shapes alone."""
+    return [
+        (layer, rows)
+        for layer, w in enumerate(weights)
+        for rows in _divided(w.shape[0], w.shape[1], STRIP_ENTRIES)
+    ]
+
+
+def _divided(count: int, entries: int, together: int) -> list[slice]:
+    size = max(STRIP_ROWS, together // entries)
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def _scratch(name: str, like: Weights) -> Weights:
+    take = thread_workspace().take
+    return tuple(take(f"{name}{n}", w.shape, w.dtype) for n, w in enumerate(like))
+
+
+def _fresh(like: Weights) -> Weights:
+    return tuple(recycled(w.shape, w.dtype) for w in like)

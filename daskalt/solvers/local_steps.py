@@ -1,10 +1,10 @@
 """Local steps: tasks update their own copies of the weights before these are merged.
 
-The merged weights are W = (Σ A_c)⁻¹ Σ A_c W_c, the least-squares fit to what all tasks' weights
-predict: several small steps need only one exchange.
+The merged weights are W = (Σ W_c A_c)(Σ A_c)⁻¹, the least-squares fit to what all tasks' weights
+predict: several small steps need only one exchange. Of wide layers, A_c is of low rank.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from daskalt.compute.statistics import Score, combine
 from daskalt.network.network import Weights
 from daskalt.network.problem import Problem, Rows
 from daskalt.solvers.descent import Motion
-from daskalt.solvers.least_squares import ridge_solve
+from daskalt.solvers.grams import Gram
 from daskalt.solvers.z_step import Step, gradient_step
 
 __all__ = ["LocalSteps", "failed_steps", "merge_steps", "take_steps"]
@@ -33,6 +33,7 @@ def take_steps(
     problem: Problem,
     weights: Weights,
     motion: Motion,
+    inputs: Sequence[Gram],
     rows: Rows,
     count: int,
     advance: Callable[[Weights, Motion, Step], tuple[Weights, Motion]],
@@ -45,6 +46,8 @@ def take_steps(
         What is minimised.
     weights, motion : Weights, Motion
         The start of all tasks.
+    inputs : sequence of Gram
+        How the Gram matrix of each weight matrix is gathered and taken.
     rows : Rows
         The task's rows.
     count : int
@@ -54,15 +57,19 @@ def take_steps(
     """
     start = weights
     total: Any = None
+    sought = tuple(gram.sought for gram in inputs)
     edges = np.linspace(0, len(rows.X), count + 1).astype(int).tolist()
     for first, last in pairwise(edges):
         if first == last:
             continue
-        part = gradient_step(problem, weights, rows.part(first, last), (True,) * len(weights))
+        part = gradient_step(problem, weights, rows.part(first, last), sought)
         total = combine(total, part._replace(moments=None))
         if part.score.weight > 0:  # rows of weight zero change nothing
             weights, motion = advance(weights, motion, part)
-    moments = tuple((w - old) @ a for w, old, a in zip(weights, start, total.grams, strict=True))
+    moments = tuple(
+        gram.product(w - old, a)
+        for gram, w, old, a in zip(inputs, weights, start, total.grams, strict=True)
+    )
     return LocalSteps(total.score, moments, total.grams, motion.trust * total.score.weight)
 
 
@@ -72,9 +79,14 @@ def failed_steps(weights: Weights, rows: Rows) -> LocalSteps:
     return LocalSteps(Score(rows.total_weight, np.nan, 0.0), nothing, nothing, 0.0)
 
 
-def merge_steps(weights: Weights, motion: Motion, merged: LocalSteps) -> tuple[Weights, Motion]:
-    """Return (Σ A_c)⁻¹ Σ A_c W_c, as a change of the weights from which the tasks started."""
-    moves = [ridge_solve(c, a, 0.0) for c, a in zip(merged.moments, merged.grams, strict=True)]
-    moved = tuple(w + move for w, move in zip(weights, moves, strict=True))
+def merge_steps(
+    weights: Weights, motion: Motion, inputs: Sequence[Gram], merged: LocalSteps
+) -> tuple[Weights, Motion]:
+    """Return (Σ W_c A_c)(Σ A_c)⁻¹, as a change of the weights from which the tasks started.
+
+    ``inputs`` are those of `take_steps`.
+    """
+    parts = zip(weights, inputs, merged.moments, merged.grams, strict=True)
+    moved = tuple(w + gram.quotient(c, a) for w, gram, c, a in parts)
     # The velocity starts from zero in every task; the factor against overshooting is kept.
     return moved, motion._replace(trust=merged.trust / merged.score.weight)

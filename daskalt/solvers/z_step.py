@@ -6,46 +6,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from daskalt.compute.statistics import Score
-from daskalt.kernels.gram import cross_moments, gram_matrix
+from daskalt.kernels.gram import cross_moments, gram_matrix, sketch
 from daskalt.kernels.workspace import thread_workspace
 from daskalt.network.network import Weights
 from daskalt.network.problem import Problem, Rows
 from daskalt.network.sweep import sweep
 
-__all__ = [
-    "InputGram",
-    "Step",
-    "gradient_step",
-    "input_gram",
-    "newton_step",
-    "score_residual",
-]
-
-
-class InputGram(NamedTuple):
-    """Σ ã ãᵀ over rows, and their weight, for matrices whose inputs depend on the data alone."""
-
-    weight: float
-    grams: tuple[Any, ...]  # None for the others
-
-
-def input_gram(problem: Problem, rows: Rows) -> InputGram:
-    """Return the Gram matrices of some rows that depend on the data alone."""
-    network, workspace = problem.network, thread_workspace()
-    inputs = network.data(problem.inputs(rows.X, workspace), workspace)
-    grams = tuple(
-        gram_matrix(own, rows.weight) if fixed else None
-        for own, fixed in zip(network.by_matrix(inputs), network.fixed, strict=True)
-    )
-    return InputGram(rows.total_weight, grams)
+__all__ = ["Step", "gradient_step", "newton_step", "score_residual"]
 
 
 class Step(NamedTuple):
     """Statistics of a step's rows.
 
     ``moments`` has Σ r ãᵀ of every weight matrix, with r the move of a layer's z away from W ã.
-    ``grams`` has Σ ã ãᵀ and ``curvatures`` Σ r rᵀ over rows of the weight ``gathered``, or None
-    where this step does not renew them.
+    ``grams`` has Σ ã ãᵀ and ``curvatures`` Σ r rᵀ over rows of the weight ``gathered``, whole or a
+    `Sketch`, or None where this step does not renew them.
     """
 
     score: Score
@@ -59,9 +34,8 @@ def gradient_step(
     problem: Problem,
     weights: Weights,
     rows: Rows,
-    wanted: Sequence[bool] = (),
-    *,
-    curved: bool = False,
+    grams: Sequence[Any] = (),
+    curvatures: Sequence[Any] = (),
     count: int | None = None,
 ) -> Step:
     """Return the statistics of one gradient step of the rows' z from the forward pass.
@@ -72,32 +46,32 @@ def gradient_step(
     ----------
     problem, weights, rows : Problem, Weights, Rows
         Where the step starts.
-    wanted : sequence of bool, optional
-        For which weight matrices to gather the Gram matrix of the inputs too; by default for none.
-    curved : bool
-        Whether to gather those of the residuals.
+    grams, curvatures : sequence, optional
+        For every weight matrix, how to gather the Gram matrix of its inputs, and of its residuals:
+        directions along which to see it, True for the whole matrix, None for not at all.
     count : int, optional
         The first rows over which they are gathered; by default all.
     """
     network, workspace = problem.network, thread_workspace()
     inputs, (z,) = network.trace(weights, problem.inputs(rows.X, workspace), workspace)
     nothing: tuple[Any, ...] = (None,) * len(weights)
-    grams, curvatures, gathered = nothing, nothing, 0.0
     some = rows.part(0, len(rows.X) if count is None else count)
-    if any(wanted):
-        pairs = zip(network.by_matrix(inputs), wanted, strict=True)
-        grams = tuple(_gram_of(own, some.weight, count) if want else None for own, want in pairs)
-        gathered = some.total_weight
+    gathered = some.total_weight if any(how is not None for how in (*grams, *curvatures)) else 0.0
+    # Those of the inputs first: to pull residuals back may overwrite them.
+    sums = tuple(
+        _gathered(own, how, some.weight, count)
+        for own, how in zip(network.by_matrix(inputs), grams or nothing, strict=True)
+    )
     score, r = score_residual(problem, z, rows)
     residuals = network.pull_back(weights, inputs, r, workspace)
     moments = tuple(map(cross_moments, network.pairs(inputs, residuals)))
-    if curved:
-        # Residuals have the weight of their row in them already.
-        weight = some.weight
-        inverse = None if weight is None else _inverse(weight)
-        curvatures = tuple(_gram_of(own, inverse, count) for own in network.by_matrix(residuals))
-        gathered = some.total_weight
-    return Step(score, moments, grams, curvatures, gathered)
+    # Residuals have the weight of their row in them already.
+    weight = some.weight if some.weight is None or not curvatures else _inverse(some.weight)
+    curved = tuple(
+        _gathered(own, how, weight, count)
+        for own, how in zip(network.by_matrix(residuals), curvatures or nothing, strict=True)
+    )
+    return Step(score, moments, sums, curved, gathered)
 
 
 def _inverse(weight: np.ndarray) -> np.ndarray:
@@ -106,19 +80,28 @@ def _inverse(weight: np.ndarray) -> np.ndarray:
     return np.divide(1, weight, out=np.zeros_like(weight), where=some)
 
 
-def _gram_of(
-    parts: Sequence[np.ndarray], weight: np.ndarray | None, count: int | None
-) -> np.ndarray:
-    return gram_matrix([a[:count] for a in parts], weight)
+def _gathered(
+    parts: Sequence[np.ndarray], how: Any, weight: np.ndarray | None, count: int | None
+) -> Any:
+    if how is None:
+        return None
+    some = [a[:count] for a in parts]
+    return gram_matrix(some, weight) if how is True else sketch(some, how, weight)
 
 
 def newton_step(
-    problem: Problem, weights: Weights, rows: Rows, mu: tuple[float, ...], sweeps: int
+    problem: Problem,
+    weights: Weights,
+    rows: Rows,
+    mu: tuple[float, ...],
+    sweeps: int,
+    grams: Sequence[Any],
 ) -> Step:
     """Return the statistics of z minimised by damped Newton, layer by layer from the output back.
 
     Each sweep updates z_L, then every hidden z_l between its prediction W_l ã_{l-1} and the layer
-    above. The residual z_l - W_l ã_{l-1} is taken with the updated activations below.
+    above. The residual z_l - W_l ã_{l-1} is taken with the updated activations below, and so are
+    the Gram matrices, gathered as in `gradient_step`.
     """
     network = problem.network
     x = problem.inputs(rows.X)
@@ -128,9 +111,12 @@ def newton_step(
         z, inputs, residuals = sweep(network, weights, x, rows.y, z, network.of_layers(mu))
     if rows.weight is not None:
         residuals = [r * rows.weight[:, None].astype(r.dtype) for r in residuals]
-    grams = tuple(gram_matrix(own, rows.weight) for own in network.by_matrix(inputs))
+    sums = tuple(
+        _gathered(own, how, rows.weight, None)
+        for own, how in zip(network.by_matrix(inputs), grams, strict=True)
+    )
     moments = tuple(map(cross_moments, network.pairs(inputs, residuals)))
-    return Step(score, moments, grams, (None,) * len(weights), score.weight)
+    return Step(score, moments, sums, (None,) * len(weights), score.weight)
 
 
 def score_residual(problem: Problem, z: np.ndarray, rows: Rows) -> tuple[Score, np.ndarray]:

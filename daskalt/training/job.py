@@ -10,7 +10,7 @@ from daskalt.compute.statistics import Score
 from daskalt.data.passes import count_rows
 from daskalt.data.table import Table
 from daskalt.network.problem import Problem
-from daskalt.solvers.base import Budget, Report, RowVariables, Solver, Surveying
+from daskalt.solvers.base import Budget, Report, RowVariables, Solver
 from daskalt.storage.store import absolute
 from daskalt.storage.variables import ZStore
 from daskalt.training.reading import Reading, WholeBlocks
@@ -81,12 +81,6 @@ class Job:
     pace: Pace | None = None
     topic: str | None = None
 
-    @property
-    def surveys(self) -> bool:
-        """Whether the first pass sums a statistic of the inputs, beside its steps."""
-        solver = self.solver
-        return isinstance(solver, Surveying) and solver.surveys(self.problem, self.budget)
-
 
 class Branch(NamedTuple):
     """The combined statistics of ``FAN_IN ** level`` blocks, or fewer at the end of a pass."""
@@ -102,7 +96,6 @@ class Position(NamedTuple):
     steps: int = 0  # of the pass that are done
     blocks: int = 0  # of a step of all rows that are done
     branches: tuple[Branch, ...] = ()  # their sums
-    survey: Any = None  # the sum of the survey in the first pass
     seconds: float = 0.0  # of the pass so far
     rows: int = 0  # read so far
 

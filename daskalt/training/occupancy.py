@@ -28,8 +28,8 @@ class Occupancy(NamedTuple):
         Whether one read fills a lane.
     lanes : int
         Lanes of a step with a copy of the state in this process, if lanes have copies.
-    statistics, surveys : int
-        Results of maps and of sums that wait to be combined; the same of surveys.
+    statistics : int
+        Results of maps and of sums that wait to be combined.
     """
 
     held: int
@@ -39,7 +39,6 @@ class Occupancy(NamedTuple):
     single: bool
     lanes: int
     statistics: int
-    surveys: int
 
 
 def count_tasks(job: Job, plan: PassPlan, scheduler: Scheduler) -> int:
@@ -92,7 +91,6 @@ def _of_blocks(group: Group, threads: int, workers: int | None) -> Occupancy:
         single=all(len(lane.starts) == 1 for lane in group.lanes),
         lanes=1,
         statistics=min(blocks, waiting) + threads,
-        surveys=0,
     )
 
 
@@ -101,10 +99,6 @@ def _of_groups(plan: PassPlan, threads: int) -> Occupancy:
     groups = plan.groups
     lanes = max(len(group.lanes) for group in groups)
     sizes = [group.rows for group in groups]
-    # Surveys run while an update does. Each lane keeps a total until all lanes have one, each
-    # thread computes one, and a few wait to be added; where a group has few of them, half have not
-    # begun while the others are summed.
-    surveys = max(group.steps * len(group.lanes) for group in groups)
     return Occupancy(
         held=max(sum(sizes[i : i + 2]) for i in range(len(sizes))),
         mapped=max(group.share for group in groups),
@@ -113,5 +107,4 @@ def _of_groups(plan: PassPlan, threads: int) -> Occupancy:
         single=all(len(lane.starts) == 1 for group in groups for lane in group.lanes),
         lanes=lanes,
         statistics=min(lanes, FAN_IN + threads) + (lanes > 1),
-        surveys=max(lanes, min(-(-surveys // 2), lanes + threads + 2)),
     )

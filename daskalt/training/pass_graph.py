@@ -145,10 +145,10 @@ class PassGraph:
     """A graph of steps, chained by the state; reads wait for earlier steps.
 
     In this process several steps are one task, which maps their lanes on threads of its own: that
-    is handed over sooner than a task. Only where the threads sum long surveys meanwhile is each map
-    a task. On a cluster every lane keeps a copy of the state and makes each update for itself. Then
-    only the statistics travel, once a step, whereas one copy of the state would take two more
-    messages each way and leave the other workers idle; short steps stay on one worker altogether.
+    is handed over sooner than a task. On a cluster every lane keeps a copy of the state and makes
+    each update for itself. Then only the statistics travel, once a step, whereas one copy of the
+    state would take two more messages each way and leave the other workers idle; short steps stay
+    on one worker altogether.
     The arithmetic is the same, and so are the bits.
     """
 
@@ -161,11 +161,9 @@ class PassGraph:
         self.states = [self.graph.constant(state) for state in states]
         self.check = check
         self.topic = None if job.topic is None else Topic(job.topic, position.number)
-        self.surveys = job.surveys and position.number == 0
         self.threads, self.replicates, here = scheduler
         self.alone = here and job.solver.blas_threads == 1
         self.position = position
-        self.survey = self._constant(position.survey)
         self.branches = [Branch(level, self._constant(v)) for level, v in position.branches]
         # What the reads of each lane wait for. Rows are read where a copy of the state already is.
         self.gates: list[Any] = self.states if len(self.states) > 1 else [None]
@@ -189,51 +187,32 @@ class PassGraph:
     def run(self, steps: int) -> tuple[End, Handle | None]:
         """Run the graph and return handles of its end, and of the score after ``steps``."""
         finished = self.position.steps == steps
-        if finished and self.survey is not None:
-            self.states = [
-                self.graph.add(tasks.adopt, self.shared, state, self.survey)
-                for state in self.states
-            ]
-            self.survey = None
         wanted = [*self.states, *(branch.value for branch in self.branches)]
-        if self.survey is not None:
-            wanted.append(self.survey)
         if finished:
             wanted.append(self.graph.add(tasks.score, self.shared, self.states[0]))
         handles = list(self.graph.persist(*wanted))
         score = handles.pop() if finished else None
-        survey = handles.pop() if self.survey is not None else None
         copies, values = handles[: len(self.states)], handles[len(self.states) :]
         branches = tuple(
             Branch(branch.level, value) for branch, value in zip(self.branches, values, strict=True)
         )
-        return End(copies, self.position._replace(branches=branches, survey=survey)), score
+        return End(copies, self.position._replace(branches=branches)), score
 
     # Steps of some rows
 
     def _add_steps(self, span: Span) -> None:
         add, shared, group = self.graph.add, self.shared, span.group
-        before = self.survey
         lanes = [
-            add(tasks.load, shared, self.table, lane, self.check, gate, before)
+            add(tasks.load, shared, self.table, lane, self.check, gate)
             for lane, gate in zip(group.lanes, cycle(self.gates), strict=False)
         ]
         self.gates = self.states
-        # A group that is resumed in the middle has been surveyed already.
-        if self.surveys and span.first == 0:
-            parts = [
-                self._survey(
-                    rows, [share for share in lane.shares(group.steps) if share[0] < share[1]]
-                )
-                for rows, lane in zip(lanes, group.lanes, strict=True)
-            ]
-            self.survey = add(tasks.combined, shared, [self.survey, *parts])
         self._advance(steps=span.last - span.first, rows=group.rows)
         if len(self.states) < len(lanes) and self.replicates and group.apart:
             self.states = self.states + [self.states[0]] * (len(lanes) - len(self.states))
         shares = [lane.shares(group.steps) for lane in group.lanes]
         steps = list(zip(*shares, strict=True))[span.first : span.last]
-        if self.alone and not (self.surveys and group.apart):
+        if self.alone:
             self._run_steps(lanes, steps, STEPS_PER_TASK, self.threads)
         elif not group.apart or len(lanes) == 1 == len(self.states):
             self._run_steps(lanes, steps, len(steps), threads=1)
@@ -252,18 +231,6 @@ class PassGraph:
                     tasks.run_steps, self.shared, self.states[0], lanes, some, threads, self.topic
                 )
             ]
-
-    def _survey(self, rows: TaskRef, shares: list[tuple[int, int]]) -> TaskRef:
-        """The statistic of a lane's inputs, summed from the first step's rows to the last's."""
-        add, shared = self.graph.add, self.shared
-        if self.replicates:  # one task, so that no other worker takes a part and moves its rows
-            return add(tasks.survey, shared, rows, shares)
-        # No step waits for these, so they run while only an update does.
-        parts = [add(tasks.survey, shared, rows, [share]) for share in shares]
-        total = parts[0]
-        for start in range(1, len(parts), FAN_IN):
-            total = add(tasks.combined, shared, [total, *parts[start : start + FAN_IN]])
-        return total
 
     def _add_step(self, lanes: list[TaskRef], shares: Shares) -> None:
         add, shared = self.graph.add, self.shared

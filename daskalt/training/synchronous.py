@@ -145,4 +145,4 @@ class _Run:
 def fetched(position: Position) -> Position:
     """Return a position with values in place of handles."""
     branches = tuple(Branch(level, fetch(value)) for level, value in position.branches)
-    return position._replace(branches=branches, survey=fetch(position.survey))
+    return position._replace(branches=branches)

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from daskalt.compute.graph import FAN_IN, fold, height_of
-from daskalt.compute.hands import side_by_side
+from daskalt.compute.hands import hands, side_by_side
 from daskalt.compute.progress import Topic, report
 from daskalt.compute.statistics import Score, combine
 from daskalt.data.finite import check_block
 from daskalt.data.passes import Lane, read_ahead, read_lane, reader
 from daskalt.data.table import Table
 from daskalt.errors import DivergenceError
+from daskalt.kernels.workspace import lent_workspace
 from daskalt.network.problem import Problem, Rows
 from daskalt.solvers.base import Recovering, Report, Reporting, Solver
 from daskalt.storage.variables import ZStore
@@ -20,7 +21,6 @@ from daskalt.storage.variables import ZStore
 __all__ = [
     "Coming",
     "Shared",
-    "adopt",
     "begin",
     "combined",
     "gave_up",
@@ -31,7 +31,6 @@ __all__ = [
     "read",
     "run_steps",
     "score",
-    "survey",
     "update",
 ]
 
@@ -78,20 +77,9 @@ def score(shared: Shared, state: Any) -> tuple[Score, Report]:
     return state.score, solver.report(state) if isinstance(solver, Reporting) else Report()
 
 
-def survey(shared: Shared, rows: Rows | Coming, shares: list[tuple[int, int]]) -> Any:
-    solver: Any = shared.solver
-    parts = (solver.survey(shared.problem, rows.part(*share)) for share in shares)
-    return fold(solver.combine, parts)
-
-
 def combined(shared: Shared, parts: list) -> Any:
     """The sum of statistics."""
     return fold(shared.solver.combine, parts)
-
-
-def adopt(shared: Shared, state: Any, total: Any) -> Any:
-    solver: Any = shared.solver
-    return solver.adopt(shared.problem, state, total)
 
 
 def map_rows(
@@ -178,15 +166,16 @@ def run_steps(
     topic: Topic | None,
 ) -> Any:
     """Some steps of a group, without a task for each; ``steps`` has the share of every lane."""
-    for shares in steps:
-        parts = [
-            (shared, state, rows, *share, topic)
-            for rows, share in zip(lanes, shares, strict=True)
-            if share[0] < share[1]
-        ]
-        if parts:
-            results = side_by_side(map_rows, parts, threads)
-            state = update(shared, state, _roots(shared.solver.combine, results, len(parts)))
+    with hands(threads), lent_workspace():
+        for shares in steps:
+            parts = [
+                (shared, state, rows, *share, topic)
+                for rows, share in zip(lanes, shares, strict=True)
+                if share[0] < share[1]
+            ]
+            if parts:
+                results = side_by_side(map_rows, parts)
+                state = update(shared, state, _roots(shared.solver.combine, results, len(parts)))
     return state
 
 

@@ -46,7 +46,7 @@ def _plain(pool):
         for number in job.passes:
             began = time.perf_counter()
             plan = job.reading.plan(job.table, job.bounds, number)
-            state = _make_pass(pool, job, plan, tasks.begin(shared, state), number == 0)
+            state = _make_pass(pool, job, plan, tasks.begin(shared, state))
             score, report = tasks.score(shared, state)
             seconds = time.perf_counter() - began
             rows = sum(group.rows for group in plan.groups)
@@ -55,20 +55,13 @@ def _plain(pool):
     return run
 
 
-def _make_pass(pool, job, plan, state, first):
+def _make_pass(pool, job, plan, state):
     """The state after the steps of a plan."""
-    solver, problem, sums = job.solver, job.problem, []
+    solver, problem = job.solver, job.problem
     for group in plan.groups:
         read = [pool.submit(read_lane, job.table, lane) for lane in group.lanes]
         lanes = [problem.rows(future.result()) for future in read]
         shares = [lane.shares(group.steps) for lane in group.lanes]
-        if first and job.surveys:
-            parts = [
-                pool.submit(solver.survey, problem, rows.part(*share[step]))
-                for rows, share in zip(lanes, shares, strict=True)
-                for step in range(group.steps)
-            ]
-            sums.extend(part.result() for part in parts)
         for step in range(group.steps):
             parts = [
                 pool.submit(solver.map, problem, state, rows.part(*share[step]))
@@ -77,4 +70,4 @@ def _make_pass(pool, job, plan, state, first):
             total = fold(combine, [part.result()[0] for part in parts])
             score = combine(state.score, total.score)
             state = solver.update(problem, state, total)._replace(score=score)
-    return solver.adopt(problem, state, fold(combine, sums)) if sums else state
+    return state
