@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
@@ -38,7 +38,8 @@ def side_by_side(call: Callable[..., Any], arguments: Sequence[tuple[Any, ...]])
             with hands(1):
                 result = call(*mine)
         finally:
-            wait(coming)  # even if this one failed, none goes on behind the caller's back
+            # Even if this one failed, none goes on behind the caller's back.
+            [each.exception() for each in coming]
         yield result
         for each in coming:
             yield each.result()

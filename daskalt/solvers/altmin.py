@@ -1,5 +1,6 @@
 """Stochastic alternating minimisation: z for the rows of a step, then W by least squares."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,11 +29,8 @@ MANY_STEPS = 80  # of a fit, or so far of one without an end: fewer may change z
 CONSTANT = 0.99  # share of the old value in a mean of what is constant
 YOUNG = 10  # steps, each of which renews the Gram matrices: those of a few rows say little
 EVIDENCE_EVERY = 10  # renewals of the Gram matrices between those of the weight decay
-
-
-# A renewal takes as long as so many operations for each entry of the matrices. It may take this
-# share of the steps between two, unless there would be less than some hundreds of them.
-RENEWAL_COST, RENEWAL_SHARE, RENEWALS = 800, 0.05, 200
+WORTH_SHARING = 1500  # rows of Gram matrices that threads share; fewer are renewed sooner by one
+RENEWALS = 200  # of the Gram matrices, about, in a fit with an end
 
 
 class State(NamedTuple):
@@ -84,7 +82,7 @@ class StochasticAltMin(CautiousSolver):
     gram_memory : float, default=0.9
         Share of the old value in the running means of the Gram matrices A and C.
     gram_every : int or "auto", default="auto"
-        Steps between their renewals, from some of a step's rows; by default as few as cost little.
+        Steps between their renewals, from some of a step's rows; by default 3 to 10.
         That of the inputs, which is constant, in the first pass alone.
     rank : int or None, default=32
         Leading eigenvectors kept of a Gram matrix wider than four times this; the rest of its
@@ -230,9 +228,9 @@ class StochasticAltMin(CautiousSolver):
             except DivergenceError:  # which `update` reports
                 return failed_steps(state.point, rows)
         curved: tuple[Any, ...] = ()
-        if self.z_step == "shared" and self._due(problem.network, state):
+        if self.z_step == "shared" and self._due(state):
             curved = tuple(gram.sought for gram in state.residuals)
-        n, share = len(rows.X), GATHERED_SHARE * self._every(problem.network, state.budget)
+        n, share = len(rows.X), GATHERED_SHARE * self._every(state.budget)
         count = min(n, max(GATHERED_ROWS, int(np.ceil(share * n))))
         count = count if state.inputs[0].known else n  # at first some may have no weight
         return gradient_step(problem, state.point, rows, sought, curved, count)
@@ -296,33 +294,30 @@ class StochasticAltMin(CautiousSolver):
         """One bounded step from ``weights`` along the damped least-squares directions."""
         left = fall(self.schedule, state.step, state.budget.steps)
         steps = state.budget.steps if self.anneals else None
-        few = np.clip(np.sqrt(MANY_STEPS / (steps or state.step + 1)), 1.0, 3.0)
-        limits = Limits.of(self, weights, left, left * float(few))
+        few = min(max(1.0, math.sqrt(MANY_STEPS / (steps or state.step + 1))), 3.0)
+        limits = Limits.of(self, weights, left, left * few)
         divisors = (step.score.weight,) * len(weights)
         penalties = [problem.penalty + own for own in state.decay]
         curved = state.residuals if self.z_step == "shared" and self.local_steps == 1 else None
         return descend(weights, motion, inputs, step.moments, divisors, penalties, limits, curved)
 
-    def _due(self, network: Network, state: State) -> bool:
+    def _due(self, state: State) -> bool:
         """Whether a step renews Gram matrices."""
         young = not state.inputs[0].known or state.step < YOUNG
-        return young or state.step % self._every(network, state.budget) == 0
+        return young or state.step % self._every(state.budget) == 0
 
-    def _every(self, network: Network, budget: Budget) -> int:
-        """Steps between renewals of Gram matrices."""
+    def _every(self, budget: Budget) -> int:
+        """Steps between renewals of Gram matrices: some hundreds of renewals, if that is cheap."""
         if isinstance(self.gram_every, int):
             return self.gram_every
-        rows = max((budget.weight or 0.0) / (budget.pass_steps or 1), 1.0)
-        renewal = RENEWAL_COST * (network.gram_flops + network.residual_gram_flops)
-        cheap = round(renewal / (RENEWAL_SHARE * rows * 3 * network.flops))
         steps = budget.steps if self.anneals else None
-        return int(np.clip(cheap, 1, np.clip((steps or 0) // RENEWALS, 3, 10)))
+        return min(max((steps or 0) // RENEWALS, 3), 10)
 
     def _sought(self, network: Network, state: State) -> tuple[Any, ...]:
         """How a step gathers each Gram matrix; those of the data alone only in the first pass."""
         if self.ridge_centre == "zero":
             return (True,) * len(state.inputs)
-        due, first = self._due(network, state), state.budget.first_pass
+        due, first = self._due(state), state.budget.first_pass
         early = first is None or state.step < first
         return tuple(
             gram.sought if due and (early or not fixed or not gram.known) else None
@@ -354,15 +349,15 @@ class StochasticAltMin(CautiousSolver):
 
     def _renew(self, problem: Problem, state: State, step: Any) -> State:
         """Average the Gram matrices of a step into the running means, and renew what follows."""
-        # A plain mean at first, so that the first step has no larger weight than the next.
-        late = max(state.step - YOUNG, 0) // self._every(problem.network, state.budget)
-        renewals = min(state.step, YOUNG) + late + 1
-        steady = 1.0 - 1.0 / (renewals + 1)
-        keep = min(self.gram_memory, steady)
         local = isinstance(step, LocalSteps)
         weight = step.score.weight if local else step.gathered
         if not weight > 0 or self.ridge_centre == "zero":  # which solves with the step's own
             return state
+        # A plain mean at first, so that the first step has no larger weight than the next.
+        late = max(state.step - YOUNG, 0) // self._every(state.budget)
+        renewals = min(state.step, YOUNG) + late + 1
+        steady = 1.0 - 1.0 / (renewals + 1)
+        keep = min(self.gram_memory, steady)
         curvatures = (None,) * len(step.grams) if local else step.curvatures
         caution = state.caution.relaxed()
         damping = self.damping * caution.factor
@@ -382,7 +377,8 @@ class StochasticAltMin(CautiousSolver):
             *zip(state.inputs, step.grams, keeps, [damping] * n, strict=True),
             *zip(state.residuals, curvatures, [keep] * n, [self.z_damping] * n, strict=True),
         ]
-        found = tuple(spread(renew, parts))
+        shared = sum(map(sum, problem.network.shapes)) >= WORTH_SHARING
+        found = tuple(spread(renew, parts) if shared else map(renew, parts))
         state = state._replace(inputs=found[:n], residuals=found[n:], caution=caution)
         if (renewals - 1) % EVIDENCE_EVERY == 0:
             state = state._replace(decay=self._decay(problem, state))

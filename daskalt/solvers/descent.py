@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -17,8 +18,9 @@ from daskalt.solvers.grams import Gram
 __all__ = ["FALLS", "Limits", "Motion", "at_rest", "descend", "fall", "mean_of"]
 
 # Threads share the rows of a weight matrix in strips of about so many entries, which fit in a
-# core's cache, and of so many rows at least, which keep matrix products fast.
-STRIP_ENTRIES, STRIP_ROWS = 1 << 16, 16
+# core's cache, and of so many rows at least, which keep matrix products fast. To hand over less
+# than a few strips takes longer than to work on them.
+STRIP_ENTRIES, STRIP_ROWS, FEW_STRIPS = 1 << 16, 16, 4
 
 # Steps overshoot where the cosine between the new gradient and the last move is below this; noise
 # of the batches alone leaves it within a few hundredths of zero.
@@ -124,7 +126,7 @@ def descend(
         mean_gradient(totals[layer][rows], w, divisors[layer], penalties[layer], out=g)
         damped[layer].solve(g, directions[layer][rows])
 
-    spread(solve, strips)
+    _share(solve, strips)
     if curved is not None:
         directions = _from_the_left(curved, directions, strips)
 
@@ -134,17 +136,17 @@ def descend(
         along = np.dot(directions[layer][rows].ravel(), g)
         return float(along), float(np.dot(motion.velocity[layer][rows].ravel(), g))
 
-    slope, past = map(sum, zip(*spread(dots, strips), strict=True))
+    slope, past = map(sum, zip(*_share(dots, strips), strict=True))
     if not np.isfinite(slope):
         raise DivergenceError(
             "The gradient is not finite: raise damping of the solver, and look for extreme "
             "values in X."
         )
-    length = np.sqrt(max(slope, 0.0))
+    length = math.sqrt(max(slope, 0.0))
     trust = motion.trust
     if motion.length * length > 0:
         cosine = past / (motion.length * length)
-        trust = float(np.clip(trust * np.exp(cosine - OVERSHOOT), 1e-4, 1.0))
+        trust = min(max(trust * math.exp(cosine - OVERSHOOT), 1e-4), 1.0)
     size = limits.step
     if slope > 0:
         size = min(size, limits.change / length)
@@ -156,7 +158,7 @@ def descend(
         w, v, d = weights[layer][rows], motion.velocity[layer][rows], directions[layer][rows]
         advance(w, v, d, limits.momentum, size, new[layer][rows], velocity[layer][rows])
 
-    spread(move, strips)
+    _share(move, strips)
     travelled = limits.momentum * motion.length + (1 - limits.momentum) * size * length
     return new, Motion(velocity, travelled, trust)
 
@@ -171,7 +173,7 @@ def mean_of(old: Weights, new: Weights, share: float) -> Weights:
         layer, rows = strip
         averaged(old[layer][rows], new[layer][rows], share, mean[layer][rows])
 
-    spread(average, _strips(new))
+    _share(average, _strips(new))
     return mean
 
 
@@ -182,7 +184,7 @@ def _from_the_left(curved: Sequence[Gram], directions: Weights, strips: Sequence
         for layer, d in enumerate(directions)
         for part in _divided(d.shape[1], d.shape[0], 8 * STRIP_ENTRIES)
     ]
-    parts = spread(lambda each: curved[each[0]].project(directions[each[0]][:, each[1]]), columns)
+    parts = _share(lambda each: curved[each[0]].project(directions[each[0]][:, each[1]]), columns)
     projections: list[list[np.ndarray]] = [[] for _ in directions]
     for (layer, _), part in zip(columns, parts, strict=True):
         projections[layer].append(part)
@@ -194,7 +196,7 @@ def _from_the_left(curved: Sequence[Gram], directions: Weights, strips: Sequence
         d, out = directions[layer][rows], found[layer][rows]
         curved[layer].solve_left(d, whole[layer], rows, out)
 
-    spread(solve, strips)
+    _share(solve, strips)
     return found
 
 
@@ -208,6 +210,10 @@ def _strips(weights: Weights) -> list[Strip]:
         for layer, w in enumerate(weights)
         for rows in _divided(w.shape[0], w.shape[1], STRIP_ENTRIES)
     ]
+
+
+def _share(call: Callable[[Strip], Any], strips: Sequence[Strip]) -> list[Any]:
+    return spread(call, strips) if len(strips) >= FEW_STRIPS else [call(strip) for strip in strips]
 
 
 def _divided(count: int, entries: int, together: int) -> list[slice]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import eigh, eigvalsh
+from scipy.linalg import eigvalsh
 
 from daskalt.errors import DivergenceError
 from daskalt.kernels.gram import Sketch
@@ -193,10 +193,8 @@ class LowRankGram(NamedTuple):
         if shift == 0:
             return new._replace(values=np.zeros_like(self.values))
         y += shift * u
-        core = u.T @ y
-        values, rotation = eigh(0.5 * (core + core.T), check_finite=False)
-        half = y @ (rotation / np.sqrt(np.maximum(values, shift)))  # A + shift I ≈ half halfᵀ
-        values, rotation = eigh(half.T @ half, check_finite=False)
+        half = y @ _inverse_root(u.T @ y, shift)  # A + shift I ≈ half halfᵀ
+        values, rotation = np.linalg.eigh(half.T @ half)
         basis = half @ (rotation / np.sqrt(np.maximum(values, shift * SHIFT)))
         return new._replace(
             basis=basis.astype(self.basis.dtype), values=np.maximum(values - shift, 0.0)
@@ -273,6 +271,18 @@ def unknown(size: int, rank: int | None, dtype: np.dtype, *, bias: bool) -> Gram
         return ExactGram(bias)
     directions = np.random.default_rng(0).standard_normal((size, rank), dtype=np.float32)
     return LowRankGram(bias, np.linalg.qr(directions)[0].astype(dtype), np.zeros(rank))
+
+
+def _inverse_root(core: np.ndarray, least: float) -> np.ndarray:
+    """Return R with R Rᵀ = K⁻¹ for a positive definite K, whose eigenvalues are ``least`` or more.
+
+    By a Cholesky factor; by eigenvectors if rounding has made K indefinite after all.
+    """
+    try:
+        return np.linalg.inv(np.linalg.cholesky(core)).T
+    except np.linalg.LinAlgError:
+        values, rotation = np.linalg.eigh(0.5 * (core + core.T))
+        return rotation / np.sqrt(np.maximum(values, least))
 
 
 def _mean_diagonal(trace: float, last: float, size: int, bias: bool) -> float:
