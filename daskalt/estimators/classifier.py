@@ -75,8 +75,8 @@ class MLPClassifier(ClassifierMixin, LabelledMLP):
     warm_start : bool, default=False
         Start `fit` from the weights of the last fit.
     early_stopping : bool, default=False
-        Watch the loss of held-out rows (or of `eval_set`) and keep the best weights; not with
-        `partial_fit`.
+        Watch the accuracy on held-out rows (or on `eval_set`; a regressor their loss) and keep the
+        best weights; not with `partial_fit`.
     validation_fraction : float, default=0.1
         Share of the rows held out for early stopping.
     n_iter_no_change : int, default=10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -117,7 +118,7 @@ def descend(
     DivergenceError
         If the gradient is not finite.
     """
-    strips = _strips(weights)
+    strips = _strips(tuple(w.shape for w in weights))
     means, directions = _scratch("mean", weights), _scratch("direction", weights)
 
     def solve(strip: Strip) -> None:
@@ -173,17 +174,13 @@ def mean_of(old: Weights, new: Weights, share: float) -> Weights:
         layer, rows = strip
         averaged(old[layer][rows], new[layer][rows], share, mean[layer][rows])
 
-    _share(average, _strips(new))
+    _share(average, _strips(tuple(w.shape for w in new)))
     return mean
 
 
 def _from_the_left(curved: Sequence[Gram], directions: Weights, strips: Sequence[Strip]) -> Weights:
     """The directions times c (C + d I)⁻¹."""
-    columns = [
-        (layer, part)
-        for layer, d in enumerate(directions)
-        for part in _divided(d.shape[1], d.shape[0], 8 * STRIP_ENTRIES)
-    ]
+    columns = _columns(tuple(d.shape for d in directions))
     parts = _share(lambda each: curved[each[0]].project(directions[each[0]][:, each[1]]), columns)
     projections: list[list[np.ndarray]] = [[] for _ in directions]
     for (layer, _), part in zip(columns, parts, strict=True):
@@ -200,15 +197,27 @@ def _from_the_left(curved: Sequence[Gram], directions: Weights, strips: Sequence
     return found
 
 
-Strip = tuple[int, slice]  # layer and rows
+Strip = tuple[int, slice]  # layer, and rows or columns
+Shapes = tuple[tuple[int, ...], ...]
 
 
-def _strips(weights: Weights) -> list[Strip]:
+@cache
+def _strips(shapes: Shapes) -> list[Strip]:
     """The rows of all weight matrices in parts that depend on their shapes alone."""
     return [
-        (layer, rows)
-        for layer, w in enumerate(weights)
-        for rows in _divided(w.shape[0], w.shape[1], STRIP_ENTRIES)
+        (layer, part)
+        for layer, (rows, columns) in enumerate(shapes)
+        for part in _divided(rows, columns, STRIP_ENTRIES)
+    ]
+
+
+@cache
+def _columns(shapes: Shapes) -> list[Strip]:
+    """Their columns: fewer parts, since products with few columns are slow."""
+    return [
+        (layer, part)
+        for layer, (rows, columns) in enumerate(shapes)
+        for part in _divided(columns, rows, 8 * STRIP_ENTRIES)
     ]
 
 

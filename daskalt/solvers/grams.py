@@ -35,14 +35,14 @@ class ExactGram(NamedTuple):
         the units of the others would change the damping.
     mean, inverse : ndarray of shape (size, size), or None
         A and (A + d I)⁻¹.
-    damping : float
-        d.
+    unit : float
+        Mean diagonal of A + d I.
     """
 
     bias: bool
     mean: Any = None
     inverse: Any = None
-    damping: float = 0.0
+    unit: float = 0.0
 
     @property
     def sought(self) -> bool:
@@ -75,7 +75,7 @@ class ExactGram(NamedTuple):
         """
         found = damp(self.mean, damping, bias=self.bias)
         inverse = found.solve(np.eye(len(self.mean), dtype=self.mean.dtype))
-        return self._replace(inverse=inverse, damping=found.damping)
+        return self._replace(inverse=inverse, unit=self.mean_diagonal + found.damping)
 
     def solve(self, b: np.ndarray, out: np.ndarray) -> None:
         """Write B (A + d I)⁻¹ for B of shape (outputs, size)."""
@@ -92,8 +92,7 @@ class ExactGram(NamedTuple):
 
         So an A without a direction changes nothing.
         """
-        scaled = self.inverse[rows] * self.inverse.dtype.type(self.mean_diagonal + self.damping)
-        np.matmul(scaled, projection, out=out)
+        np.matmul(self.inverse[rows] * b.dtype.type(self.unit), projection, out=out)
 
     def spectrum(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the eigenvalues of A and how many times each occurs.
@@ -135,6 +134,11 @@ class LowRankGram(NamedTuple):
         Sum of the diagonal of A, and its last entry.
     damping : float
         d; 0 before any rows.
+    tail : float
+        t.
+    shrink : ndarray of shape (rank,), or None
+        Relative to the tail's 1/(t + d), a direction of (A + d I)⁻¹ is divided by another
+        (λ + d)/(t + d): what is left of 1.
     """
 
     bias: bool
@@ -143,6 +147,8 @@ class LowRankGram(NamedTuple):
     trace: float = 0.0
     last: float = 0.0
     damping: float = 0.0
+    tail: float = 0.0
+    shrink: Any = None
 
     @property
     def sought(self) -> np.ndarray:
@@ -158,12 +164,6 @@ class LowRankGram(NamedTuple):
     def mean_diagonal(self) -> float:
         """Mean of the diagonal, without that of the bias."""
         return _mean_diagonal(self.trace, self.last, len(self.basis), self.bias)
-
-    @property
-    def tail(self) -> float:
-        """Mean of the eigenvalues whose vectors are not known."""
-        size, rank = self.basis.shape
-        return max(self.trace - float(self.values.sum()), 0.0) / (size - rank)
 
     def renewed(self, total: Sketch, keep: float, weight: float) -> LowRankGram:
         """Return the mean with the sum over rows of some weight averaged in.
@@ -202,11 +202,15 @@ class LowRankGram(NamedTuple):
 
     def damped(self, damping: float) -> LowRankGram:
         """Return it with a damping in units of its mean diagonal."""
-        return self._replace(damping=damping * self.mean_diagonal or 1.0)
+        size, rank = self.basis.shape
+        d = damping * self.mean_diagonal or 1.0
+        tail = max(self.trace - float(self.values.sum()), 0.0) / (size - rank)
+        shrink = ((self.values - tail) / (self.values + d)).astype(self.basis.dtype)
+        return self._replace(damping=d, tail=tail, shrink=shrink)
 
     def solve(self, b: np.ndarray, out: np.ndarray) -> None:
         """Write B (A + d I)⁻¹ for B of shape (outputs, size)."""
-        np.matmul((b @ self.basis) * self._shrink(b.dtype), self.basis.T, out=out)
+        np.matmul((b @ self.basis) * self.shrink, self.basis.T, out=out)
         difference_scaled(b, out, 1.0 / (self.tail + self.damping))
 
     def project(self, b: np.ndarray) -> np.ndarray:
@@ -220,16 +224,9 @@ class LowRankGram(NamedTuple):
 
         So an A without a direction changes nothing.
         """
-        np.matmul(self.basis[rows] * self._shrink(b.dtype), projection, out=out)
+        np.matmul(self.basis[rows] * self.shrink, projection, out=out)
         scale = (self.mean_diagonal + self.damping) / (self.tail + self.damping)
         difference_scaled(b, out, scale)
-
-    def _shrink(self, dtype: np.dtype) -> np.ndarray:
-        """Relative to the tail's 1/(t + d), a leading direction is divided by another (λ+d)/(t+d).
-
-        What is left of 1 is subtracted from it.
-        """
-        return ((self.values - self.tail) / (self.values + self.damping)).astype(dtype)
 
     def spectrum(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the eigenvalues of A and how many times each occurs.

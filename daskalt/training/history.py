@@ -70,6 +70,16 @@ class PassRecord(NamedTuple):
         assert self.validation is not None
         return self.validation.loss
 
+    def watched_error(self, held_out: bool) -> float:
+        """Return what the best pass has least of: wrong labels of held-out rows, else the loss.
+
+        The loss of labels rises with a network's confidence while more of them come right.
+        """
+        loss, held = self.watched_loss(held_out), self.validation if held_out else None
+        if held is None or held.accuracy is None or np.isnan(loss):
+            return loss
+        return 1.0 - held.accuracy
+
     @property
     def unscored(self) -> bool:
         """Whether the pass has no forward loss, since each of its steps was refused."""

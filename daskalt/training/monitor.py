@@ -27,8 +27,10 @@ class Monitor:
     """Keeps the history of a fit and says when to stop.
 
     It monitors the loss of the forward pass: of the held-out rows if `early_stopping`, else of the
-    training rows, each under the weights of its step. Where that is `divergence` times its best or
-    more, or where the solver gives up, the fit diverges: it ends with its best weights.
+    training rows, each under the weights of its step. Of held-out rows with labels the share of
+    right ones decides which pass is best, and of equal ones the loss. Where the loss is
+    `divergence` times its best or more, or where the solver gives up, the fit diverges: it ends
+    with its best weights.
     """
 
     tol: float
@@ -44,7 +46,9 @@ class Monitor:
     worth: Any = None
     end: End | None = None  # why the fit ended before its last pass
     history: list[PassRecord] = field(default_factory=list)
-    best_loss: float = np.inf
+    best_loss: float = np.inf  # of all passes
+    best_error: float = np.inf  # of the best pass, and its loss
+    loss_there: float = np.inf
     stale: int = 0
     warned: bool = False  # of refused steps
     parted: bool = False  # whether the objective has fallen without the loss
@@ -90,8 +94,9 @@ class Monitor:
             return End("converged", "the solver has converged")
         if self.stale >= self.patience:
             where = "validation" if self.early_stopping else "training"
+            what = "loss" if record.watched_error(self.early_stopping) == loss else "error rate"
             passes = plural(self.stale, "pass", "passes")
-            return End("settled", f"{where} loss fell by less than tol={self.tol} for {passes}")
+            return End("settled", f"{where} {what} fell by less than tol={self.tol} for {passes}")
         return None
 
     @property
@@ -173,8 +178,10 @@ class Monitor:
         """Add a pass to the history; say whether it is the best so far."""
         self.history.append(record)
         loss = record.watched_loss(self.early_stopping)
-        self.stale = self.stale + 1 if loss > self.best_loss - self.tol else 0
-        best = loss < self.best_loss
+        error = record.watched_error(self.early_stopping)
+        self.stale = self.stale + 1 if error > self.best_error - self.tol else 0
+        best = (error, loss) < (self.best_error, self.loss_there)
         if best:
-            self.best_loss = loss
+            self.best_error, self.loss_there = error, loss
+        self.best_loss = min(self.best_loss, loss)
         return best
