@@ -313,7 +313,7 @@ class Assembly:
             state = self.solver.start(problem, weights, budget)
             check_state(self.solver, state)
         else:
-            state = before.state._replace(budget=budget)
+            state = self.solver.continued(before.state, budget)
         if not in_this_process():
             compile_step(self.solver, problem, state, table)
         watched = problem.rows(thin_out(sample, count_rows(bounds)))

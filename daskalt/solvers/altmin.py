@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from daskalt.compute.hands import spread
 from daskalt.compute.statistics import Score
 from daskalt.errors import DivergenceError, InputError
 from daskalt.kernels.gram import Sketch
@@ -16,7 +15,7 @@ from daskalt.solvers.base import Budget, Variables
 from daskalt.solvers.caution import LEAST_TRUST, RAISE, Caution, CautiousSolver
 from daskalt.solvers.descent import FALLS, Limits, Motion, at_rest, descend, fall, mean_of
 from daskalt.solvers.evidence import evidence
-from daskalt.solvers.grams import ExactGram, Gram, LowRankGram, unknown
+from daskalt.solvers.grams import ExactGram, Gram, LowRankGram, renewed, unknown
 from daskalt.solvers.least_squares import ridge_solve
 from daskalt.solvers.local_steps import LocalSteps, failed_steps, merge_steps, take_steps
 from daskalt.solvers.z_step import Step, gradient_step, newton_step
@@ -29,7 +28,6 @@ MANY_STEPS = 80  # of a fit, or so far of one without an end: fewer may change z
 CONSTANT = 0.99  # share of the old value in a mean of what is constant
 YOUNG = 10  # steps, each of which renews the Gram matrices: those of a few rows say little
 EVIDENCE_EVERY = 10  # renewals of the Gram matrices between those of the weight decay
-WORTH_SHARING = 1500  # rows of Gram matrices that threads share; fewer are renewed sooner by one
 RENEWALS = 200  # of the Gram matrices, about, in a fit with an end
 
 
@@ -44,6 +42,7 @@ class State(NamedTuple):
     decay: tuple[float, ...]  # penalty of each weight matrix, beside that of the problem
     seen: float  # weight of the rows of all steps
     step: int
+    begun: int  # number of the first step whose weights are in the running mean
     budget: Budget
     score: Score = Score()
     caution: Caution = Caution()
@@ -209,7 +208,15 @@ class StochasticAltMin(CautiousSolver):
         inputs = tuple(unknown(w.shape[1], self.rank, w.dtype, bias=True) for w in weights)
         residuals = tuple(unknown(w.shape[0], self.rank, w.dtype, bias=False) for w in weights)
         decay, motion = (0.0,) * len(weights), at_rest(weights)
-        return State(weights, weights, motion, inputs, residuals, decay, 0.0, 0, budget)
+        return State(weights, weights, motion, inputs, residuals, decay, 0.0, 0, 0, budget)
+
+    def continued(self, state: State, budget: Budget) -> State:
+        """Return the state of an earlier fit, whose running mean a call without an end leaves."""
+        state, annealed = state._replace(budget=budget), state.budget.steps is not None
+        if not annealed or budget.steps is not None:
+            return state
+        motion = at_rest(state.weights)
+        return state._replace(point=state.weights, motion=motion, begun=state.step)
 
     def map(
         self, problem: Problem, state: State, rows: Rows, variables: Variables | None = None
@@ -256,7 +263,8 @@ class StochasticAltMin(CautiousSolver):
                 problem, state, state.point, state.motion, state.inputs, statistics
             )
         # Weights of earlier steps fall with a power of their number: a mean that needs no end.
-        share = 1 / max(1.0, self.window * (state.step - state.caution.since + 1))
+        begun = max(state.begun, state.caution.since)
+        share = 1 / max(1.0, self.window * (state.step - begun + 1))
         return state._replace(
             weights=mean_of(state.weights, point, share),
             point=point,
@@ -363,23 +371,17 @@ class StochasticAltMin(CautiousSolver):
         damping = self.damping * caution.factor
         # What depends on the data alone is constant, and hardly forgotten.
         keeps = [max(keep, min(CONSTANT, steady)) if own else keep for own in problem.network.fixed]
-
-        def renew(part: tuple[Gram, Any, float, float]) -> Gram:
-            gram, total, keep, damping = part
-            if total is not None:
-                gram = gram.renewed(total, keep, weight)
-            elif not gram.known or caution.factor == state.caution.factor:
-                return gram
-            return gram.damped(damping)
-
         n = len(keeps)
-        parts = [
-            *zip(state.inputs, step.grams, keeps, [damping] * n, strict=True),
-            *zip(state.residuals, curvatures, [keep] * n, [self.z_damping] * n, strict=True),
-        ]
-        shared = sum(map(sum, problem.network.shapes)) >= WORTH_SHARING
-        found = tuple(spread(renew, parts) if shared else map(renew, parts))
-        state = state._replace(inputs=found[:n], residuals=found[n:], caution=caution)
+        found = renewed(
+            (*state.inputs, *state.residuals),
+            (*step.grams, *curvatures),
+            (*keeps, *[keep] * n),
+            weight,
+            (*[damping] * n, *[self.z_damping] * n),
+            caution.factor != state.caution.factor,
+        )
+        inputs, residuals = found[:n], found[n:]
+        state = state._replace(inputs=inputs, residuals=residuals, caution=caution)
         if (renewals - 1) % EVIDENCE_EVERY == 0:
             state = state._replace(decay=self._decay(problem, state))
         return state
@@ -391,11 +393,7 @@ class StochasticAltMin(CautiousSolver):
         ready = all(gram.known for gram in (*state.inputs, *state.residuals))
         if not (self.z_step == "shared" and self.evidence > 0 and ready and rows):
             return (0.0,) * len(state.decay)
-        # A mean square of residuals: a gross error in a target has no more than its pull in it.
-        outputs = state.residuals[network.layers[-1].weights]
-        noise = 1.0 if network.loss.classifies else max(outputs.mean_diagonal, 1e-150)
-        uses = [len(layers) for layers in network.by_matrix(network.layers)]
-        found = evidence(state.point, state.inputs, state.residuals, uses, rows, noise)
+        found = evidence(network, state.point, state.inputs, state.residuals, rows)
         return tuple(self.evidence * penalty for penalty in found)
 
     def _damped(self, inputs: tuple[Gram, ...], caution: Caution) -> tuple[Gram, ...]:

@@ -154,6 +154,10 @@ class Solver(BaseEstimator, ABC):
             If the statistics are not finite.
         """
 
+    def continued(self, state: Any, budget: Budget) -> Any:
+        """Return the state of an earlier fit, for a call that continues it."""
+        return state._replace(budget=budget)
+
     def combine(self, a: Any, b: Any) -> Any:
         """Return the sum of two statistics; None is the zero."""
         return combine(a, b)

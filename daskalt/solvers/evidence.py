@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from daskalt.network.network import Weights
+from daskalt.network.network import Network, Weights
 from daskalt.solvers.grams import Gram
 
 __all__ = ["evidence"]
@@ -13,34 +13,33 @@ ROUNDS = 20  # of the fixed-point iteration, each of which at least halves the e
 
 
 def evidence(
+    network: Network,
     weights: Weights,
     inputs: Sequence[Gram],
     residuals: Sequence[Gram],
-    uses: Sequence[int],
     rows: float,
-    noise: float,
 ) -> tuple[float, ...]:
     """Return the penalty of each weight matrix for which its weights are most probable.
 
     With λ the eigenvalues of the curvature summed over the rows, a penalty α leaves γ = Σ λ/(λ + α)
     of the weights to the data, and the evidence is highest at α = γ / ‖W‖² (MacKay, 1992).
-    Biases have no penalty, and are left out.
+    Biases have no penalty, and are left out. The loss is that of a unit of log-likelihood, or half
+    a squared error, whose variance is that of what is left of the targets.
 
     Parameters
     ----------
-    weights : Weights
-        Every weight matrix [W b].
+    network, weights : Network, Weights
+        The network, and every weight matrix [W b].
     inputs, residuals : sequence of Gram
         A and C of every weight matrix.
-    uses : sequence of int
-        Layers that have each matrix, over which A and C are sums.
     rows : float
         Number of rows of which the means are.
-    noise : float
-        The loss per unit of log-likelihood: 1 if it is one, the variance of what is left of the
-        targets for half a squared error.
     """
+    # A mean square of residuals: a gross error in a target has no more than its pull in it.
+    outputs = residuals[network.layers[-1].weights]
+    noise = 1.0 if network.loss.classifies else max(outputs.mean_diagonal, 1e-150)
     found = []
+    uses = [len(layers) for layers in network.by_matrix(network.layers)]  # A and C are sums of them
     for w, a, c, layers in zip(weights, inputs, residuals, uses, strict=True):
         values_a, times_a = a.spectrum()
         values_c, times_c = c.spectrum()

@@ -7,19 +7,23 @@ eigenvectors and the trace. Both classes have the same methods.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import eigvalsh
 
+from daskalt.compute.hands import spread
 from daskalt.errors import DivergenceError
 from daskalt.kernels.gram import Sketch
 from daskalt.kernels.step import difference_scaled, running_mean
 from daskalt.solvers.least_squares import damp, ridge_solve
 
-__all__ = ["ExactGram", "Gram", "LowRankGram", "unknown"]
+__all__ = ["ExactGram", "Gram", "LowRankGram", "renewed", "unknown"]
 
 NARROW = 4  # times the rank: of matrices up to this size all eigenvectors are kept
+
+WORTH_SHARING = 1500  # rows of wide matrices; fewer are renewed sooner by one thread
 
 # Added to A, as a share of ‖A U‖: rounding of the products must not make Uᵀ A U indefinite.
 SHIFT = 2 * float(np.finfo(np.float32).eps)
@@ -268,6 +272,41 @@ def unknown(size: int, rank: int | None, dtype: np.dtype, *, bias: bool) -> Gram
         return ExactGram(bias)
     directions = np.random.default_rng(0).standard_normal((size, rank), dtype=np.float32)
     return LowRankGram(bias, np.linalg.qr(directions)[0].astype(dtype), np.zeros(rank))
+
+
+def renewed(
+    grams: Sequence[Gram],
+    totals: Sequence[Any],
+    keeps: Sequence[float],
+    weight: float,
+    dampings: Sequence[float],
+    anew: bool,
+) -> tuple[Gram, ...]:
+    """Return Gram matrices with sums over rows of some weight averaged in, where there are any.
+
+    Parameters
+    ----------
+    grams, totals : sequence of Gram, sequence
+        The running means, and the sums of a step or None.
+    keeps : sequence of float
+        Share of each old mean.
+    weight : float
+        Of the rows.
+    dampings : sequence of float
+        In units of the mean diagonals.
+    anew : bool
+        Whether to damp those without a sum, too, since dampings have changed.
+    """
+
+    def renew(part: tuple[Gram, Any, float, float]) -> Gram:
+        gram, total, keep, damping = part
+        if total is not None:
+            return gram.renewed(total, keep, weight).damped(damping)
+        return gram.damped(damping) if anew and gram.known else gram
+
+    parts = list(zip(grams, totals, keeps, dampings, strict=True))
+    wide = sum(len(own.basis) for own in grams if isinstance(own, LowRankGram))
+    return tuple(spread(renew, parts) if wide >= WORTH_SHARING else map(renew, parts))
 
 
 def _inverse_root(core: np.ndarray, least: float) -> np.ndarray:
