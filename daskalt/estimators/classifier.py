@@ -108,8 +108,9 @@ class MLPClassifier(ClassifierMixin, LabelledMLP):
         single value in over half of the rows, such as a flag or a count, keeps that at zero and is
         divided by the root mean square of the other deviations, any other is centred and divided
         by its standard deviation. A few wild values change neither, and what lies more than ten
-        such units from zero counts as ten (`feature_limits_`). "standard" uses means and standard
-        deviations for all, or a tenth of the reach where that is more, and no limits.
+        such units from zero counts as ten (`feature_limits_`), except in `partial_fit`, whose later
+        rows may lie elsewhere. "standard" uses means and standard deviations for all, or a tenth
+        of the reach where that is more, and no limits.
     scratch : str or None, default=None
         Folder or URL for staged data; every worker must reach it. None is a temporary folder.
     checkpoint : str, Path, Checkpoints or None, default=None
