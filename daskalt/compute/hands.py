@@ -45,18 +45,18 @@ def side_by_side(call: Callable[..., Any], arguments: Sequence[tuple[Any, ...]])
             yield each.result()
 
 
-def spread(call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    """Return the result of a call for every item, in order; neighbours share a thread."""
-    count = min(_free(), len(items))
+def spread(call: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Return the result of each call, in order; neighbours share a thread."""
+    count = min(_free(), len(arguments))
     if count < 2:
-        return [call(item) for item in items]
-    edges = [len(items) * n // count for n in range(count + 1)]
-    parts = [(call, items[a:b]) for a, b in pairwise(edges)]
+        return _each(call, arguments)
+    edges = [len(arguments) * n // count for n in range(count + 1)]
+    parts = [(call, arguments[a:b]) for a, b in pairwise(edges)]
     return [result for part in side_by_side(_each, parts) for result in part]
 
 
-def _each(call: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    return [call(item) for item in items]
+def _each(call: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    return [call(*own) for own in arguments]
 
 
 def _free() -> int:

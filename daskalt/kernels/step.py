@@ -9,11 +9,21 @@ __all__ = ["advance", "averaged", "difference_scaled", "mean_gradient", "running
 
 
 def mean_gradient(
-    total: np.ndarray, w: np.ndarray, total_weight: float, penalty: float, out: np.ndarray
+    total: np.ndarray,
+    w: np.ndarray,
+    total_weight: float,
+    penalty: float,
+    bias: bool = True,
+    *,
+    out: np.ndarray,
 ) -> np.ndarray:
-    """Return total / total_weight - penalty × w in ``out``, the bias column unpenalised."""
+    """Return total / total_weight - penalty × w in ``out``.
+
+    With ``bias`` the last column is that of the biases, which have no penalty.
+    """
     kind = w.dtype.type
-    _mean_gradient(total, w, kind(1.0 / total_weight), kind(penalty), out)
+    penalised = w.shape[1] - bias
+    _mean_gradient(total, w, kind(1.0 / total_weight), kind(penalty), penalised, out)
     return out
 
 
@@ -58,12 +68,13 @@ def advance(
 
 
 @compiled
-def _mean_gradient(total, w, scale, penalty, out):
+def _mean_gradient(total, w, scale, penalty, penalised, out):
     rows, columns = w.shape
     for i in range(rows):
-        for j in range(columns - 1):
+        for j in range(penalised):
             out[i, j] = total[i, j] * scale - penalty * w[i, j]
-        out[i, columns - 1] = total[i, columns - 1] * scale
+        for j in range(penalised, columns):
+            out[i, j] = total[i, j] * scale
 
 
 @compiled

@@ -14,14 +14,14 @@ from daskalt.errors import DivergenceError
 from daskalt.kernels.step import advance, averaged, mean_gradient
 from daskalt.kernels.workspace import recycled, thread_workspace
 from daskalt.network.network import Weights
-from daskalt.solvers.grams import Gram
+from daskalt.solvers.grams import Gram, LowRankGram
 
 __all__ = ["FALLS", "Limits", "Motion", "at_rest", "descend", "fall", "mean_of"]
 
-# Threads share the rows of a weight matrix in strips of about so many entries, which fit in a
-# core's cache, and of so many rows at least, which keep matrix products fast. To hand over less
-# than a few strips takes longer than to work on them.
-STRIP_ENTRIES, STRIP_ROWS, FEW_STRIPS = 1 << 16, 16, 4
+# Threads share a weight matrix in strips of about so many entries, which fit in a core's cache, and
+# of so many rows or columns at least, which keep matrix products fast. To hand over less than a few
+# strips takes longer than to work on them.
+STRIP_ENTRIES, STRIP_WIDTH, FEW_STRIPS = 1 << 16, 16, 4
 
 # Steps overshoot where the cosine between the new gradient and the last move is below this; noise
 # of the batches alone leaves it within a few hundredths of zero.
@@ -118,26 +118,16 @@ def descend(
     DivergenceError
         If the gradient is not finite.
     """
-    strips = _strips(tuple(w.shape for w in weights))
-    means, directions = _scratch("mean", weights), _scratch("direction", weights)
-
-    def solve(strip: Strip) -> None:
-        layer, rows = strip
-        g, w = means[layer][rows], weights[layer][rows]
-        mean_gradient(totals[layer][rows], w, divisors[layer], penalties[layer], out=g)
-        damped[layer].solve(g, directions[layer][rows])
-
-    _share(solve, strips)
-    if curved is not None:
-        directions = _from_the_left(curved, directions, strips)
-
-    def dots(strip: Strip) -> tuple[float, float]:
-        layer, rows = strip
-        g = means[layer][rows].ravel()
-        along = np.dot(directions[layer][rows].ravel(), g)
-        return float(along), float(np.dot(motion.velocity[layer][rows].ravel(), g))
-
-    slope, past = map(sum, zip(*_share(dots, strips), strict=True))
+    lefts: Sequence[Gram | None] = curved or (None,) * len(weights)
+    parts = zip(weights, motion.velocity, totals, divisors, penalties, damped, lefts, strict=True)
+    layers = [_Layer(index, *own) for index, own in enumerate(parts)]
+    strips = [(layer, place) for layer in layers for place in layer.places]
+    images: dict[int, Any] = {}
+    for (layer, _), part in zip(strips, _share(_Layer.begin, strips), strict=True):
+        before = images.get(layer.index)
+        images[layer.index] = part if before is None else before + part
+    ends = [(layer, place, images[layer.index]) for layer, place in strips]
+    slope, past = map(sum, zip(*_share(_Layer.end, ends), strict=True))
     if not np.isfinite(slope):
         raise DivergenceError(
             "The gradient is not finite: raise damping of the solver, and look for extreme "
@@ -154,10 +144,10 @@ def descend(
     size *= trust
     new, velocity = _fresh(weights), _fresh(weights)
 
-    def move(strip: Strip) -> None:
-        layer, rows = strip
-        w, v, d = weights[layer][rows], motion.velocity[layer][rows], directions[layer][rows]
-        advance(w, v, d, limits.momentum, size, new[layer][rows], velocity[layer][rows])
+    def move(layer: _Layer, place: Place) -> None:
+        n = layer.index
+        w, v, d = layer.w[place], layer.v[place], layer.direction[place]
+        advance(w, v, d, limits.momentum, size, new[n][place], velocity[n][place])
 
     _share(move, strips)
     travelled = limits.momentum * motion.length + (1 - limits.momentum) * size * length
@@ -170,69 +160,95 @@ def mean_of(old: Weights, new: Weights, share: float) -> Weights:
         return new
     mean = _fresh(new)
 
-    def average(strip: Strip) -> None:
-        layer, rows = strip
-        averaged(old[layer][rows], new[layer][rows], share, mean[layer][rows])
+    def average(n: int, place: Place) -> None:
+        averaged(old[n][place], new[n][place], share, mean[n][place])
 
-    _share(average, _strips(tuple(w.shape for w in new)))
+    _share(average, [(n, place) for n, w in enumerate(new) for place in _by_rows(w)])
     return mean
 
 
-def _from_the_left(curved: Sequence[Gram], directions: Weights, strips: Sequence[Strip]) -> Weights:
-    """The directions times c (C + d I)⁻¹."""
-    columns = _columns(tuple(d.shape for d in directions))
-    parts = _share(lambda each: curved[each[0]].project(directions[each[0]][:, each[1]]), columns)
-    projections: list[list[np.ndarray]] = [[] for _ in directions]
-    for (layer, _), part in zip(columns, parts, strict=True):
-        projections[layer].append(part)
-    whole = [own[0] if len(own) == 1 else np.concatenate(own, axis=1) for own in projections]
-    found = _scratch("curved", directions)
-
-    def solve(strip: Strip) -> None:
-        layer, rows = strip
-        d, out = directions[layer][rows], found[layer][rows]
-        curved[layer].solve_left(d, whole[layer], rows, out)
-
-    _share(solve, strips)
-    return found
+Place = tuple[slice, slice]
+ALL = slice(None)
 
 
-Strip = tuple[int, slice]  # layer, and rows or columns
-Shapes = tuple[tuple[int, ...], ...]
+class _Layer:
+    """A weight matrix during a step, whose strips threads share.
+
+    Strips divide its longer side. The solve on the other side is a strip's own. That on the divided
+    side needs a sum over all strips, which Gram matrices of low rank have; others are not divided.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        w: np.ndarray,
+        v: np.ndarray,
+        total: np.ndarray,
+        divisor: float,
+        penalty: float,
+        a: Any,
+        c: Gram | None,
+    ) -> None:
+        take = thread_workspace().take
+        self.index, self.w, self.v, self.total = index, w, v, total
+        self.divisor, self.penalty, self.a, self.c = divisor, penalty, a, c
+        self.mean = take(f"mean{index}", w.shape, w.dtype)
+        self.direction = self.solved = take(f"direction{index}", w.shape, w.dtype)
+        if c is not None:
+            self.direction = take(f"curved{index}", w.shape, w.dtype)
+        self.upright = w.shape[0] >= w.shape[1] or not isinstance(a, LowRankGram)
+        if not self.upright:
+            self.places = _by_columns(w)
+        elif c is None or isinstance(c, LowRankGram):
+            self.places = _by_rows(w)
+        else:
+            self.places = [(ALL, ALL)]
+
+    def begin(self, place: Place) -> Any:
+        """Find the gradient in a strip; return the strip's part of the sum over all."""
+        g, bias = self.mean[place], place[1].stop in (None, self.w.shape[1])
+        mean_gradient(self.total[place], self.w[place], self.divisor, self.penalty, bias, out=g)
+        if not self.upright:
+            return self.a.seen_right(g, place[1])
+        self.a.solve(g, self.solved[place])
+        return None if self.c is None else self.c.seen_left(self.solved[place], place[0])
+
+    def end(self, place: Place, seen: Any) -> tuple[float, float]:
+        """Find a strip's direction; return the products of the gradient with it and the velocity."""
+        rows, columns = place
+        g, solved = self.mean[place], self.solved[place]
+        if not self.upright:
+            self.a.solve_right(g, seen, columns, solved)
+        if self.c is not None:
+            seen = seen if self.upright else self.c.seen_left(solved, rows)
+            self.c.solve_left(solved, seen, rows, self.direction[place])
+        return _inner(self.direction[place], g), _inner(self.v[place], g)
+
+
+def _inner(a: np.ndarray, b: np.ndarray) -> float:
+    if a.flags.c_contiguous and b.flags.c_contiguous:
+        return float(np.dot(a.ravel(), b.ravel()))
+    return float(np.einsum("ij,ij->", a, b))
+
+
+def _by_rows(w: np.ndarray) -> list[Place]:
+    return [(part, ALL) for part in _divided(*w.shape, STRIP_ENTRIES)]
+
+
+def _by_columns(w: np.ndarray) -> list[Place]:
+    return [(ALL, part) for part in _divided(*w.shape[::-1], STRIP_ENTRIES)]
 
 
 @cache
-def _strips(shapes: Shapes) -> list[Strip]:
-    """The rows of all weight matrices in parts that depend on their shapes alone."""
-    return [
-        (layer, part)
-        for layer, (rows, columns) in enumerate(shapes)
-        for part in _divided(rows, columns, STRIP_ENTRIES)
-    ]
-
-
-@cache
-def _columns(shapes: Shapes) -> list[Strip]:
-    """Their columns: fewer parts, since products with few columns are slow."""
-    return [
-        (layer, part)
-        for layer, (rows, columns) in enumerate(shapes)
-        for part in _divided(columns, rows, 8 * STRIP_ENTRIES)
-    ]
-
-
-def _share(call: Callable[[Strip], Any], strips: Sequence[Strip]) -> list[Any]:
-    return spread(call, strips) if len(strips) >= FEW_STRIPS else [call(strip) for strip in strips]
-
-
 def _divided(count: int, entries: int, together: int) -> list[slice]:
-    size = max(STRIP_ROWS, together // entries)
+    size = max(STRIP_WIDTH, together // entries)
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def _scratch(name: str, like: Weights) -> Weights:
-    take = thread_workspace().take
-    return tuple(take(f"{name}{n}", w.shape, w.dtype) for n, w in enumerate(like))
+def _share(call: Callable[..., Any], strips: Sequence[tuple[Any, ...]]) -> list[Any]:
+    if len(strips) < FEW_STRIPS:
+        return [call(*strip) for strip in strips]
+    return spread(call, strips)
 
 
 def _fresh(like: Weights) -> Weights:

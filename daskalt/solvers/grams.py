@@ -8,6 +8,7 @@ eigenvectors and the trace. Both classes have the same methods.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import starmap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,18 +86,15 @@ class ExactGram(NamedTuple):
         """Write B (A + d I)⁻¹ for B of shape (outputs, size)."""
         np.matmul(b, self.inverse, out=out)
 
-    def project(self, b: np.ndarray) -> np.ndarray:
-        """Return what `solve_left` needs of all rows of B, a column of it for each of B's."""
-        return b
+    def seen_left(self, b: np.ndarray, rows: slice) -> None:
+        """Return what `solve_left` needs to know of all rows of B: they are not divided."""
 
-    def solve_left(
-        self, b: np.ndarray, projection: np.ndarray, rows: slice, out: np.ndarray
-    ) -> None:
-        """Write some rows of (A + d I)⁻¹ B, times the mean diagonal of A + d I, given these of B.
+    def solve_left(self, b: np.ndarray, seen: None, rows: slice, out: np.ndarray) -> None:
+        """Write (A + d I)⁻¹ B, times the mean diagonal of A + d I.
 
         So an A without a direction changes nothing.
         """
-        np.matmul(self.inverse[rows] * b.dtype.type(self.unit), projection, out=out)
+        np.matmul(self.inverse * b.dtype.type(self.unit), b, out=out)
 
     def spectrum(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the eigenvalues of A and how many times each occurs.
@@ -214,21 +212,27 @@ class LowRankGram(NamedTuple):
 
     def solve(self, b: np.ndarray, out: np.ndarray) -> None:
         """Write B (A + d I)⁻¹ for B of shape (outputs, size)."""
-        np.matmul((b @ self.basis) * self.shrink, self.basis.T, out=out)
+        self.solve_right(b, b @ self.basis, slice(None), out)
+
+    def seen_right(self, b: np.ndarray, columns: slice) -> np.ndarray:
+        """Return what some columns of B add to B U."""
+        return b @ self.basis[columns]
+
+    def solve_right(self, b: np.ndarray, seen: np.ndarray, columns: slice, out: np.ndarray) -> None:
+        """Write some columns of B (A + d I)⁻¹, given these of B, and B U."""
+        np.matmul(seen * self.shrink, self.basis[columns].T, out=out)
         difference_scaled(b, out, 1.0 / (self.tail + self.damping))
 
-    def project(self, b: np.ndarray) -> np.ndarray:
-        """Return what `solve_left` needs of all rows of B, a column of it for each of B's."""
-        return self.basis.T @ b
+    def seen_left(self, b: np.ndarray, rows: slice) -> np.ndarray:
+        """Return what some rows of B add to Uᵀ B."""
+        return self.basis[rows].T @ b
 
-    def solve_left(
-        self, b: np.ndarray, projection: np.ndarray, rows: slice, out: np.ndarray
-    ) -> None:
+    def solve_left(self, b: np.ndarray, seen: np.ndarray, rows: slice, out: np.ndarray) -> None:
         """Write some rows of (A + d I)⁻¹ B, times the mean diagonal of A + d I, given these of B.
 
-        So an A without a direction changes nothing.
+        So an A without a direction changes nothing. ``seen`` is Uᵀ B.
         """
-        np.matmul(self.basis[rows] * self.shrink, projection, out=out)
+        np.matmul(self.basis[rows] * self.shrink, seen, out=out)
         scale = (self.mean_diagonal + self.damping) / (self.tail + self.damping)
         difference_scaled(b, out, scale)
 
@@ -298,15 +302,14 @@ def renewed(
         Whether to damp those without a sum, too, since dampings have changed.
     """
 
-    def renew(part: tuple[Gram, Any, float, float]) -> Gram:
-        gram, total, keep, damping = part
+    def renew(gram: Gram, total: Any, keep: float, damping: float) -> Gram:
         if total is not None:
             return gram.renewed(total, keep, weight).damped(damping)
         return gram.damped(damping) if anew and gram.known else gram
 
     parts = list(zip(grams, totals, keeps, dampings, strict=True))
     wide = sum(len(own.basis) for own in grams if isinstance(own, LowRankGram))
-    return tuple(spread(renew, parts) if wide >= WORTH_SHARING else map(renew, parts))
+    return tuple(spread(renew, parts) if wide >= WORTH_SHARING else starmap(renew, parts))
 
 
 def _inverse_root(core: np.ndarray, least: float) -> np.ndarray:
