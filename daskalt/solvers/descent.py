@@ -214,7 +214,7 @@ class _Layer:
         return None if self.c is None else self.c.seen_left(self.solved[place], place[0])
 
     def end(self, place: Place, seen: Any) -> tuple[float, float]:
-        """Find a strip's direction; return the products of the gradient with it and the velocity."""
+        """Find a strip's direction; return its product and the velocity's with the gradient."""
         rows, columns = place
         g, solved = self.mean[place], self.solved[place]
         if not self.upright:
