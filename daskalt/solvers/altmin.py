@@ -15,7 +15,7 @@ from daskalt.solvers.base import Budget, Variables
 from daskalt.solvers.caution import LEAST_TRUST, RAISE, Caution, CautiousSolver
 from daskalt.solvers.descent import FALLS, Limits, Motion, at_rest, descend, fall, mean_of
 from daskalt.solvers.evidence import evidence
-from daskalt.solvers.grams import ExactGram, Gram, LowRankGram, unknown
+from daskalt.solvers.grams import ExactGram, Gram, LowRankGram, steps_between, unknown
 from daskalt.solvers.least_squares import ridge_solve
 from daskalt.solvers.local_steps import LocalSteps, failed_steps, merge_steps, take_steps
 from daskalt.solvers.z_step import Step, gradient_step, newton_step
@@ -28,11 +28,6 @@ MANY_STEPS = 80  # of a fit, or so far of one without an end: fewer may change z
 CONSTANT = 0.99  # share of the old value in a mean of what is constant
 YOUNG = 10  # steps, each of which renews the Gram matrices: those of a few rows say little
 EVIDENCE_EVERY = 10  # renewals of the Gram matrices between those of the weight decay
-
-
-# A renewal takes as long as so many operations for each entry of the matrices. It may take this
-# share of the steps between two, unless there would be less than some hundreds of them.
-RENEWAL_COST, RENEWAL_SHARE, RENEWALS = 800, 0.05, 200
 
 
 class State(NamedTuple):
@@ -222,8 +217,7 @@ class StochasticAltMin(CautiousSolver):
     def _statistics(self, problem: Problem, state: State, rows: Rows) -> Any:
         sought = self._sought(problem.network, state)
         if self.z_step == "newton":
-            mu = self._mu(problem)
-            return newton_step(problem, state.point, rows, mu, self.sweeps, sought)
+            return newton_step(problem, state.point, rows, self._mu(problem), self.sweeps, sought)
         if self.local_steps > 1:
             try:
                 return self._local_steps(problem, state, rows)
@@ -272,8 +266,10 @@ class StochasticAltMin(CautiousSolver):
         trust = max(state.motion.trust / RAISE, LEAST_TRUST)
         motion = at_rest(state.weights)._replace(trust=trust)
         state = state._replace(point=state.weights, motion=motion)
+        damping = self.damping * state.caution.factor
         try:
-            return state._replace(inputs=self._damped(state.inputs, state.caution))
+            inputs = tuple(gram.damped(damping) if gram.known else gram for gram in state.inputs)
+            return state._replace(inputs=inputs)
         except DivergenceError:  # out of range: the old ones are kept
             return state
 
@@ -312,11 +308,7 @@ class StochasticAltMin(CautiousSolver):
         """Steps between renewals of Gram matrices."""
         if isinstance(self.gram_every, int):
             return self.gram_every
-        rows = max((budget.weight or 0.0) / (budget.pass_steps or 1), 1.0)
-        renewal = RENEWAL_COST * (network.gram_flops + network.residual_gram_flops)
-        cheap = round(renewal / (RENEWAL_SHARE * rows * 3 * network.flops))
-        steps = budget.steps if self.anneals else None
-        return int(np.clip(cheap, 1, np.clip((steps or 0) // RENEWALS, 3, 10)))
+        return steps_between(network, budget if self.anneals else budget._replace(steps=None))
 
     def _sought(self, network: Network, state: State) -> tuple[Any, ...]:
         """How a step gathers each Gram matrix; those of the data alone only in the first pass."""
@@ -361,10 +353,12 @@ class StochasticAltMin(CautiousSolver):
         keep = min(self.gram_memory, steady)
         local = isinstance(step, LocalSteps)
         weight = step.score.weight if local else step.gathered
-        if not weight > 0 or self.ridge_centre == "zero":  # which solves with the step's own
+        if not weight > 0:
             return state
-        curvatures = (None,) * len(step.grams) if local else step.curvatures
         caution = state.caution.relaxed()
+        if self.ridge_centre == "zero":  # which solves with the step's own
+            return state._replace(caution=caution)
+        curvatures = (None,) * len(step.grams) if local else step.curvatures
         damping = self.damping * caution.factor
         # What depends on the data alone is constant, and hardly forgotten.
         keeps = [max(keep, min(CONSTANT, steady)) if own else keep for own in problem.network.fixed]
@@ -401,10 +395,6 @@ class StochasticAltMin(CautiousSolver):
         uses = [len(layers) for layers in network.by_matrix(network.layers)]
         found = evidence(state.point, state.inputs, state.residuals, uses, rows, noise)
         return tuple(self.evidence * penalty for penalty in found)
-
-    def _damped(self, inputs: tuple[Gram, ...], caution: Caution) -> tuple[Gram, ...]:
-        damping = self.damping * caution.factor
-        return tuple(gram.damped(damping) if gram.known else gram for gram in inputs)
 
     def _mu(self, problem: Problem) -> tuple[float, ...]:
         return tuple(np.broadcast_to(self.mu, len(problem.network.shapes)).tolist())

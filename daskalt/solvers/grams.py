@@ -15,14 +15,20 @@ from scipy.linalg import eigh, eigvalsh
 from daskalt.errors import DivergenceError
 from daskalt.kernels.gram import Sketch
 from daskalt.kernels.step import difference_scaled, running_mean
+from daskalt.network.network import Network
+from daskalt.solvers.base import Budget
 from daskalt.solvers.least_squares import damp, ridge_solve
 
-__all__ = ["ExactGram", "Gram", "LowRankGram", "unknown"]
+__all__ = ["ExactGram", "Gram", "LowRankGram", "steps_between", "unknown"]
 
 NARROW = 4  # times the rank: of matrices up to this size all eigenvectors are kept
 
 # Added to A, as a share of ‖A U‖: rounding of the products must not make Uᵀ A U indefinite.
 SHIFT = 2 * float(np.finfo(np.float32).eps)
+
+# A renewal takes as long as so many operations for each entry of the matrices. It may take this
+# share of the steps between two, unless there would be less than some hundreds of them.
+RENEWAL_COST, RENEWAL_SHARE, RENEWALS = 800, 0.05, 200
 
 
 class ExactGram(NamedTuple):
@@ -272,7 +278,15 @@ def unknown(size: int, rank: int | None, dtype: np.dtype, *, bias: bool) -> Gram
     if rank is None or size <= NARROW * rank:
         return ExactGram(bias)
     directions = np.random.default_rng(0).standard_normal((size, rank), dtype=np.float32)
-    return LowRankGram(bias, np.linalg.qr(directions)[0].astype(dtype), np.zeros(rank))
+    return LowRankGram(bias, np.linalg.qr(directions.astype(dtype))[0], np.zeros(rank))
+
+
+def steps_between(network: Network, budget: Budget) -> int:
+    """Return how many steps there are between two renewals of Gram matrices, 1 to 10."""
+    rows = max((budget.weight or 0.0) / (budget.pass_steps or 1), 1.0)
+    renewal = RENEWAL_COST * (network.gram_flops + network.residual_gram_flops)
+    cheap = round(renewal / (RENEWAL_SHARE * rows * 3 * network.flops))
+    return int(np.clip(cheap, 1, np.clip((budget.steps or 0) // RENEWALS, 3, 10)))
 
 
 def _mean_diagonal(trace: float, last: float, size: int, bias: bool) -> float:

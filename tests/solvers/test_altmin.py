@@ -283,7 +283,7 @@ def test_local_results_merge_weighted_by_their_gram_matrices():
             part = gradient_step(case.problem, weights, rows, (True, True))
             sums = combine(sums, part.grams)
             weights, motion = solver._descend(
-                case.problem, state, weights, motion, state.inputs.damped, part
+                case.problem, state, weights, motion, state.inputs, part
             )
         moved.append(weights)
         grams.append(sums)
@@ -303,9 +303,7 @@ def test_one_task_keeps_its_own_local_result():
     weights, motion = state.weights, state.motion
     for start, stop in ((0, 30), (30, 60)):
         part = gradient_step(case.problem, weights, case.rows.part(start, stop), (True, True))
-        weights, motion = solver._descend(
-            case.problem, state, weights, motion, state.inputs.damped, part
-        )
+        weights, motion = solver._descend(case.problem, state, weights, motion, state.inputs, part)
     for a, b in zip(one_step(solver, case, state).weights, weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
 
