@@ -267,7 +267,7 @@ class LowRankGram(NamedTuple):
         rest = max(total.trace - float(np.trace(core, dtype=np.float64)), 0.0) / (size - rank)
         kind = core.dtype.type
         # Where nothing is left it must not be divided by zero.
-        return 0.5 * (core + core.T), kind(rest + SHIFT * total.trace)
+        return 0.5 * (core + core.T), kind(rest + SHIFT * total.trace or 1.0)
 
 
 Gram = ExactGram | LowRankGram

@@ -87,3 +87,16 @@ def shown(matrix, sought):
     if sought is True:
         return matrix
     return Sketch(matrix @ sought, float(np.trace(matrix)), float(matrix[-1, -1]))
+
+
+def turned(*spectrum, seed=0):
+    """A matrix of some eigenvalues, and its eigenvectors."""
+    size = len(spectrum)
+    q, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((size, size)))
+    return q @ np.diag(spectrum) @ q.T, q
+
+
+# Spectra of five directions, without and with a flat rest, and ranks to see them with.
+FEW = (90.0, 50, 30, 20, 10, *[0.0] * 25)  # five directions
+FLAT = (90.0, 50, 30, 20, 10, *[0.3] * 25)
+KINDS = {"exact": None, "low rank": 5, "wider": 7}

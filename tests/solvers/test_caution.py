@@ -218,6 +218,16 @@ def test_adam_begins_anew_with_its_bias_corrections(case):
     assert longest == pytest.approx(rate, rel=1e-2)
 
 
+@pytest.mark.parametrize("solver", CAUTIOUS.values(), ids=CAUTIOUS)
+def test_sound_steps_undo_the_caution(case, solver):
+    *_, state = after_steps(solver, case, 1, HUGE)
+    factors = []
+    for _ in range(5):
+        factors.append(state.caution.factor)
+        state = take_step(solver, case, state)
+    assert factors == [10.0, 5.0, 2.5, 1.25, 1.0]
+
+
 def test_refusals_are_forgotten_after_a_calm(case):
     *_, state = after_steps(EVERY, case, 1, HUGE, HUGE)
     for _ in range(CALM):

@@ -71,7 +71,9 @@ def test_a_step_is_the_dense_one(rank, curved, strips, monkeypatch):
     past = sum(np.sum(g * v) for g, v in zip(gradients, motion.velocity, strict=True))
     trust = min(0.9 * np.exp(past / (0.7 * length) + 0.15), 1.0)
     step = trust * min(0.8, 0.5 / length)
-    for w, v, d, a, b in zip(weights, motion.velocity, directions, new, moved.velocity, strict=True):
+    for w, v, d, a, b in zip(
+        weights, motion.velocity, directions, new, moved.velocity, strict=True
+    ):
         velocity = 0.3 * v + 0.7 * step * d
         np.testing.assert_allclose(b, velocity, rtol=1e-7, atol=1e-9)
         np.testing.assert_allclose(a, w + 0.3 * velocity + 0.7 * step * d, rtol=1e-7, atol=1e-9)

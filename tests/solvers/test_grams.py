@@ -9,20 +9,7 @@ from daskalt.errors import DivergenceError
 from daskalt.kernels.gram import Sketch, sketch
 from daskalt.solvers.base import Budget
 from daskalt.solvers.grams import NARROW, ExactGram, LowRankGram, steps_between, unknown
-from tests.solvers.problems import known_gram, make_problem, shown
-
-KINDS = {"exact": None, "low rank": 5, "wider": 7}
-
-
-def turned(*spectrum, seed=0):
-    """A matrix of some eigenvalues, and its eigenvectors."""
-    size = len(spectrum)
-    q, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((size, size)))
-    return q @ np.diag(spectrum) @ q.T, q
-
-
-FEW = (90.0, 50, 30, 20, 10, *[0.0] * 25)  # five directions
-FLAT = (90.0, 50, 30, 20, 10, *[0.3] * 25)
+from tests.solvers.problems import FEW, FLAT, KINDS, known_gram, make_problem, shown, turned
 
 
 def mean_diagonal(matrix, bias):
@@ -137,56 +124,9 @@ def test_solves_by_strips_are_those_of_the_whole(kind, dtype, size):
 def test_equal_inputs_give_equal_bits(kind, dtype):
     matrix = turned(*FLAT)[0].astype(dtype)
     b = np.random.default_rng(1).standard_normal((4, 30)).astype(dtype)
-    first, second = (
-        solved(known_gram(matrix.copy(), KINDS[kind], bias=True), b) for _ in range(2)
-    )
+    first, second = (solved(known_gram(matrix.copy(), KINDS[kind], bias=True), b) for _ in range(2))
     assert first.dtype == dtype
     np.testing.assert_array_equal(first, second)
-
-
-# ----------------------------------------------------------------------- sums of a step
-
-
-def some_sum(gram, bias):
-    """What a step gathers, and the matrix that it stands for."""
-    a = np.random.default_rng(2).standard_normal((70, 30)) * np.linspace(0.3, 2, 30)
-    if isinstance(gram, ExactGram):
-        return a.T @ a, a.T @ a
-    total = sketch([a], gram.sought)
-    core = gram.basis.T @ a.T @ a @ gram.basis
-    rest = np.eye(30) - gram.basis @ gram.basis.T
-    tail = (np.sum(a**2) - np.trace(core)) / (30 - len(core))
-    return total, gram.basis @ core @ gram.basis.T + tail * rest
-
-
-@pytest.mark.parametrize("renewals", [0, 4])
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("kind", KINDS)
-def test_products_and_quotients_by_a_sum_are_inverse_to_each_other(kind, bias, renewals):
-    gram = unknown(30, KINDS[kind], np.dtype(float), bias=bias)
-    if renewals:
-        gram = known_gram(turned(*FLAT)[0], KINDS[kind], bias=bias, renewals=renewals)
-    total, matrix = some_sum(gram, bias)
-    x = np.random.default_rng(1).standard_normal((4, 30))
-    # But for the specks that keep what is divided by from zero.
-    close = {"rtol": 0, "atol": 1e-11 if kind == "exact" else 1e-5}
-    product = gram.product(x, total)
-    np.testing.assert_allclose(product / 70, x @ matrix / 70, **close)
-    np.testing.assert_allclose(gram.quotient(x, total), x @ np.linalg.inv(matrix), **close)
-    close = {"rtol": 0, "atol": 1e-9}
-    np.testing.assert_allclose(gram.quotient(product, total), x, **close)
-    np.testing.assert_allclose(gram.product(gram.quotient(x, total), total), x, **close)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_quotient_by_nothing_is_finite(kind, dtype):
-    gram = known_gram(turned(*FLAT)[0].astype(dtype), KINDS[kind], bias=True)
-    nothing = shown(np.zeros((30, 30), dtype), gram.sought)
-    x = np.zeros((4, 30), dtype)
-    found = gram.quotient(gram.product(x, nothing), nothing)
-    assert found.dtype == dtype
-    np.testing.assert_array_equal(found, x)
 
 
 # ------------------------------------------------------------------------------ spectra
@@ -417,7 +357,7 @@ def test_only_wide_matrices_are_of_low_rank(rank, dtype):
         (1, 1000, 5),  # two hundred of them
         (1, 100, 3),
         (1, None, 3),
-        (2_667, 10**6, 2),  # in between: 800 · (3² + 4² + 3²) / (0.05 · rows · 3 · 54) = 1.5
+        (2_000, 10**6, 2),  # in between: 800 · (4² + 3² + 3²) / (0.05 · rows · 3 · 54) = 1.7
     ],
 )
 def test_renewals_take_a_small_share_of_the_steps(rows, steps, every):

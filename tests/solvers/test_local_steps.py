@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from daskalt.compute.statistics import combine
+from daskalt.kernels.gram import sketch
 from daskalt.solvers.descent import Limits, Motion, at_rest, descend
+from daskalt.solvers.grams import ExactGram, unknown
 from daskalt.solvers.local_steps import merge_steps, take_steps
-from tests.solvers.problems import known_gram, make_problem
+from tests.solvers.problems import FLAT, KINDS, known_gram, make_problem, shown, turned
 
 RANKS = {"exact": None, "low rank": 2}
 
@@ -106,3 +108,48 @@ def test_the_factor_against_overshooting_outlives_a_merge():
     _, motion = merge_steps(case.weights, start, grams, found)
     assert motion.trust == pytest.approx(0.3)
     assert motion.velocity is start.velocity
+
+
+# ----------------------------------------------------------------------- sums of a step
+
+
+def some_sum(gram, bias):
+    """What a step gathers, and the matrix that it stands for."""
+    a = np.random.default_rng(2).standard_normal((70, 30)) * np.linspace(0.3, 2, 30)
+    if isinstance(gram, ExactGram):
+        return a.T @ a, a.T @ a
+    total = sketch([a], gram.sought)
+    core = gram.basis.T @ a.T @ a @ gram.basis
+    rest = np.eye(30) - gram.basis @ gram.basis.T
+    tail = (np.sum(a**2) - np.trace(core)) / (30 - len(core))
+    return total, gram.basis @ core @ gram.basis.T + tail * rest
+
+
+@pytest.mark.parametrize("renewals", [0, 4])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_products_and_quotients_by_a_sum_are_inverse_to_each_other(kind, bias, renewals):
+    gram = unknown(30, KINDS[kind], np.dtype(float), bias=bias)
+    if renewals:
+        gram = known_gram(turned(*FLAT)[0], KINDS[kind], bias=bias, renewals=renewals)
+    total, matrix = some_sum(gram, bias)
+    x = np.random.default_rng(1).standard_normal((4, 30))
+    # But for the specks that keep what is divided by from zero.
+    close = {"rtol": 0, "atol": 1e-11 if kind == "exact" else 1e-4}
+    product = gram.product(x, total)
+    np.testing.assert_allclose(product / 70, x @ matrix / 70, **close)
+    np.testing.assert_allclose(gram.quotient(x, total), x @ np.linalg.inv(matrix), **close)
+    close = {"rtol": 0, "atol": 1e-9}
+    np.testing.assert_allclose(gram.quotient(product, total), x, **close)
+    np.testing.assert_allclose(gram.product(gram.quotient(x, total), total), x, **close)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_quotient_by_nothing_is_finite(kind, dtype):
+    gram = known_gram(turned(*FLAT)[0].astype(dtype), KINDS[kind], bias=True)
+    nothing = shown(np.zeros((30, 30), dtype), gram.sought)
+    x = np.zeros((4, 30), dtype)
+    found = gram.quotient(gram.product(x, nothing), nothing)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, x)
