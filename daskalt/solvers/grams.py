@@ -135,7 +135,7 @@ class LowRankGram(NamedTuple):
         As in `ExactGram`.
     basis : ndarray of shape (size, rank)
         U, orthonormal; random before any rows.
-    values : ndarray of shape (rank,), float64
+    values : ndarray of shape (rank,)
         Λ.
     trace, last : float
         Sum of the diagonal of A, and its last entry.
@@ -169,7 +169,7 @@ class LowRankGram(NamedTuple):
     def tail(self) -> float:
         """Mean of the eigenvalues whose vectors are not known."""
         size, rank = self.basis.shape
-        return max(self.trace - float(self.values.sum()), 0.0) / (size - rank)
+        return max(self.trace - float(self.values.sum(dtype=np.float64)), 0.0) / (size - rank)
 
     def renewed(self, total: Sketch, keep: float, weight: float) -> LowRankGram:
         """Return the mean with the sum over rows of some weight averaged in.
@@ -181,7 +181,7 @@ class LowRankGram(NamedTuple):
         Raises
         ------
         DivergenceError
-            If the sums are not finite.
+            If the sums are out of range.
         """
         take, keep = ((1.0 - keep) / weight, keep) if self.known else (1.0 / weight, 0.0)
         u = self.basis.astype(np.float64)
@@ -191,7 +191,7 @@ class LowRankGram(NamedTuple):
             last=keep * self.last + take * total.last,
         )
         size = float(np.sqrt(np.vdot(y, y)))
-        if not np.isfinite(size + new.trace):
+        if not size + new.trace < float(np.finfo(self.basis.dtype).max):
             raise DivergenceError(
                 "A Gram matrix has non-finite entries: the activations overflowed."
             )
@@ -205,7 +205,8 @@ class LowRankGram(NamedTuple):
         values, rotation = eigh(half.T @ half, check_finite=False)
         basis = half @ (rotation / np.sqrt(np.maximum(values, shift * SHIFT)))
         return new._replace(
-            basis=basis.astype(self.basis.dtype), values=np.maximum(values - shift, 0.0)
+            basis=basis.astype(self.basis.dtype),
+            values=np.maximum(values - shift, 0.0).astype(self.values.dtype),
         )
 
     def damped(self, damping: float) -> LowRankGram:
@@ -237,7 +238,8 @@ class LowRankGram(NamedTuple):
 
         What is left of 1 is subtracted from it.
         """
-        return ((self.values - self.tail) / (self.values + self.damping)).astype(dtype)
+        values = self.values.astype(np.float64)
+        return ((values - self.tail) / (values + self.damping)).astype(dtype)
 
     def spectrum(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the eigenvalues of A and how many times each occurs.
@@ -246,7 +248,7 @@ class LowRankGram(NamedTuple):
         """
         times = 1 - (self.basis[-1].astype(np.float64) * self.bias) ** 2
         times = np.append(times, len(self.basis) - self.bias - times.sum())
-        return np.append(self.values, self.tail), times
+        return np.append(self.values.astype(np.float64), self.tail), times
 
     def product(self, x: np.ndarray, total: Sketch) -> np.ndarray:
         """Return X S for a sum S that a step gathered, taken as U (Uᵀ S U) Uᵀ + t (I - U Uᵀ)."""
@@ -278,7 +280,8 @@ def unknown(size: int, rank: int | None, dtype: np.dtype, *, bias: bool) -> Gram
     if rank is None or size <= NARROW * rank:
         return ExactGram(bias)
     directions = np.random.default_rng(0).standard_normal((size, rank), dtype=np.float32)
-    return LowRankGram(bias, np.linalg.qr(directions.astype(dtype))[0], np.zeros(rank))
+    basis = np.linalg.qr(directions.astype(dtype))[0]
+    return LowRankGram(bias, basis, np.zeros(rank, dtype))
 
 
 def steps_between(network: Network, budget: Budget) -> int:

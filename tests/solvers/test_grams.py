@@ -240,7 +240,7 @@ def test_fresh_rows_lead_to_the_eigenvalues_of_their_distribution(spectrum, dtyp
         gram = gram.renewed(sketch([a], gram.sought), keep, rows).damped(1.0)
         identity = gram.basis.T.astype(float) @ gram.basis
         np.testing.assert_allclose(identity, np.eye(rank), rtol=0, atol=orthonormal(dtype))
-    assert gram.basis.dtype == dtype
+    assert gram.basis.dtype == gram.values.dtype == dtype
     # A running mean that keeps 0.9 is as good as (1 + 0.9) / (1 - 0.9) times the rows of a
     # renewal. Of so many Gaussian rows an eigenvalue varies by √(2 / rows).
     deviation = np.sqrt(2 / (19 * rows))
@@ -317,8 +317,13 @@ def test_sums_that_are_not_finite_are_a_divergence(bad, rank, before):
         gram.renewed(shown(matrix, gram.sought), 0.5, 1.0).damped(1.0)
 
 
-@pytest.mark.parametrize("part", ["image", "trace"])
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("part", "bad"),
+    [
+        *(("image", bad) for bad in (np.nan, np.inf, -np.inf)),
+        *(("trace", bad) for bad in (np.nan, np.inf)),  # a sum of squares
+    ],
+)
 def test_any_part_of_a_sketch_that_is_not_finite_is_a_divergence(part, bad):
     gram = unknown(20, 2, np.dtype(np.float32), bias=False)
     total = Sketch(np.ones((20, 2), np.float32), 20.0, 1.0)
@@ -326,6 +331,14 @@ def test_any_part_of_a_sketch_that_is_not_finite_is_a_divergence(part, bad):
         total.image[4, 1] = bad
     else:
         total = total._replace(trace=bad)
+    with pytest.raises(DivergenceError, match="overflowed"):
+        gram.renewed(total, 0.5, 1.0)
+
+
+def test_sums_whose_eigenvalues_are_out_of_range_are_a_divergence():
+    """Though float32 holds each of the sums."""
+    gram = unknown(20, 2, np.dtype(np.float32), bias=False)
+    total = Sketch(np.full((20, 2), 2e38, np.float32), 1e38, 1e37)
     with pytest.raises(DivergenceError, match="overflowed"):
         gram.renewed(total, 0.5, 1.0)
 
