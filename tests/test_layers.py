@@ -41,8 +41,8 @@ PACKAGES = {
         base sgd adaptive schedules line_search
     """,
     "solvers": """
-        least_squares base caution descent factors z_step local_steps altmin full_batch batch_z_step
-        batch_altmin admm gradient searching conjugate lbfgs newton equivalents
+        least_squares base caution grams descent evidence z_step local_steps altmin full_batch
+        batch_z_step batch_altmin admm gradient searching conjugate lbfgs newton equivalents
     """,
     "training": """
         reading job tasks pass_graph synchronous occupancy drivers ruin history checkpoint

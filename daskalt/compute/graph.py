@@ -331,7 +331,7 @@ def connected() -> bool:
 
 def held_to_threads(threads: int, function: Callable, *arguments: Any) -> Any:
     """Return the result of a call, made with so many BLAS threads, as every task is."""
-    # Numbers that overflow are found, by solvers and surveys, in the statistics that they reach.
+    # Numbers that overflow are found, by solvers, in the statistics that they reach.
     errors = np.errstate(over="ignore", invalid="ignore", divide="ignore")
     with blas_threads(threads, joins=True), errors:
         return function(*arguments)

@@ -227,8 +227,7 @@ class StochasticAltMin(CautiousSolver):
     def _statistics(self, problem: Problem, state: State, rows: Rows) -> Any:
         sought = self._sought(problem.network, state)
         if self.z_step == "newton":
-            mu = self._mu(problem)
-            return newton_step(problem, state.point, rows, mu, self.sweeps, sought)
+            return newton_step(problem, state.point, rows, self._mu(problem), self.sweeps, sought)
         if self.local_steps > 1:
             try:
                 return self._local_steps(problem, state, rows)
@@ -278,8 +277,10 @@ class StochasticAltMin(CautiousSolver):
         trust = max(state.motion.trust / RAISE, LEAST_TRUST)
         motion = at_rest(state.weights)._replace(trust=trust)
         state = state._replace(point=state.weights, motion=motion)
+        damping = self.damping * state.caution.factor
         try:
-            return state._replace(inputs=self._damped(state.inputs, state.caution))
+            inputs = tuple(gram.damped(damping) if gram.known else gram for gram in state.inputs)
+            return state._replace(inputs=inputs)
         except DivergenceError:  # out of range: the old ones are kept
             return state
 
@@ -359,16 +360,17 @@ class StochasticAltMin(CautiousSolver):
         """Average the Gram matrices of a step into the running means, and renew what follows."""
         local = isinstance(step, LocalSteps)
         weight = step.score.weight if local else step.gathered
-        if not weight > 0 or self.ridge_centre == "zero":  # which solves with the step's own
+        if not weight > 0:
             return state
         # A plain mean at first, so that the first step has no larger weight than the next.
         late = max(state.step - YOUNG, 0) // self._every(state.budget)
         renewals = min(state.step, YOUNG) + late + 1
         steady = 1.0 - 1.0 / (renewals + 1)
         keep = min(self.gram_memory, steady)
-        curvatures = (None,) * len(step.grams) if local else step.curvatures
         caution = state.caution.relaxed()
-        damping = self.damping * caution.factor
+        if self.ridge_centre == "zero":  # which solves with the step's own
+            return state._replace(caution=caution)
+        curvatures = (None,) * len(step.grams) if local else step.curvatures
         # What depends on the data alone is constant, and hardly forgotten.
         keeps = [max(keep, min(CONSTANT, steady)) if own else keep for own in problem.network.fixed]
         n = len(keeps)
@@ -377,11 +379,10 @@ class StochasticAltMin(CautiousSolver):
             (*step.grams, *curvatures),
             (*keeps, *[keep] * n),
             weight,
-            (*[damping] * n, *[self.z_damping] * n),
+            (*[self.damping * caution.factor] * n, *[self.z_damping] * n),
             caution.factor != state.caution.factor,
         )
-        inputs, residuals = found[:n], found[n:]
-        state = state._replace(inputs=inputs, residuals=residuals, caution=caution)
+        state = state._replace(inputs=found[:n], residuals=found[n:], caution=caution)
         if (renewals - 1) % EVIDENCE_EVERY == 0:
             state = state._replace(decay=self._decay(problem, state))
         return state
@@ -395,10 +396,6 @@ class StochasticAltMin(CautiousSolver):
             return (0.0,) * len(state.decay)
         found = evidence(network, state.point, state.inputs, state.residuals, rows)
         return tuple(self.evidence * penalty for penalty in found)
-
-    def _damped(self, inputs: tuple[Gram, ...], caution: Caution) -> tuple[Gram, ...]:
-        damping = self.damping * caution.factor
-        return tuple(gram.damped(damping) if gram.known else gram for gram in inputs)
 
     def _mu(self, problem: Problem) -> tuple[float, ...]:
         return tuple(np.broadcast_to(self.mu, len(problem.network.shapes)).tolist())

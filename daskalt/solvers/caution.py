@@ -55,14 +55,14 @@ class Caution(NamedTuple):
         """Return the caution with its factor closer to 1."""
         return self._replace(factor=max(1.0, RELAX * self.factor))
 
-    def noting(self, error: DivergenceError) -> Caution:
-        """Return the caution after a refusal of something that no step depends on."""
-        return self._replace(refused=self.refused + 1, reason=str(error))
-
     def raised(self, step: int, error: DivergenceError) -> Caution:
         """Return the caution after step number ``step`` was refused."""
-        return self.noting(error)._replace(
-            factor=self.factor * RAISE, refusals=self.refusals + 1, since=step + 1
+        return self._replace(
+            factor=self.factor * RAISE,
+            refusals=self.refusals + 1,
+            since=step + 1,
+            refused=self.refused + 1,
+            reason=str(error),
         )
 
     @property

@@ -130,7 +130,7 @@ class LowRankGram(NamedTuple):
         As in `ExactGram`.
     basis : ndarray of shape (size, rank)
         U, orthonormal; random before any rows.
-    values : ndarray of shape (rank,), float64
+    values : ndarray of shape (rank,)
         Λ.
     trace, last : float
         Sum of the diagonal of A, and its last entry.
@@ -177,7 +177,7 @@ class LowRankGram(NamedTuple):
         Raises
         ------
         DivergenceError
-            If the sums are not finite.
+            If the sums are out of range.
         """
         take, keep = ((1.0 - keep) / weight, keep) if self.known else (1.0 / weight, 0.0)
         u = self.basis.astype(np.float64)
@@ -187,7 +187,7 @@ class LowRankGram(NamedTuple):
             last=keep * self.last + take * total.last,
         )
         size = float(np.sqrt(np.vdot(y, y)))
-        if not np.isfinite(size + new.trace):
+        if not size + new.trace < float(np.finfo(self.basis.dtype).max):
             raise DivergenceError(
                 "A Gram matrix has non-finite entries: the activations overflowed."
             )
@@ -199,15 +199,17 @@ class LowRankGram(NamedTuple):
         values, rotation = np.linalg.eigh(half.T @ half)
         basis = half @ (rotation / np.sqrt(np.maximum(values, shift * SHIFT)))
         return new._replace(
-            basis=basis.astype(self.basis.dtype), values=np.maximum(values - shift, 0.0)
+            basis=basis.astype(self.basis.dtype),
+            values=np.maximum(values - shift, 0.0).astype(self.values.dtype),
         )
 
     def damped(self, damping: float) -> LowRankGram:
         """Return it with a damping in units of its mean diagonal."""
         size, rank = self.basis.shape
         d = damping * self.mean_diagonal or 1.0
-        tail = max(self.trace - float(self.values.sum()), 0.0) / (size - rank)
-        shrink = ((self.values - tail) / (self.values + d)).astype(self.basis.dtype)
+        values = self.values.astype(np.float64)
+        tail = max(self.trace - float(values.sum()), 0.0) / (size - rank)
+        shrink = ((values - tail) / (values + d)).astype(self.basis.dtype)
         return self._replace(damping=d, tail=tail, shrink=shrink)
 
     def solve(self, b: np.ndarray, out: np.ndarray) -> None:
@@ -243,7 +245,7 @@ class LowRankGram(NamedTuple):
         """
         times = 1 - (self.basis[-1].astype(np.float64) * self.bias) ** 2
         times = np.append(times, len(self.basis) - self.bias - times.sum())
-        return np.append(self.values, self.tail), times
+        return np.append(self.values.astype(np.float64), self.tail), times
 
     def product(self, x: np.ndarray, total: Sketch) -> np.ndarray:
         """Return X S for a sum S that a step gathered, taken as U (Uᵀ S U) Uᵀ + t (I - U Uᵀ)."""
@@ -264,7 +266,7 @@ class LowRankGram(NamedTuple):
         rest = max(total.trace - float(np.trace(core, dtype=np.float64)), 0.0) / (size - rank)
         kind = core.dtype.type
         # Where nothing is left it must not be divided by zero.
-        return 0.5 * (core + core.T), kind(rest + SHIFT * total.trace)
+        return 0.5 * (core + core.T), kind(rest + SHIFT * total.trace or 1.0)
 
 
 Gram = ExactGram | LowRankGram
@@ -275,7 +277,8 @@ def unknown(size: int, rank: int | None, dtype: np.dtype, *, bias: bool) -> Gram
     if rank is None or size <= NARROW * rank:
         return ExactGram(bias)
     directions = np.random.default_rng(0).standard_normal((size, rank), dtype=np.float32)
-    return LowRankGram(bias, np.linalg.qr(directions)[0].astype(dtype), np.zeros(rank))
+    basis = np.linalg.qr(directions.astype(dtype))[0]
+    return LowRankGram(bias, basis, np.zeros(rank, dtype))
 
 
 def renewed(

@@ -1,12 +1,14 @@
 import threading
 
 import numpy as np
+import pytest
 
 from daskalt.kernels import workspace as memory
 from daskalt.kernels.workspace import (
     RECYCLED_BYTES,
     Workspace,
     empty,
+    lent_workspace,
     recycled,
     release,
     thread_workspace,
@@ -84,3 +86,57 @@ def test_memory_of_other_sizes_and_all_of_it_on_release_is_dropped():
     release()
     assert memory._results == []
     kept += 1  # is still there
+
+
+def on_a_thread(call):
+    """The result of a call on a new thread."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(call()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def lent_address(size=1000):
+    with lent_workspace():
+        return thread_workspace().take("a", (size,), np.float32).ctypes.data
+
+
+def test_calls_in_a_row_take_the_memory_of_one_workspace_on_any_thread():
+    release()
+    address = lent_address()
+    assert on_a_thread(lent_address) == address
+    assert on_a_thread(lent_address) == address
+    assert lent_address() == address
+    assert len(memory._lent) == 1
+    release()
+    assert memory._lent == []
+
+
+def test_calls_at_once_take_workspaces_of_their_own():
+    release()
+    with lent_workspace():
+        own = thread_workspace().take("a", (1000,), np.float32)
+        address = on_a_thread(lent_address)
+        assert own.ctypes.data != address
+    assert len(memory._lent) == 2
+    assert {lent_address(), address} <= {own.ctypes.data, address}
+    release()
+
+
+def test_a_thread_has_its_own_workspace_back_afterwards():
+    own = thread_workspace()
+    with lent_workspace():
+        outer = thread_workspace()
+        assert outer is not own
+        with lent_workspace():
+            assert thread_workspace() not in (own, outer)
+        assert thread_workspace() is outer
+    assert thread_workspace() is own
+    with pytest.raises(ZeroDivisionError), lent_workspace():
+        raise ZeroDivisionError
+    assert thread_workspace() is own
+    # A thread that had none must not keep the one that others use.
+    kept = on_a_thread(lambda: (lent_address(), thread_workspace())[1])
+    assert kept not in memory._lent
+    release()

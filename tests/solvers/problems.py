@@ -9,8 +9,10 @@ from daskalt.data.scaling import Scaling
 from daskalt.data.targets import ClassTargets, RealTargets
 from daskalt.functions.activations import ACTIVATIONS
 from daskalt.functions.losses import get_loss
+from daskalt.kernels.gram import Sketch
 from daskalt.network.network import dense
 from daskalt.network.problem import Problem, Rows
+from daskalt.solvers.grams import unknown
 from daskalt.training.job import Job
 
 
@@ -70,3 +72,31 @@ def map_rows(solver, problem, state, rows):
     """The statistics of rows that have no variables yet."""
     statistics, _ = solver.map(problem, state, rows)
     return statistics
+
+
+def known_gram(matrix, rank=None, *, bias, damping=0.5, renewals=6):
+    """A damped Gram matrix that equals a given one, as far as its rank lets it, met so often."""
+    gram = unknown(len(matrix), rank, matrix.dtype, bias=bias)
+    for _ in range(renewals):
+        gram = gram.renewed(shown(matrix, gram.sought), 0.0, 1.0)
+    return gram.damped(damping)
+
+
+def shown(matrix, sought):
+    """What a step gathers of a matrix."""
+    if sought is True:
+        return matrix
+    return Sketch(matrix @ sought, float(np.trace(matrix)), float(matrix[-1, -1]))
+
+
+def turned(*spectrum, seed=0):
+    """A matrix of some eigenvalues, and its eigenvectors."""
+    size = len(spectrum)
+    q, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((size, size)))
+    return q @ np.diag(spectrum) @ q.T, q
+
+
+# Spectra of five directions, without and with a flat rest, and ranks to see them with.
+FEW = (90.0, 50, 30, 20, 10, *[0.0] * 25)  # five directions
+FLAT = (90.0, 50, 30, 20, 10, *[0.3] * 25)
+KINDS = {"exact": None, "low rank": 5, "wider": 7}

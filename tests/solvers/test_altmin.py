@@ -17,11 +17,13 @@ from daskalt.compute.statistics import combine
 from daskalt.errors import DivergenceError, InputError
 from daskalt.functions.activations import ACTIVATIONS
 from daskalt.functions.losses import LOSSES
+from daskalt.kernels.gram import Sketch
 from daskalt.network.layers import Input, Layer
 from daskalt.network.network import Network
 from daskalt.solvers import SOLVERS, StochasticAltMin, get_solver
 from daskalt.solvers.altmin import GATHERED_ROWS, GATHERED_SHARE
 from daskalt.solvers.base import Budget
+from daskalt.solvers.grams import ExactGram, LowRankGram
 from daskalt.solvers.z_step import gradient_step
 from tests import naive
 from tests.solvers.problems import make_problem, map_rows
@@ -283,7 +285,7 @@ def test_local_results_merge_weighted_by_their_gram_matrices():
             part = gradient_step(case.problem, weights, rows, (True, True))
             sums = combine(sums, part.grams)
             weights, motion = solver._descend(
-                case.problem, state, weights, motion, state.inputs.damped, part
+                case.problem, state, weights, motion, state.inputs, part
             )
         moved.append(weights)
         grams.append(sums)
@@ -296,16 +298,16 @@ def test_local_results_merge_weighted_by_their_gram_matrices():
         assert not np.allclose(w, (moved[0][layer] + moved[1][layer]) / 2, rtol=1e-4)
 
 
-def test_one_task_keeps_its_own_local_result():
-    case = make_problem(n=60, hidden=(3,))
-    solver = StochasticAltMin(**(PLAIN | {"local_steps": 2}))
+@pytest.mark.parametrize("rank", [None, 1])
+def test_one_task_keeps_its_own_local_result(rank):
+    case = make_problem(n=60, features=5, hidden=(6,))
+    solver = StochasticAltMin(**(PLAIN | {"local_steps": 2, "rank": rank}))
     state = one_step(solver, case)
+    assert isinstance(state.inputs[0], ExactGram if rank is None else LowRankGram)
     weights, motion = state.weights, state.motion
     for start, stop in ((0, 30), (30, 60)):
-        part = gradient_step(case.problem, weights, case.rows.part(start, stop), (True, True))
-        weights, motion = solver._descend(
-            case.problem, state, weights, motion, state.inputs.damped, part
-        )
+        part = gradient_step(case.problem, weights, case.rows.part(start, stop))
+        weights, motion = solver._descend(case.problem, state, weights, motion, state.inputs, part)
     for a, b in zip(one_step(solver, case, state).weights, weights, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
 
@@ -367,24 +369,59 @@ def test_the_last_step_is_almost_none(schedule):
     np.testing.assert_allclose(past_the_end.weights[0], state.weights[0], atol=1e-12)
 
 
-def test_the_inputs_gram_matrix_is_that_of_all_rows_after_a_pass():
-    case = make_problem(n=40, hidden=(3,))
-    solver = StochasticAltMin(**PLAIN)
-    state = solver.start(case.problem, case.weights, Budget(16, 8))
-    assert solver.surveys(case.problem, state.budget)
-    total = None
-    for k in range(8):
+@pytest.mark.parametrize("rank", [None, 1])
+def test_the_inputs_gram_matrix_is_the_mean_of_the_first_pass(rank):
+    case = make_problem(n=60, features=5, hidden=(6,))
+    solver = StochasticAltMin(**(PLAIN | {"gram_every": 1, "gram_memory": 0.5, "rank": rank}))
+    state = solver.start(case.problem, case.weights, Budget(24, 12))
+    grams = []
+    for k in range(12):
         rows = case.rows.part(5 * k, 5 * k + 5)
+        a = case.x[5 * k : 5 * k + 5]
+        grams.append(a.T @ a / 5)
         statistics = map_rows(solver, case.problem, state, rows)
+        assert statistics.gathered == 5
         state = solver.update(case.problem, state, statistics)
-        total = combine(total, solver.survey(case.problem, rows))
-    state = solver.adopt(case.problem, state, total)
-    gram = case.x.T @ case.x / 40
-    ridge = PLAIN["damping"] * np.mean(np.diag(gram)[:-1])
-    b = np.random.default_rng(0).standard_normal((2, len(gram)))
-    expected = np.linalg.solve(gram + ridge * np.eye(len(gram)), b.T).T
-    np.testing.assert_allclose(state.inputs.damped[0].solve(b), expected, rtol=1e-8, atol=1e-10)
-    assert not solver._wanted(case.problem, state)[0]
+    # The first one counts twice; none is forgotten, whatever gram_memory is.
+    mean = np.average(grams, axis=0, weights=np.r_[2, np.ones(11)])
+    first, second = state.inputs
+    ridge = PLAIN["damping"] * np.mean(np.diag(mean)[:-1])
+    assert first.damping == pytest.approx(ridge)
+    if rank is None:
+        np.testing.assert_allclose(first.mean, mean, rtol=1e-10, atol=1e-12)
+        b, x = np.random.default_rng(0).standard_normal((2, 6)), np.empty((2, 6))
+        expected = np.linalg.solve(mean + ridge * np.eye(6), b.T).T
+        first.solve(b, x)
+        np.testing.assert_allclose(x, expected, rtol=1e-8, atol=1e-10)
+    else:
+        assert first.trace == pytest.approx(np.trace(mean))
+        assert first.last == pytest.approx(1)
+    # Later passes leave it as it is.
+    statistics = map_rows(solver, case.problem, state, case.rows.part(0, 5))
+    assert statistics.grams[0] is None
+    state = solver.update(case.problem, state, statistics)
+    assert state.inputs[0] is first
+    assert state.inputs[1] is not second
+
+
+def test_in_a_fit_without_an_end_all_gram_matrices_are_renewed():
+    case = make_problem(n=20)
+    solver = StochasticAltMin(**(PLAIN | {"gram_every": 1}))
+    state = one_step(solver, case, one_step(solver, case))
+    statistics = map_rows(solver, case.problem, state._replace(step=1000), case.rows)
+    assert all(own is not None for own in statistics.grams)
+
+
+@pytest.mark.parametrize("rank", [None, 1])
+def test_a_task_gathers_what_its_gram_matrices_are_taken_by(rank):
+    case = make_problem(n=20, features=5, hidden=(6,))
+    options = {"gram_every": 1, "rank": rank, "z_step": "shared"}
+    solver = StochasticAltMin(**(PLAIN | options))
+    state = solver.start(case.problem, case.weights, FOREVER)
+    step = map_rows(solver, case.problem, state, case.rows)
+    kinds = [type(own) for own in (*step.grams, *step.curvatures)]
+    few = np.ndarray if rank is None else Sketch
+    assert kinds == [few, few, few, np.ndarray]  # of the three outputs, all
 
 
 def test_flops_are_those_of_the_matrix_products():

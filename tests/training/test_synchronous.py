@@ -235,7 +235,7 @@ def test_the_next_rows_are_read_while_rows_are_used(case, whole):
             overlapped.append(second.wait(10))
             return super().map(*arguments)
 
-    solver = Waiting() if whole else Waiting(z_step="newton")  # which surveys nothing
+    solver = Waiting()
     budget = Budget(12, 12, 12)
     state = solver.start(case.problem, case.weights, budget)
     job = job_of(solver, case, table, reading, range(1), budget)

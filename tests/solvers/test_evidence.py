@@ -1,4 +1,4 @@
-"""The curvature C ⊗ A of a step, and the weight decay by evidence, held to dense linear algebra."""
+"""The weight decay by evidence, held to dense linear algebra and to scikit-learn."""
 
 import numpy as np
 import pytest
@@ -7,59 +7,12 @@ from sklearn.linear_model import BayesianRidge
 
 from daskalt.solvers.altmin import StochasticAltMin
 from daskalt.solvers.base import Budget
-from daskalt.solvers.descent import Limits, at_rest, descend
-from daskalt.solvers.factors import Factors, evidence
-from daskalt.solvers.least_squares import damp
-from tests.solvers.problems import make_problem, map_rows
-
-
-def factors(*means, rank=None, bias):
-    return Factors(means, tuple(damp(mean, 0.5, rank, bias=bias) for mean in means))
+from daskalt.solvers.evidence import evidence
+from tests.solvers.problems import known_gram, make_problem, map_rows
 
 
 def with_ones(a):
     return np.column_stack([a, np.ones(len(a))])
-
-
-# ------------------------------------------------------------------------------ a step
-
-
-@pytest.mark.parametrize("rank", [None, 2])
-def test_a_curvature_without_a_direction_changes_nothing(rank):
-    rng = np.random.default_rng(0)
-    weights = (rng.standard_normal((12, 5)), rng.standard_normal((10, 13)))
-    inputs = [damp(m.T @ m / 50, 0.7) for m in (rng.standard_normal((50, n)) for n in (5, 13))]
-    totals = [rng.standard_normal(w.shape) for w in weights]
-    steps = []
-    for curved in (
-        None,
-        [damp(c * np.eye(n), 0.3, rank, bias=False) for c, n in ((4, 12), (9, 10))],
-    ):
-        limits = Limits(0.8, 1e9, 0.3)
-        given = (weights, at_rest(weights), inputs, totals, (2.0, 3.0), (0.1, 0.2), limits)
-        steps.append(descend(*given, curved)[0])
-    for a, b in zip(*steps, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
-
-
-def test_no_curvature_at_all_changes_nothing_either():
-    """Where all residuals are zero."""
-    w, g = np.ones((3, 4)), np.random.default_rng(0).standard_normal((3, 4))
-    given = (
-        (w,),
-        at_rest((w,)),
-        [damp(np.eye(4), 1.0)],
-        [g],
-        (1.0,),
-        (0.0,),
-        Limits(1.0, 9.0, 0.0),
-    )
-    plain, _ = descend(*given)
-    curved, _ = descend(*given, [damp(np.zeros((3, 3)), 0.2, bias=False)])
-    np.testing.assert_allclose(curved[0], plain[0], rtol=1e-12)
-
-
-# ---------------------------------------------------------------------------- evidence
 
 
 def naive_alpha(hessian, squares, penalised):
@@ -81,9 +34,9 @@ def test_evidence_is_bayesian_ridges():
     nothing = dict.fromkeys(("alpha_1", "alpha_2", "lambda_1", "lambda_2"), 0.0)
     found = BayesianRidge(**nothing, tol=1e-14, max_iter=100_000).fit(X, y)
     w, noise = np.append(found.coef_, found.intercept_)[None], 1 / found.alpha_
-    inputs = factors(with_ones(X).T @ with_ones(X) / 60, bias=True)
-    residuals = factors(np.array([[noise]]), bias=False)
-    (penalty,) = evidence((w,), inputs, residuals, 60, noise)
+    inputs = known_gram(with_ones(X).T @ with_ones(X) / 60, bias=True)
+    residuals = known_gram(np.array([[noise]]), bias=False)
+    (penalty,) = evidence((w,), (inputs,), (residuals,), (1,), 60, noise)
     assert penalty == pytest.approx(found.lambda_ / found.alpha_ / 60, rel=1e-5)
 
 
@@ -98,8 +51,9 @@ def test_evidence_is_that_of_the_dense_hessian(scale, noise):
     hessian = 40 / noise**2 * np.kron(curvature, gram)
     penalised = np.tile(np.arange(5) < 4, 3)
     expected = naive_alpha(hessian, (w[:, :-1] ** 2).sum(), penalised) * noise / 40
-    given = factors(gram, bias=True), factors(curvature, bias=False)
-    assert evidence((w,), *given, 40, noise) == pytest.approx((expected,), rel=1e-5)
+    inputs, residuals = known_gram(gram, bias=True), known_gram(curvature, bias=False)
+    found = evidence((w,), (inputs,), (residuals,), (1,), 40, noise)
+    assert found == pytest.approx((expected,), rel=1e-5)
 
 
 def test_evidence_of_a_low_rank_is_that_of_its_dense_form():
@@ -107,10 +61,10 @@ def test_evidence_of_a_low_rank_is_that_of_its_dense_form():
     rng = np.random.default_rng(0)
     a = with_ones(rng.standard_normal((70, 20)) @ np.diag(1 / np.arange(1, 21)) + 0.3)
     w, gram, curvature = rng.standard_normal((2, 21)), a.T @ a / 70, np.diag([0.3, 0.1])
-    inputs, residuals = factors(gram, rank=3, bias=True), factors(curvature, bias=False)
-    (damped,) = inputs.damped
-    rest = np.eye(21) - damped.basis @ damped.basis.T
-    dense = damped.basis @ np.diag(damped.eigenvalues) @ damped.basis.T + damped.tail * rest
+    inputs, residuals = known_gram(gram, rank=3, bias=True), known_gram(curvature, bias=False)
+    rest = np.eye(21) - inputs.basis @ inputs.basis.T
+    dense = inputs.basis @ np.diag(inputs.values) @ inputs.basis.T + inputs.tail * rest
+    np.testing.assert_allclose(np.linalg.eigvalsh(dense)[-3:], np.linalg.eigvalsh(gram)[-3:], 1e-3)
     hessian, counted = 70 * np.kron(curvature, dense), np.tile(np.arange(21) < 20, 2)
 
     def excess(log_alpha):
@@ -119,7 +73,8 @@ def test_evidence_of_a_low_rank_is_that_of_its_dense_form():
         return alpha * (w[:, :-1] ** 2).sum() - shares[counted].sum()
 
     expected = np.exp(brentq(excess, -40, 40, xtol=1e-12)) / 70
-    assert evidence((w,), inputs, residuals, 70, 1.0) == pytest.approx((expected,), rel=1e-5)
+    found = evidence((w,), (inputs,), (residuals,), (1,), 70, 1.0)
+    assert found == pytest.approx((expected,), rel=1e-5)
 
 
 def test_directions_that_are_zero_but_for_rounding_count_for_nothing():
@@ -131,8 +86,9 @@ def test_directions_that_are_zero_but_for_rounding_count_for_nothing():
     found = [
         evidence(
             (own,),
-            factors(with_ones(a).T @ with_ones(a) / 30, bias=True),
-            factors(np.eye(2), bias=False),
+            (known_gram(with_ones(a).T @ with_ones(a) / 30, bias=True),),
+            (known_gram(np.eye(2), bias=False),),
+            (1,),
             30,
             1.0,
         )
@@ -142,8 +98,37 @@ def test_directions_that_are_zero_but_for_rounding_count_for_nothing():
 
 
 def test_weights_of_zero_have_no_evidence():
-    given = factors(np.eye(4), bias=True), factors(np.eye(2), bias=False)
-    assert evidence((np.zeros((2, 4)),), *given, 30, 1.0) == (0.0,)
+    given = (known_gram(np.eye(4), bias=True),), (known_gram(np.eye(2), bias=False),)
+    assert evidence((np.zeros((2, 4)),), *given, (1,), 30, 1.0) == (0.0,)
+
+
+@pytest.mark.parametrize("uses", [1, 2, 5])
+def test_layers_that_share_a_matrix_sum_their_curvatures(uses):
+    """Their A and C are sums over the layers, so the curvature is not theirs times each other's."""
+    rng = np.random.default_rng(0)
+    a, r = with_ones(rng.standard_normal((40, 4))), rng.standard_normal((40, 3))
+    w, gram, curvature = rng.standard_normal((3, 5)), a.T @ a / 40, r.T @ r / 40
+    hessian = uses * 40 * np.kron(curvature, gram)
+    expected = naive_alpha(hessian, (w[:, :-1] ** 2).sum(), np.tile(np.arange(5) < 4, 3)) / 40
+    inputs, residuals = (
+        known_gram(uses * gram, bias=True),
+        known_gram(uses * curvature, bias=False),
+    )
+    found = evidence((w,), (inputs,), (residuals,), (uses,), 40, 1.0)
+    assert found == pytest.approx((expected,), rel=1e-5)
+
+
+def test_every_matrix_has_its_own():
+    rng = np.random.default_rng(0)
+    weights = [rng.standard_normal((2, n)) for n in (5, 7)]
+    inputs = [known_gram(np.diag(rng.uniform(1, 3, n)), bias=True) for n in (5, 7)]
+    residuals = [known_gram(np.diag(rng.uniform(1, 3, 2)), bias=False) for _ in range(2)]
+    both = evidence(tuple(weights), inputs, residuals, (1, 2), 40, 0.5)
+    each = [
+        evidence((w,), (a,), (c,), (uses,), 40, 0.5)
+        for w, a, c, uses in zip(weights, inputs, residuals, (1, 2), strict=True)
+    ]
+    assert both == (*each[0], *each[1])
 
 
 @pytest.mark.parametrize("share", [1.0, 0.25])
