@@ -14,7 +14,7 @@ from daskalt.parameters import check_of_layers, check_parameters, choice, intege
 from daskalt.solvers.base import Budget, Variables
 from daskalt.solvers.caution import LEAST_TRUST, RAISE, Caution, CautiousSolver
 from daskalt.solvers.descent import FALLS, Limits, Motion, at_rest, descend, fall, mean_of
-from daskalt.solvers.evidence import evidence
+from daskalt.solvers.evidence import weight_decay
 from daskalt.solvers.grams import ExactGram, Gram, LowRankGram, renewed, unknown
 from daskalt.solvers.least_squares import ridge_solve
 from daskalt.solvers.local_steps import LocalSteps, failed_steps, merge_steps, take_steps
@@ -225,7 +225,7 @@ class StochasticAltMin(CautiousSolver):
         return self._statistics(problem, state, rows), None
 
     def _statistics(self, problem: Problem, state: State, rows: Rows) -> Any:
-        sought = self._sought(problem.network, state)
+        sought = self._sought(problem, state)
         if self.z_step == "newton":
             return newton_step(problem, state.point, rows, self._mu(problem), self.sweeps, sought)
         if self.local_steps > 1:
@@ -322,15 +322,14 @@ class StochasticAltMin(CautiousSolver):
         steps = budget.steps if self.anneals else None
         return min(max((steps or 0) // RENEWALS, 3), 10)
 
-    def _sought(self, network: Network, state: State) -> tuple[Any, ...]:
+    def _sought(self, problem: Problem, state: State) -> tuple[Any, ...]:
         """How a step gathers each Gram matrix; those of the data alone only in the first pass."""
         if self.ridge_centre == "zero":
             return (True,) * len(state.inputs)
-        due, first = self._due(state), state.budget.first_pass
-        early = first is None or state.step < first
+        due, early = self._due(state), state.step < (state.budget.first_pass or math.inf)
         return tuple(
             gram.sought if due and (early or not fixed or not gram.known) else None
-            for gram, fixed in zip(state.inputs, network.fixed, strict=True)
+            for gram, fixed in zip(state.inputs, problem.network.fixed, strict=True)
         )
 
     def _local_steps(self, problem: Problem, state: State, rows: Rows) -> LocalSteps:
@@ -394,7 +393,7 @@ class StochasticAltMin(CautiousSolver):
         ready = all(gram.known for gram in (*state.inputs, *state.residuals))
         if not (self.z_step == "shared" and self.evidence > 0 and ready and rows):
             return (0.0,) * len(state.decay)
-        found = evidence(network, state.point, state.inputs, state.residuals, rows)
+        found = weight_decay(network, state.point, state.inputs, state.residuals, rows)
         return tuple(self.evidence * penalty for penalty in found)
 
     def _mu(self, problem: Problem) -> tuple[float, ...]:

@@ -232,16 +232,17 @@ def _inner(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _by_rows(w: np.ndarray) -> list[Place]:
-    return [(part, ALL) for part in _divided(*w.shape, STRIP_ENTRIES)]
+    return [(part, ALL) for part in _divided(*w.shape, STRIP_ENTRIES, STRIP_WIDTH)]
 
 
 def _by_columns(w: np.ndarray) -> list[Place]:
-    return [(ALL, part) for part in _divided(*w.shape[::-1], STRIP_ENTRIES)]
+    return [(ALL, part) for part in _divided(*w.shape[::-1], STRIP_ENTRIES, STRIP_WIDTH)]
 
 
 @cache
-def _divided(count: int, entries: int, together: int) -> list[slice]:
-    size = max(STRIP_WIDTH, together // entries)
+def _divided(count: int, across: int, entries: int, width: int) -> list[slice]:
+    """Parts of a side, each with about so many entries and of a width of at least so much."""
+    size = max(width, entries // across)
     return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 

@@ -7,39 +7,58 @@ import numpy as np
 from daskalt.network.network import Network, Weights
 from daskalt.solvers.grams import Gram
 
-__all__ = ["evidence"]
+__all__ = ["evidence", "weight_decay"]
 
 ROUNDS = 20  # of the fixed-point iteration, each of which at least halves the error
 
 
-def evidence(
+def weight_decay(
     network: Network,
     weights: Weights,
     inputs: Sequence[Gram],
     residuals: Sequence[Gram],
     rows: float,
 ) -> tuple[float, ...]:
+    """Return the penalty of each weight matrix of a network by `evidence`.
+
+    The loss is of a unit of log-likelihood for classes; for numbers half a squared error, whose
+    variance is taken as that of the residuals. A gross error has no more than its pull in them.
+    """
+    outputs = residuals[network.layers[-1].weights]
+    noise = 1.0 if network.loss.classifies else max(outputs.mean_diagonal, 1e-150)
+    uses = [len(layers) for layers in network.by_matrix(network.layers)]
+    return evidence(weights, inputs, residuals, uses, rows, noise)
+
+
+def evidence(
+    weights: Weights,
+    inputs: Sequence[Gram],
+    residuals: Sequence[Gram],
+    uses: Sequence[int],
+    rows: float,
+    noise: float,
+) -> tuple[float, ...]:
     """Return the penalty of each weight matrix for which its weights are most probable.
 
     With λ the eigenvalues of the curvature summed over the rows, a penalty α leaves γ = Σ λ/(λ + α)
     of the weights to the data, and the evidence is highest at α = γ / ‖W‖² (MacKay, 1992).
-    Biases have no penalty, and are left out. The loss is that of a unit of log-likelihood, or half
-    a squared error, whose variance is that of what is left of the targets.
+    Biases have no penalty, and are left out.
 
     Parameters
     ----------
-    network, weights : Network, Weights
-        The network, and every weight matrix [W b].
+    weights : Weights
+        Every weight matrix [W b].
     inputs, residuals : sequence of Gram
         A and C of every weight matrix.
+    uses : sequence of int
+        Layers that have each matrix, over which A and C are sums.
     rows : float
         Number of rows of which the means are.
+    noise : float
+        The loss per unit of log-likelihood: 1 if it is one, the variance of what is left of the
+        targets for half a squared error.
     """
-    # A mean square of residuals: a gross error in a target has no more than its pull in it.
-    outputs = residuals[network.layers[-1].weights]
-    noise = 1.0 if network.loss.classifies else max(outputs.mean_diagonal, 1e-150)
     found = []
-    uses = [len(layers) for layers in network.by_matrix(network.layers)]  # A and C are sums of them
     for w, a, c, layers in zip(weights, inputs, residuals, uses, strict=True):
         values_a, times_a = a.spectrum()
         values_c, times_c = c.spectrum()

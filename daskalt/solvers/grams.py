@@ -40,13 +40,14 @@ class ExactGram(NamedTuple):
         the units of the others would change the damping.
     mean, inverse : ndarray of shape (size, size), or None
         A and (A + d I)⁻¹.
-    unit : float
-        Mean diagonal of A + d I.
+    damping, unit : float
+        d, and the mean diagonal of A + d I.
     """
 
     bias: bool
     mean: Any = None
     inverse: Any = None
+    damping: float = 0.0
     unit: float = 0.0
 
     @property
@@ -80,7 +81,8 @@ class ExactGram(NamedTuple):
         """
         found = damp(self.mean, damping, bias=self.bias)
         inverse = found.solve(np.eye(len(self.mean), dtype=self.mean.dtype))
-        return self._replace(inverse=inverse, unit=self.mean_diagonal + found.damping)
+        d = found.damping
+        return self._replace(inverse=inverse, damping=d, unit=self.mean_diagonal + d)
 
     def solve(self, b: np.ndarray, out: np.ndarray) -> None:
         """Write B (A + d I)⁻¹ for B of shape (outputs, size)."""

@@ -59,7 +59,7 @@ def test_items_spread_over_threads_keep_their_order(count, threads):
         return 2 * n
 
     with blas_threads(), hands(threads):
-        assert spread(double, range(count)) == [2 * n for n in range(count)]
+        assert spread(double, [(n,) for n in range(count)]) == [2 * n for n in range(count)]
     threads_of = [thread for _, thread in sorted(seen)]
     assert len(threads_of) == count  # each once
     changes = sum(a != b for a, b in pairwise(threads_of))
@@ -74,9 +74,9 @@ def test_spread_calls_as_many_at_once_as_it_may_and_no_more():
         return meeting.wait(30)
 
     with blas_threads(), hands(3):
-        assert sorted(spread(met, range(3))) == [0, 1, 2]
-        assert len(set(spread(lambda n: threading.get_ident(), range(20)))) <= 3
-    assert set(spread(lambda n: threading.get_ident(), range(20))) == {threading.get_ident()}
+        assert sorted(spread(met, [(n,) for n in range(3)])) == [0, 1, 2]
+        assert len(set(spread(threading.get_ident, [()] * 20))) <= 3
+    assert set(spread(threading.get_ident, [()] * 20)) == {threading.get_ident()}
 
 
 @pytest.mark.parametrize("bad", [0, 3, 7])
@@ -95,9 +95,9 @@ def test_a_failure_of_an_item_is_raised_when_no_thread_goes_on(bad, threads):
 
     with blas_threads(), hands(threads):
         with pytest.raises(ZeroDivisionError, match=f"at {bad}"):
-            spread(fail, range(8))
+            spread(fail, [(n,) for n in range(8)])
         assert running == []
-        assert spread(abs, [-1, -2, -3]) == [1, 2, 3]  # the threads are there for others
+        assert spread(abs, [(-1,), (-2,), (-3,)]) == [1, 2, 3]  # the threads are there for others
 
 
 def one_by_one(call, items):
@@ -113,11 +113,11 @@ def test_calls_within_a_hand_are_made_by_it_alone(call):
 
     def outer(n):
         meeting.wait(30)  # on three threads
-        return threading.get_ident(), set(call(inner, range(4)))
+        return threading.get_ident(), set(call(inner, [(n,) for n in range(4)]))
 
     with blas_threads(), hands(3):
         for _ in range(2):  # the hands of this thread are its own again afterwards
-            found = call(outer, range(3))
+            found = call(outer, [(n,) for n in range(3)])
             assert len({own for own, _ in found}) == 3
             assert all(seen == {own} for own, seen in found)
 
@@ -126,11 +126,11 @@ def test_hands_within_hands_are_for_that_part_alone():
     meeting = threading.Barrier(3)
 
     def three():
-        return sorted(spread(lambda n: meeting.wait(30), range(3))) == [0, 1, 2]
+        return sorted(spread(meeting.wait, [(30,)] * 3)) == [0, 1, 2]
 
     def alone():
         own = {threading.get_ident()}
-        return set(spread(lambda n: threading.get_ident(), range(12))) == own
+        return set(spread(threading.get_ident, [()] * 12)) == own
 
     with blas_threads(), hands(3):
         with hands(1):

@@ -556,3 +556,18 @@ def test_parameters_can_be_read_and_set():
     solver = StochasticAltMin().set_params(damping=7, mu=(1, 2))
     assert solver.get_params()["damping"] == 7
     assert type(solver)(**solver.get_params()).get_params() == solver.get_params()
+
+
+@pytest.mark.parametrize(
+    ("steps", "every"), [(None, 3), (40, 3), (599, 3), (800, 4), (1999, 9), (100_000, 10)]
+)
+def test_gram_matrices_are_renewed_some_hundreds_of_times(steps, every):
+    case, solver = make_problem(), StochasticAltMin()
+    state = solver.start(case.problem, case.weights, Budget(steps, 10**6, 10**6, 30.0))
+    renewed = []
+    for n in range(60):
+        statistics = map_rows(solver, case.problem, state, case.rows)
+        renewed += [n] * (statistics.curvatures[0] is not None)
+        assert (statistics.grams[1] is not None) == (statistics.curvatures[0] is not None)
+        state = solver.update(case.problem, state, statistics)
+    assert renewed == [n for n in range(60) if n < 10 or n % every == 0]

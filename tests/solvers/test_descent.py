@@ -43,7 +43,7 @@ def gram_of(rng, size, rank):
 def test_a_step_is_the_dense_one(rank, curved, strips, monkeypatch):
     if strips == "many":
         monkeypatch.setattr(descent, "STRIP_ENTRIES", 1)
-        monkeypatch.setattr(descent, "STRIP_ROWS", 3)
+        monkeypatch.setattr(descent, "STRIP_WIDTH", 3)
     weights, motion, totals, inputs, residuals = some_step(rank)
     divisors, penalties, limits = (2.0, 3.0), (0.1, 0.2), Limits(0.8, 0.5, 0.3)
     given = [known_gram(a, rank, bias=True, damping=0.7, renewals=9) for a in inputs]
@@ -117,16 +117,19 @@ def test_a_gradient_that_is_not_finite_is_a_divergence():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (15, 3), (700, 301), (3, 70_000), (40, 5000)])
-def test_strips_have_every_row_once_and_keep_products_fast(shape):
-    strips = descent._strips((np.empty(shape), np.empty((2, 2))))
-    rows = [rows for layer, rows in strips if layer == 0]
-    assert [n for part in rows for n in range(part.start, part.stop)] == list(range(shape[0]))
-    sizes = [part.stop - part.start for part in rows]
-    assert all(size >= min(descent.STRIP_ROWS, shape[0]) for size in sizes[:-1])
-    assert all(
-        size * shape[1] <= descent.STRIP_ENTRIES or size <= descent.STRIP_ROWS for size in sizes
-    )
-    assert [own for layer, own in strips if layer == 1] == [slice(0, 2)]
+def test_strips_have_every_entry_once_and_keep_products_fast(shape):
+    w = np.empty(shape)
+    for divide, side in ((descent._by_rows, 0), (descent._by_columns, 1)):
+        places = divide(w)
+        assert all(place[1 - side] == slice(None) for place in places)
+        parts = [place[side] for place in places]
+        assert [n for part in parts for n in range(part.start, part.stop)] == [*range(shape[side])]
+        widths = [part.stop - part.start for part in parts]
+        assert all(width >= min(descent.STRIP_WIDTH, shape[side]) for width in widths[:-1])
+        assert all(
+            width * shape[1 - side] <= descent.STRIP_ENTRIES or width <= descent.STRIP_WIDTH
+            for width in widths
+        )
 
 
 @pytest.mark.parametrize("share", [0.25, 1.0])
@@ -168,10 +171,9 @@ def wide():
 @pytest.mark.parametrize("solver", WIDE.values(), ids=WIDE)
 @pytest.mark.parametrize("entries", [descent.STRIP_ENTRIES, 1 << 12])
 def test_threads_change_no_bit_of_updates(wide, solver, entries, monkeypatch):
-    """Of networks so wide that the rows of a matrix are several strips; its columns, too."""
+    """Of networks so wide that a matrix has several strips, of rows and of columns."""
     monkeypatch.setattr(descent, "STRIP_ENTRIES", entries)
-    assert len(descent._strips(wide.weights)) >= 5
-    assert (len(descent._divided(301, 300, 8 * entries)) > 1) == (entries == 1 << 12)
+    assert sum(len(descent._by_rows(w)) for w in wide.weights) >= 5
 
     def fitted(threads):
         state = solver.start(wide.problem, wide.weights, Budget(12, 4, 4, 40.0))
