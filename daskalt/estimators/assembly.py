@@ -250,7 +250,7 @@ class Assembly:
         if size == "auto":
             passes = self._passes(n_rows, network) if self.ends else None
             most = most_batch_rows(table, network, memory)
-            size = min(self.solver.batch_rows(n_rows, passes), most)
+            size = min(self.solver.batch_rows(n_rows, network, passes), most)
         size, seed = min(int(size), n_rows), self.seed if self.estimator.shuffle else None
         return choose_reading(table, network, size, self.solver.tasks, seed, memory)
 

@@ -31,6 +31,7 @@ Variables = Sequence[np.ndarray]
 
 ROWS_IN_ALL, FLOPS_IN_ALL = 100_000, 1.6e11  # forward work of all passes of a fit, by default
 ENOUGH_ROWS = 5_000_000  # for a single pass
+LARGE = 1_000_000  # weights of a network, more than caches hold beside what a step needs
 
 
 class Budget(NamedTuple):
@@ -171,14 +172,17 @@ class Solver(BaseEstimator, ABC):
         rows = max(ROWS_IN_ALL, FLOPS_IN_ALL / network.flops)
         return int(np.clip(round(rows / n_rows), 1 if n_rows >= ENOUGH_ROWS else 2, 20))
 
-    def batch_rows(self, n_rows: int, passes: int | None = None) -> int:
+    def batch_rows(self, n_rows: int, network: Network, passes: int | None = None) -> int:
         """Return the default rows of a mini-batch of a fit of so many passes, if it has an end.
 
-        A fortieth of all, or a hundredth if each comes once; between 100 and 2,000, or more of very
-        many rows: five times their square root, so that steps and their number grow alike.
+        A fortieth of all, or a hundredth if each comes once; between 100 and 2,000. The least are
+        200 for a network whose weights outgrow the caches, since an update then takes as long as
+        to map so many rows; the most, of very many rows, five times their square root, so that
+        steps and their number grow alike.
         """
         share, most = 100 if passes == 1 else 40, max(2000, int(5 * np.sqrt(n_rows)))
-        return min(int(np.clip(n_rows // share, 100, most)), n_rows)
+        least = 100 if sum(network.sizes) < LARGE else 200
+        return min(int(np.clip(n_rows // share, least, most)), n_rows)
 
     def flops(self, network: Network) -> float:
         """Return the floating-point operations that a pass takes for each row.

@@ -108,7 +108,7 @@ class GradientDescent(CautiousSolver):
         """Return the default number of passes: 10 to 200, fewer the more rows."""
         return 200 if self.full_batch else int(np.clip(500_000 // n_rows, 10, 200))
 
-    def batch_rows(self, n_rows: int, passes: int | None = None) -> int:
+    def batch_rows(self, n_rows: int, network: Network, passes: int | None = None) -> int:
         """Return the default rows of a mini-batch."""
         return min(200, n_rows)
 
