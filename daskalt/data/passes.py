@@ -19,6 +19,7 @@ import numpy as np
 
 from daskalt.compute.graph import task_threads
 from daskalt.data.table import Block, Table
+from daskalt.kernels.workspace import recycled
 
 __all__ = [
     "Group",
@@ -269,7 +270,8 @@ def _scatter(
     if part is None:
         return None
     if column is None:
-        column = np.empty((rows, *part.shape[1:]), part.dtype)
+        fresh = recycled if part.dtype.kind in "biuf" else np.empty
+        column = fresh((rows, *part.shape[1:]), part.dtype)
     elif part.dtype != column.dtype:  # text of varying width
         column = column.astype(np.promote_types(column.dtype, part.dtype))
     target, numbers = column, part.dtype.kind in "biuf" and part.dtype == column.dtype
