@@ -106,5 +106,6 @@ def _of_groups(plan: PassPlan, threads: int) -> Occupancy:
         spare=0,
         single=all(len(lane.starts) == 1 for group in groups for lane in group.lanes),
         lanes=lanes,
-        statistics=min(lanes, FAN_IN + threads) + (lanes > 1),
+        # Those of all lanes, the sums of the tree's branches, and one that is being added to.
+        statistics=lanes + (lanes > 1) * -(-lanes // FAN_IN) + (lanes > 2),
     )

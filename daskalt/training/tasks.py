@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from daskalt.compute.graph import FAN_IN, fold, height_of
-from daskalt.compute.hands import hands, side_by_side
+from daskalt.compute.hands import hands, spread
 from daskalt.compute.progress import Topic, report
 from daskalt.compute.statistics import Score, combine
 from daskalt.data.finite import check_block
@@ -174,7 +174,7 @@ def run_steps(
                 if share[0] < share[1]
             ]
             if parts:
-                results = side_by_side(map_rows, parts)
+                results = iter(spread(map_rows, parts))
                 state = update(shared, state, _roots(shared.solver.combine, results, len(parts)))
     return state
 
