@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from daskalt.errors import DivergenceError
 from daskalt.kernels.gram import Sketch, sketch
 from daskalt.solvers.grams import NARROW, ExactGram, LowRankGram, unknown
-from tests.solvers.problems import FEW, FLAT, KINDS, known_gram, make_problem, shown, turned
+from tests.solvers.problems import FEW, FLAT, KINDS, known_gram, shown, turned
 
 
 def mean_diagonal(matrix, bias):
