@@ -58,7 +58,9 @@ class Scaling(NamedTuple):
         return np.ascontiguousarray(scaled.astype(dtype))
 
 
-def choose_scaling(X: np.ndarray, weight: np.ndarray | None, how: Any) -> Scaling:
+def choose_scaling(
+    X: np.ndarray, weight: np.ndarray | None, how: Any, *, clip: bool = True
+) -> Scaling:
     """Return the scaling that a sample of the rows calls for.
 
     Parameters
@@ -78,6 +80,8 @@ def choose_scaling(X: np.ndarray, weight: np.ndarray | None, how: Any) -> Scalin
         clipped at `REACH`, since no sample holds what is rare, and to look for it in all rows is
         another pass over the data. A column that is constant in the sample has no scale, and its
         other entries keep their unit, or that of the constant where this is larger than one.
+    clip : bool
+        Whether "auto" clips; not where later rows may lie elsewhere than the sample.
 
     Raises
     ------
@@ -108,7 +112,7 @@ def choose_scaling(X: np.ndarray, weight: np.ndarray | None, how: Any) -> Scalin
     # rounding.
     constant = scale <= 1e-7 * np.maximum(np.abs(shift), SMALLEST[kind])
     factor = 1.0 / np.where(constant, np.maximum(np.abs(shift), 1.0), scale)
-    return Scaling(shift, factor, REACH if how == "auto" else np.inf)
+    return Scaling(shift, factor, REACH if how == "auto" and clip else np.inf)
 
 
 def _sorted(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:

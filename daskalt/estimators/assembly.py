@@ -388,9 +388,7 @@ class Assembly:
         weight = None if sample.weight is None else sample.weight.ravel()
         if weight is not None and not weight.any():
             weight = None
-        scaling = choose_scaling(sample.X, weight, own.scale)
-        if not self.ends:  # the rows of later calls may lie elsewhere
-            scaling = scaling._replace(reach=np.inf)
+        scaling = choose_scaling(sample.X, weight, own.scale, clip=self.ends)
         problem = self.problem(table, goal, scaling, float(own.alpha) / pass_weight)
         earlier = own._fitted if own.warm_start and hasattr(own, "_fitted") else None
         if earlier is not None and earlier.problem.network.shapes == problem.network.shapes:

@@ -186,3 +186,12 @@ def test_folded_weights_act_on_raw_rows_and_unfold_again(seed, outputs):
     np.testing.assert_allclose(scaling.unfold(folded, np.dtype(float)), w, rtol=1e-9, atol=1e-7)
     assert scaling.unfold(folded, np.dtype(np.float32)).dtype == np.float32
     np.testing.assert_array_equal(w, before)
+
+
+def test_rows_that_may_lie_elsewhere_are_not_clipped():
+    X = np.random.default_rng(0).standard_normal((50, 3))
+    clipped, open_ended = (choose_scaling(X, None, "auto", clip=clip) for clip in (True, False))
+    assert clipped.reach == REACH
+    assert np.isinf(open_ended.reach)
+    assert np.isinf(open_ended.limits).all()
+    np.testing.assert_array_equal(clipped.factor, open_ended.factor)

@@ -24,12 +24,14 @@ def close(found, expected, dtype):
     assert found.dtype == dtype
 
 
-def test_a_mean_gradient(dtype):
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_mean_gradient(dtype, bias):
+    """Of a strip with the biases, and of one without."""
     total, w = matrices(2, dtype)
     out = np.empty_like(w)
-    assert mean_gradient(total, w, 4.0, 0.3, out) is out
-    expected = total / 4.0 - 0.3 * np.c_[w[:, :-1], np.zeros(5)]
-    close(out, expected, dtype)
+    assert mean_gradient(total, w, 4.0, 0.3, bias, out=out) is out
+    penalised = np.c_[w[:, :-1], np.zeros(5)] if bias else w
+    close(out, total / 4.0 - 0.3 * penalised, dtype)
 
 
 def test_a_running_mean(dtype):

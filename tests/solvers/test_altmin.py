@@ -571,3 +571,22 @@ def test_gram_matrices_are_renewed_some_hundreds_of_times(steps, every):
         assert (statistics.grams[1] is not None) == (statistics.curvatures[0] is not None)
         state = solver.update(case.problem, state, statistics)
     assert renewed == [n for n in range(60) if n < 10 or n % every == 0]
+
+
+def test_a_call_without_an_end_leaves_the_mean_of_a_fit():
+    """And starts from it; another fit with an end, or a call after a call, goes on."""
+    case, solver = make_problem(), StochasticAltMin()
+    state = solver.start(case.problem, case.weights, Budget(40, 4, 4, 30.0))
+    for _ in range(40):
+        statistics = map_rows(solver, case.problem, state, case.rows)
+        state = solver.update(case.problem, state, statistics)
+    endless = Budget(None, None, 4, 30.0)
+    called = solver.continued(state, endless)
+    assert called.weights is called.point is state.weights
+    assert called.begun == 40
+    assert not np.any(called.motion.velocity[0])
+    new = solver.update(case.problem, called, map_rows(solver, case.problem, called, case.rows))
+    for weights, point in zip(new.weights, new.point, strict=True):
+        np.testing.assert_array_equal(weights, point)  # the first of the new mean
+    assert solver.continued(new, endless).begun == 40
+    assert solver.continued(state, Budget(80, 4, 4, 30.0)).point is state.point

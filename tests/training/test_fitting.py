@@ -271,7 +271,7 @@ def test_a_finished_fit_says_again_why_it_ended(rows, tmp_path):
     options = {"checkpoint": str(tmp_path / "points"), "early_stopping": True}
     options |= {"n_iter_no_change": 1, "tol": 0.2}
     whole = ruined(rows, max_iter=20, **options)
-    assert "validation loss fell by less" in whole.stop_reason_
+    assert "validation error rate fell by less" in whole.stop_reason_
     again = MLPClassifier(
         (8,), solver=Ruined(), max_iter=20, batch_size=60, random_state=0, **options
     ).fit(*rows, resume=True)
