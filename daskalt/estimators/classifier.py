@@ -75,8 +75,9 @@ class MLPClassifier(ClassifierMixin, LabelledMLP):
     warm_start : bool, default=False
         Start `fit` from the weights of the last fit.
     early_stopping : bool, default=False
-        Watch the accuracy on held-out rows (or on `eval_set`; a regressor their loss) and keep the
-        best weights; not with `partial_fit`.
+        Watch held-out rows (or `eval_set`) and keep the best weights: of a classifier the last
+        whose accuracy there is within a standard error of the highest, since small shares of rows
+        tell no more; of a regressor those of the least loss. Not with `partial_fit`.
     validation_fraction : float, default=0.1
         Share of the rows held out for early stopping.
     n_iter_no_change : int, default=10

@@ -13,6 +13,7 @@ from daskalt.compute.graph import check_client, fetch, on
 from daskalt.data.choosing import takes_names
 from daskalt.data.fingerprint import checksum, fingerprint
 from daskalt.data.opening import open_table
+from daskalt.data.passes import count_rows
 from daskalt.data.table import Table
 from daskalt.data.watch import Watch
 from daskalt.errors import InputError
@@ -124,7 +125,11 @@ class BaseMLP(PreparedMLP):
                 identity = self._identity(training, given, start, seed)
                 keeper = Keeper(checkpoints, assembly.solver, identity, watch)
             monitor = Monitor(
-                self.tol, self.n_iter_no_change, self.early_stopping, assembly.solver.divergence
+                self.tol,
+                self.n_iter_no_change,
+                self.early_stopping,
+                assembly.solver.divergence,
+                0 if training.held is None else count_rows(training.held.bounds),
             )
             state = self._train(replace(training, keeper=keeper), start, monitor, bool(resume))
         self._finish(training, state, monitor)

@@ -28,7 +28,7 @@ MANY_STEPS = 80  # of a fit, or so far of one without an end: fewer may change z
 CONSTANT = 0.99  # share of the old value in a mean of what is constant
 YOUNG = 10  # steps, each of which renews the Gram matrices: those of a few rows say little
 EVIDENCE_EVERY = 10  # renewals of the Gram matrices between those of the weight decay
-RENEWALS = 200  # of the Gram matrices, about, in a fit with an end
+RENEWALS = 80  # of the Gram matrices, about, in a fit with an end
 
 
 class State(NamedTuple):
@@ -316,7 +316,7 @@ class StochasticAltMin(CautiousSolver):
         return young or state.step % self._every(state.budget) == 0
 
     def _every(self, budget: Budget) -> int:
-        """Steps between renewals of Gram matrices: some hundreds of renewals, if that is cheap."""
+        """Steps between renewals of Gram matrices: few of many, more of few."""
         if isinstance(self.gram_every, int):
             return self.gram_every
         steps = budget.steps if self.anneals else None

@@ -27,16 +27,18 @@ class Monitor:
     """Keeps the history of a fit and says when to stop.
 
     It monitors the loss of the forward pass: of the held-out rows if `early_stopping`, else of the
-    training rows, each under the weights of its step. Of held-out rows with labels the share of
-    right ones decides which pass is best, and of equal ones the loss. Where the loss is
-    `divergence` times its best or more, or where the solver gives up, the fit diverges: it ends
-    with its best weights.
+    training rows, each under the weights of its step. Of held-out rows with labels it is the share
+    of wrong ones, and the best pass is the last that is within a standard error of the least: as
+    steps shrink, the weights get better than such a share can tell. Where the loss is `divergence`
+    times its best or more, or where the solver gives up, the fit diverges: it ends with its best
+    weights.
     """
 
     tol: float
     patience: int
     early_stopping: bool
     divergence: float = np.inf
+    held_rows: int = 0  # of early stopping
     start: Any = None  # the state before the first pass
     state: Any = None  # the last
     trivial: float = 0.0
@@ -46,9 +48,8 @@ class Monitor:
     worth: Any = None
     end: End | None = None  # why the fit ended before its last pass
     history: list[PassRecord] = field(default_factory=list)
-    best_loss: float = np.inf  # of all passes
-    best_error: float = np.inf  # of the best pass, and its loss
-    loss_there: float = np.inf
+    best_loss: float = np.inf
+    best_error: float = np.inf
     stale: int = 0
     warned: bool = False  # of refused steps
     parted: bool = False  # whether the objective has fallen without the loss
@@ -180,8 +181,10 @@ class Monitor:
         loss = record.watched_loss(self.early_stopping)
         error = record.watched_error(self.early_stopping)
         self.stale = self.stale + 1 if error > self.best_error - self.tol else 0
-        best = (error, loss) < (self.best_error, self.loss_there)
-        if best:
-            self.best_error, self.loss_there = error, loss
-        self.best_loss = min(self.best_loss, loss)
-        return best
+        best = error < self.best_error
+        self.best_loss, self.best_error = min(self.best_loss, loss), min(self.best_error, error)
+        if error == loss or not self.held_rows:
+            return best
+        return error <= self.best_error + np.sqrt(
+            self.best_error * (1 - self.best_error) / self.held_rows
+        )
