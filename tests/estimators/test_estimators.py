@@ -561,7 +561,7 @@ def test_early_stopping_keeps_the_best_weights():
     eval_set = (rng.standard_normal((20_000, 20)), None)
     eval_set = (eval_set[0], (eval_set[0][:, 0] > 0).astype(int))
     model = classifier(
-        early_stopping=True, max_iter=60, n_iter_no_change=5, batch_size=40, alpha=0
+        early_stopping=True, max_iter=60, n_iter_no_change=25, batch_size=40, alpha=0
     ).fit(X, y, eval_set=eval_set)
     scores = np.array(model.validation_scores_)
     error = 1 - scores.max()
