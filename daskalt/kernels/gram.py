@@ -86,8 +86,8 @@ class Sketch(NamedTuple):
     """What some directions U, as columns, show of a Gram matrix A = Σ w ã ãᵀ."""
 
     image: np.ndarray  # A U
-    trace: float
-    last: float  # last entry of the diagonal
+    rest: float  # sum of the diagonal without its last entry: that of the bias may drown it
+    last: float
 
 
 def sketch(
@@ -97,15 +97,15 @@ def sketch(
 
     For p inputs and k directions that takes 4 p k operations a row, and the matrix 2 p².
     """
-    image, trace, last = None, 0.0, 0.0
+    image, rest, last = None, 0.0, 0.0
     for a in inputs:
         own = a if weight is None else a * np.sqrt(weight, dtype=a.dtype)[:, None]
         part = cross(own, own @ basis)
         image = part if image is None else np.add(image, part, out=image)
-        trace += float(np.vdot(own, own))
+        rest += float(np.einsum("ij,ij->", own[:, :-1], own[:, :-1]))
         last += float(np.vdot(own[:, -1], own[:, -1]))
     assert image is not None
-    return Sketch(image, trace, last)
+    return Sketch(image, rest, last)
 
 
 @compiled

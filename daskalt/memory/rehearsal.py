@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from daskalt.compute.hands import hands
 from daskalt.compute.threads import blas_threads
 from daskalt.data.targets import ClassTargets, MultilabelTargets, RealTargets, Targets
 from daskalt.errors import DivergenceError
@@ -145,30 +146,34 @@ class _Stage:
             kept = held_bytes(result)
             return Line(max(0.0, small - slope * self.few - kept), slope), kept
 
-        states = [start, begun]
-        maps, statistics, updates, fresh = [], [], [], [0]
-        for state in states:
+        maps, statistics, updates, fresh = [], [], [], [held_bytes(begun, but=start)]
+        sizes = [held_bytes(start), held_bytes(begun)]
+        initial = sizes[0]
+        for state in (start, begun):
             how, kept = line(partial(self._map, state))
             maps.append(how)
             statistics.append(kept)
-        latest = begun
+        del start, state
         for given in (first, self._map(begun, few)):
             with suppress(DivergenceError):
-                taken, latest = _peak(solver.update, problem, begun, given)
-                states.append(latest)
+                # Where threads share it, they renew as many matrices at once as there are.
+                with hands(2 * len(problem.network.shapes)):
+                    taken, latest = _peak(solver.update, problem, begun, given)
+                sizes.append(held_bytes(latest))
                 updates.append(taken)
                 fresh.append(held_bytes(latest, but=begun))
+                del latest  # of wide networks there must not be more at once than in a fit
         score, _ = line(lambda part: score_rows(problem, self.weights, part))
         result = Rehearsal(
             map=Line(max(m.fixed for m in maps), max(m.a_row for m in maps)),
             score=score,
             statistics=max(*statistics, held_bytes(first)),
             update=max(updates, default=held_bytes(begun)),
-            state=max(map(held_bytes, states)),
-            fresh=max(*fresh, held_bytes(begun, but=start)),
-            initial=held_bytes(start),
+            state=max(sizes),
+            fresh=max(fresh),
+            initial=initial,
         )
-        del first, begun, latest, states
+        del first, begun
         thread_workspace().clear()
         release()
         return result

@@ -27,6 +27,7 @@ GATHERED_SHARE, GATHERED_ROWS = 0.05, 128
 MANY_STEPS = 80  # of a fit, or so far of one without an end: fewer may change z by more
 CONSTANT = 0.99  # share of the old value in a mean of what is constant
 YOUNG = 10  # steps, each of which renews the Gram matrices: those of a few rows say little
+OLD = 100  # steps that the mean of a fit counts as in a later call without an end
 EVIDENCE_EVERY = 10  # renewals of the Gram matrices between those of the weight decay
 RENEWALS = 80  # of the Gram matrices, about, in a fit with an end
 
@@ -212,11 +213,11 @@ class StochasticAltMin(CautiousSolver):
 
     def continued(self, state: State, budget: Budget) -> State:
         """Return the state of an earlier fit, whose running mean a call without an end leaves."""
-        state, annealed = state._replace(budget=budget), state.budget.steps is not None
-        if not annealed or budget.steps is not None:
+        annealed, state = state.budget.steps is not None, state._replace(budget=budget)
+        if budget.steps is not None or not annealed:
             return state
-        motion = at_rest(state.weights)
-        return state._replace(point=state.weights, motion=motion, begun=state.step)
+        w = state.weights
+        return state._replace(point=w, motion=at_rest(w), begun=max(state.step - OLD, 0))
 
     def map(
         self, problem: Problem, state: State, rows: Rows, variables: Variables | None = None
@@ -262,8 +263,7 @@ class StochasticAltMin(CautiousSolver):
                 problem, state, state.point, state.motion, state.inputs, statistics
             )
         # Weights of earlier steps fall with a power of their number: a mean that needs no end.
-        begun = max(state.begun, state.caution.since)
-        share = 1 / max(1.0, self.window * (state.step - begun + 1))
+        share = 1 / max(1.0, self.window * (state.step + 1 - max(state.begun, state.caution.since)))
         return state._replace(
             weights=mean_of(state.weights, point, share),
             point=point,

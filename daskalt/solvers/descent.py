@@ -136,7 +136,7 @@ def descend(
     length = math.sqrt(max(slope, 0.0))
     trust = motion.trust
     if motion.length * length > 0:
-        cosine = past / (motion.length * length)
+        cosine = min(max(past / (motion.length * length), -1.0), 1.0)
         trust = min(max(trust * math.exp(cosine - OVERSHOOT), 1e-4), 1.0)
     size = limits.step
     if slope > 0:

@@ -122,8 +122,8 @@ class LowRankGram(NamedTuple):
     """A running mean of Gram matrices, taken as A = U Λ Uᵀ + t (I - U Uᵀ), and a damping d.
 
     U has the leading eigenvectors as columns; t, the mean of the other eigenvalues, follows from
-    the trace. Rows are seen through their products with U alone, (A U, trace), so that p inputs
-    take memory and operations in proportion to p. A step of subspace iteration at each renewal
+    the trace. Rows are seen through A U and the diagonal's sum alone, so that p inputs take memory
+    and operations in proportion to p. A step of subspace iteration at each renewal
     turns U towards the leading eigenvectors.
 
     Attributes
@@ -134,8 +134,8 @@ class LowRankGram(NamedTuple):
         U, orthonormal; random before any rows.
     values : ndarray of shape (rank,)
         Λ.
-    trace, last : float
-        Sum of the diagonal of A, and its last entry.
+    rest, last : float
+        Sum of the diagonal of A without its last entry, and that.
     damping : float
         d; 0 before any rows.
     tail : float
@@ -148,7 +148,7 @@ class LowRankGram(NamedTuple):
     bias: bool
     basis: np.ndarray
     values: np.ndarray
-    trace: float = 0.0
+    rest: float = 0.0
     last: float = 0.0
     damping: float = 0.0
     tail: float = 0.0
@@ -162,12 +162,13 @@ class LowRankGram(NamedTuple):
     @property
     def known(self) -> bool:
         """Whether there have been rows."""
-        return self.damping > 0
+        return self.shrink is not None
 
     @property
     def mean_diagonal(self) -> float:
         """Mean of the diagonal, without that of the bias."""
-        return _mean_diagonal(self.trace, self.last, len(self.basis), self.bias)
+        size = len(self.basis)
+        return self.rest / (size - 1) if self.bias else (self.rest + self.last) / size
 
     def renewed(self, total: Sketch, keep: float, weight: float) -> LowRankGram:
         """Return the mean with the sum over rows of some weight averaged in.
@@ -185,11 +186,11 @@ class LowRankGram(NamedTuple):
         u = self.basis.astype(np.float64)
         y = u * (keep * self.values) + take * total.image
         new = self._replace(
-            trace=keep * self.trace + take * total.trace,
+            rest=keep * self.rest + take * total.rest,
             last=keep * self.last + take * total.last,
         )
         size = float(np.sqrt(np.vdot(y, y)))
-        if not size + new.trace < float(np.finfo(self.basis.dtype).max):
+        if not size + new.rest + new.last < float(np.finfo(self.basis.dtype).max):
             raise DivergenceError(
                 "A Gram matrix has non-finite entries: the activations overflowed."
             )
@@ -200,6 +201,8 @@ class LowRankGram(NamedTuple):
         half = y @ _inverse_root(u.T @ y, shift)  # A + shift I ≈ half halfᵀ
         values, rotation = np.linalg.eigh(half.T @ half)
         basis = half @ (rotation / np.sqrt(np.maximum(values, shift * SHIFT)))
+        # Rounding: it must not let columns of zeros, as of dead units, and the bias touch.
+        basis[np.abs(basis) < SHIFT] = 0
         return new._replace(
             basis=basis.astype(self.basis.dtype),
             values=np.maximum(values - shift, 0.0).astype(self.values.dtype),
@@ -210,7 +213,7 @@ class LowRankGram(NamedTuple):
         size, rank = self.basis.shape
         d = damping * self.mean_diagonal or 1.0
         values = self.values.astype(np.float64)
-        tail = max(self.trace - float(values.sum()), 0.0) / (size - rank)
+        tail = max(self.rest + self.last - float(values.sum()), 0.0) / (size - rank)
         shrink = ((values - tail) / (values + d)).astype(self.basis.dtype)
         return self._replace(damping=d, tail=tail, shrink=shrink)
 
@@ -265,10 +268,11 @@ class LowRankGram(NamedTuple):
         """Uᵀ S U and t: sums over rows, as S is."""
         core = self.basis.T @ total.image
         size, rank = self.basis.shape
-        rest = max(total.trace - float(np.trace(core, dtype=np.float64)), 0.0) / (size - rank)
+        trace = total.rest + total.last
+        rest = max(trace - float(np.trace(core, dtype=np.float64)), 0.0) / (size - rank)
         kind = core.dtype.type
         # Where nothing is left it must not be divided by zero.
-        return 0.5 * (core + core.T), kind(rest + SHIFT * total.trace or 1.0)
+        return 0.5 * (core + core.T), kind(rest + SHIFT * trace or 1.0)
 
 
 Gram = ExactGram | LowRankGram

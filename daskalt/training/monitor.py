@@ -89,7 +89,7 @@ class Monitor:
             return self.fall_back(report.given_up.rstrip("."))
         self._tell_of_refusals(record)
         loss = record.watched_loss(self.early_stopping)
-        if not loss < self.divergence * max(self.best_loss, 1e-300) and not record.unscored:
+        if not self._sound(loss) and not record.unscored:
             return self.fall_back(f"the forward loss rose from {self.best_loss:.3g} to {loss:.3g}")
         if report.converged:
             return End("converged", "the solver has converged")
@@ -181,10 +181,14 @@ class Monitor:
         loss = record.watched_loss(self.early_stopping)
         error = record.watched_error(self.early_stopping)
         self.stale = self.stale + 1 if error > self.best_error - self.tol else 0
-        best = error < self.best_error
+        lower, sound = error < self.best_error, self._sound(loss)
         self.best_loss, self.best_error = min(self.best_loss, loss), min(self.best_error, error)
-        if error == loss or not self.held_rows:
-            return best
-        return error <= self.best_error + np.sqrt(
-            self.best_error * (1 - self.best_error) / self.held_rows
-        )
+        held = record.validation if self.early_stopping and self.held_rows else None
+        if held is None or held.accuracy is None:
+            return lower
+        least = self.best_error
+        return sound and error <= least + np.sqrt(least * (1 - least) / self.held_rows)
+
+    def _sound(self, loss: float) -> bool:
+        """Say whether a loss is not so far above the least that the method diverges."""
+        return loss < self.divergence * max(self.best_loss, 1e-300)

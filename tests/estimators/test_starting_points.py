@@ -118,3 +118,16 @@ def test_first_rows_of_many_say_nothing_of_the_shares_of_labels():
     y = np.stack([THREE == 0, THREE < 2], axis=1).astype(int)
     model = unmoved(MLPClassifier).partial_fit(X, y, classes=[0, 1])
     np.testing.assert_allclose(model.intercepts_[-1], 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("hidden", [(20,), (200, 200)])
+@pytest.mark.parametrize("features", [100, 300])
+def test_inputs_of_zero_leave_a_constant_prediction(features, hidden):
+    """In layers of either kind, exact and of low rank, nothing but the biases can learn."""
+    y = np.arange(500.0)
+    weight = np.random.default_rng(0).uniform(0, 2, 500)
+    X = np.zeros((500, features))
+    model = MLPRegressor(hidden, random_state=0, max_iter=3).fit(X, y, sample_weight=weight)
+    losses = model.loss_curve_
+    assert losses[0] > losses[-1]
+    assert losses[-1] == pytest.approx(0.5, abs=0.05)  # half the variance, which is one

@@ -40,7 +40,7 @@ def test_a_sketch_is_of_the_dense_gram_matrix(dtype, layers, weighted):
     close = {"rtol": RTOL[dtype], "atol": RTOL[dtype] * np.trace(dense)}
     np.testing.assert_allclose(found.image, naive.matmul(dense, basis.astype(float)), **close)
     assert found.image.dtype == dtype
-    assert found.trace == pytest.approx(np.trace(dense), rel=RTOL[dtype])
+    assert found.rest + found.last == pytest.approx(np.trace(dense), rel=RTOL[dtype])
     assert found.last == pytest.approx(dense[-1, -1], rel=RTOL[dtype])
     np.testing.assert_allclose(gram_matrix(inputs, weight), dense, **close)
     for a, kept in zip(inputs, before, strict=True):
@@ -66,4 +66,12 @@ def test_a_sketch_of_more_directions_than_rows_and_of_wide_inputs():
     a, basis = rng.standard_normal((5, 600)), rng.standard_normal((600, 40))
     found = sketch([a], basis)
     np.testing.assert_allclose(found.image, a.T @ a @ basis, rtol=1e-10, atol=1e-10)
-    assert found.trace == pytest.approx((a**2).sum())
+    assert found.rest + found.last == pytest.approx((a**2).sum())
+
+
+def test_tiny_inputs_are_not_drowned_by_the_bias():
+    a = np.ones((500, 301), np.float32)
+    a[:, :-1] = 1e-4 * np.random.default_rng(0).standard_normal((500, 300))
+    found = sketch([a], np.eye(301, 3, dtype=np.float32))
+    assert found.rest == pytest.approx((a[:, :-1].astype(float) ** 2).sum(), rel=1e-4)
+    assert found.last == pytest.approx(500)

@@ -86,7 +86,8 @@ def shown(matrix, sought):
     """What a step gathers of a matrix."""
     if sought is True:
         return matrix
-    return Sketch(matrix @ sought, float(np.trace(matrix)), float(matrix[-1, -1]))
+    rest = float(np.trace(matrix[:-1, :-1]))
+    return Sketch(matrix @ sought, rest, float(matrix[-1, -1]))
 
 
 def turned(*spectrum, seed=0):

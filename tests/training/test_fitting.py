@@ -335,3 +335,17 @@ def test_an_interrupted_fit_leaves_the_fitted_model_as_it_was(rows):
     with pytest.raises(KeyboardInterrupt):
         model.fit(rows[0], rows[1] + 5)
     assert vars(model) == before
+
+
+def test_a_pass_that_diverges_is_not_kept_for_its_accuracy():
+    """Which may be within a standard error of the best, though its loss is not."""
+    monitor = Monitor(1e-4, 10, True, divergence=3.0, held_rows=20)
+    monitor.begin("start", trivial=1.0)
+    scores = [(0.5, 0.8), (0.4, 0.85), (0.42, 0.85), (1.9, 0.8)]
+    for number, (loss, accuracy) in enumerate(scores, start=1):
+        state = f"after {number}"
+        held = Quality(loss, accuracy=accuracy)
+        record = PassRecord(number, Quality(0.1), Report(), 0.0, held)
+        end = monitor.see(Pass(number, state, Score(), Report(), 0.0, 1, 1), record)
+    assert end.kind == "diverged"
+    assert monitor.best == ("after 3",)
