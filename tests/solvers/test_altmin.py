@@ -67,6 +67,22 @@ def one_step(solver, case, state=None, parts=1):
     return solver.update(case.problem, state, reduce(solver.combine, statistics))
 
 
+def assert_naive_step(state, case, options, **more):
+    """The weights of a state are those of one step by the formula."""
+    formula = {name: options[name] for name in FORMULA} | more
+    expected = naive.altmin_step(
+        case.weights,
+        case.x,
+        case.rows.y,
+        case.row_weight,
+        case.kinds,
+        penalty=case.problem.penalty,
+        **formula,
+    )
+    for w, goal in zip(state.weights, expected, strict=True):
+        np.testing.assert_allclose(w, goal, rtol=1e-5, atol=1e-6)
+
+
 # ------------------------------------------------------------------- a step is its formula
 
 
@@ -76,17 +92,7 @@ def test_a_step_is_the_naive_one(pair, activation):
     case = make_problem(pair, activation, n=6, hidden=(3, 2), weighted=True)
     options = PLAIN | {"momentum": 0.3}
     state = one_step(StochasticAltMin(**options), case)
-    expected = naive.altmin_step(
-        case.weights,
-        case.x,
-        case.rows.y,
-        case.row_weight,
-        case.kinds,
-        penalty=case.problem.penalty,
-        **{name: options[name] for name in FORMULA},
-    )
-    for w, goal in zip(state.weights, expected, strict=True):
-        np.testing.assert_allclose(w, goal, rtol=1e-5, atol=1e-6)
+    assert_naive_step(state, case, options)
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
@@ -95,18 +101,7 @@ def test_a_step_by_the_shared_curvature_is_the_naive_one(pair, z_damping):
     case = make_problem(pair, n=6, hidden=(3, 2), weighted=True)
     options = PLAIN | {"momentum": 0.3, "z_step": "shared", "z_damping": z_damping}
     state = one_step(StochasticAltMin(**options), case)
-    expected = naive.altmin_step(
-        case.weights,
-        case.x,
-        case.rows.y,
-        case.row_weight,
-        case.kinds,
-        penalty=case.problem.penalty,
-        z_damping=z_damping,
-        **{name: options[name] for name in FORMULA},
-    )
-    for w, goal in zip(state.weights, expected, strict=True):
-        np.testing.assert_allclose(w, goal, rtol=1e-5, atol=1e-6)
+    assert_naive_step(state, case, options, z_damping=z_damping)
 
 
 @pytest.mark.parametrize("z_damping", [None, 0.3])
@@ -124,19 +119,7 @@ def test_layers_that_share_a_matrix_sum_their_curvatures(z_damping):
     if z_damping is not None:
         options |= {"z_step": "shared", "z_damping": z_damping}
     state = one_step(StochasticAltMin(**options), case)
-    expected = naive.altmin_step(
-        case.weights,
-        case.x,
-        case.rows.y,
-        case.row_weight,
-        case.kinds,
-        penalty=case.problem.penalty,
-        z_damping=z_damping,
-        matrices=(0, 0, 1),
-        **{name: options[name] for name in FORMULA},
-    )
-    for w, goal in zip(state.weights, expected, strict=True):
-        np.testing.assert_allclose(w, goal, rtol=1e-5, atol=1e-6)
+    assert_naive_step(state, case, options, z_damping=z_damping, matrices=(0, 0, 1))
 
 
 @pytest.mark.parametrize("limit", [1e-3, 0.05])
